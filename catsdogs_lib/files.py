@@ -57,10 +57,16 @@ def remove(path: Path) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what a killed process left unfinished directly below `folder`."""
-    if folder.is_dir():
-        for left in folder.glob(f"{PARTIAL}*"):
-            remove(left)
+    """Remove what a killed process left unfinished directly below `folder`.
+
+    A folder that `replacing` had moved aside, and whose successor never came, goes back to its place.
+    """
+    for left in folder.glob(f"{PARTIAL}*-old-*"):
+        place = folder / left.name.split("-old-", 1)[1]
+        if not place.exists():
+            left.rename(place)
+    for left in folder.glob(f"{PARTIAL}*"):
+        remove(left)
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -87,6 +93,21 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def sha256_bytes(data: bytes) -> str:
+    """SHA-256 of `data`, as 64 hexadecimal digits."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def parse_json(raw: bytes) -> Any:
+    """Parse UTF-8 JSON; anything else raises ValueError."""
+    return json.loads(raw.decode())
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file."""
+    return parse_json(path.read_bytes())
+
+
 def digest(value: Any) -> str:
     """SHA-256 of any JSON value, the same for the same content whatever the order of keys."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    return sha256_bytes(json.dumps(value, sort_keys=True, separators=(",", ":")).encode())

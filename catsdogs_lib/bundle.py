@@ -1,0 +1,260 @@
+"""The bundle: what leaves training and enters serving. A folder of two files that says all about itself.
+
+`model.onnx` is the graph, `model.json` its description. Loading refuses whatever is truncated, altered
+or of another schema version, so that a model in service is the one that was measured.
+"""
+
+import base64
+import os
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from catsdogs_lib import files
+from catsdogs_lib.errors import CatsdogsError
+from catsdogs_lib.images import Preprocessing
+
+SCHEMA_VERSION: Final = 1
+DESCRIPTION_FILE = "model.json"
+GRAPH_FILE: Final = "model.onnx"
+ENVIRONMENT_VARIABLE = "CATSDOGS_BUNDLE"
+DEFAULT_FOLDERS = (Path("models/bundle"), Path("models/reference"))
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+
+
+class BundleError(CatsdogsError):
+    """A bundle cannot be used; ``str()`` says what is wrong with which file."""
+
+
+class BundleMissingError(BundleError):
+    """There is no bundle in the folder, or one of its two files is missing."""
+
+
+class BundleCorruptError(BundleError):
+    """A file of the bundle is truncated or altered."""
+
+
+class BundleVersionError(BundleError):
+    """The bundle has a schema version that this release does not read."""
+
+    def __init__(self, folder: Path, found: Any) -> None:
+        super().__init__(
+            f"bundle {folder}: {DESCRIPTION_FILE} has schema version {found}, this release reads {SCHEMA_VERSION}; "
+            "package the model again with this release"
+        )
+        self.folder = folder
+        self.found = found
+
+    def __reduce__(self) -> tuple[type["BundleVersionError"], tuple[Path, Any]]:
+        return type(self), (self.folder, self.found)
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Graph(_Part):
+    """The graph's file: its SHA-256, its bytes, and how its weights are stored."""
+
+    file: Literal["model.onnx"] = GRAPH_FILE
+    sha256: str
+    bytes: int
+    weights: Literal["fp32", "fp16"]
+
+
+class Metric(_Part):
+    """A measured figure with its bootstrap 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Golden(_Part):
+    """A drawn picture and the probabilities that this very model gives for it."""
+
+    name: str
+    png: str = Field(description="the picture, PNG, base64")
+    probabilities: dict[str, Probability]
+
+    @property
+    def data(self) -> bytes:
+        """The picture's bytes."""
+        return base64.b64decode(self.png)
+
+
+class Thresholds(_Part):
+    """From which top probability on an answer counts as confident; chosen on validation photos."""
+
+    confident: Probability
+
+
+class Parity(_Part):
+    """The largest difference of any probability between torch and ONNX, and on how many photos."""
+
+    photos: int
+    max_difference: float
+
+
+class Data(_Part):
+    """What the model has seen and what it was measured on."""
+
+    source: str
+    sha256: str = Field(description="identifies photos, labels and split")
+    photos: dict[str, int] = Field(description="photos used in each split")
+
+
+class Description(_Part):
+    """All that a bundle says about itself; the content of ``model.json``."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    model: str
+    classes: tuple[str, ...] = Field(min_length=2)
+    graph: Graph
+    preprocessing: Preprocessing
+    temperature: float = Field(gt=0, description="for information: the graph applies it")
+    thresholds: Thresholds
+    metrics: dict[str, Metric] = Field(description="measured on the test photos, never used to choose")
+    parity: Parity
+    golden: tuple[Golden, ...]
+    data: Data
+    training: dict[str, Any] = Field(description="the settings that made the model")
+    git_commit: str
+    mlflow_run: str
+    created: datetime
+    weights_licence: str
+    digest: str = Field(default="", description="SHA-256 of this description without this field")
+
+    @model_validator(mode="after")
+    def _classes_agree(self) -> Self:
+        for golden in self.golden:
+            if set(golden.probabilities) != set(self.classes):
+                raise ValueError(f"golden answer {golden.name} has other classes than the model")
+        return self
+
+    def content_digest(self) -> str:
+        """SHA-256 of everything but the digest itself."""
+        return files.digest(self.model_dump(mode="json", exclude={"digest"}))
+
+    def sealed(self) -> "Description":
+        """The same description with its digest filled in."""
+        return self.model_copy(update={"digest": self.content_digest()})
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A loaded and verified bundle.
+
+    Attributes
+    ----------
+    folder
+        Where it lies.
+    description
+        The content of ``model.json``.
+    graph
+        The bytes of ``model.onnx``, verified.
+    """
+
+    folder: Path
+    description: Description
+    graph: bytes
+
+    @property
+    def version(self) -> str:
+        """Short name of exactly this model and description: 12 hexadecimal digits."""
+        return self.description.digest[:12]
+
+    @classmethod
+    def load(cls, folder: Path) -> "Bundle":
+        """Read and verify a bundle.
+
+        Raises
+        ------
+        BundleMissingError
+            The folder or one of the two files is not there.
+        BundleVersionError
+            Another schema version.
+        BundleCorruptError
+            A file was truncated or altered, or the description is not valid.
+        """
+        raw = _read(folder, DESCRIPTION_FILE)
+        description = _parse(folder, raw)
+        if description.content_digest() != description.digest:
+            raise BundleCorruptError(f"bundle {folder}: {DESCRIPTION_FILE} was altered; copy the bundle again")
+        graph = _read(folder, description.graph.file)
+        if len(graph) != description.graph.bytes:
+            raise BundleCorruptError(
+                f"bundle {folder}: {GRAPH_FILE} has {len(graph)} bytes, {description.graph.bytes} expected; "
+                "copy the bundle again"
+            )
+        found = files.sha256_bytes(graph)
+        if found != description.graph.sha256:
+            raise BundleCorruptError(
+                f"bundle {folder}: {GRAPH_FILE} was altered (SHA-256 {found[:12]}..., "
+                f"{description.graph.sha256[:12]}... expected); copy the bundle again"
+            )
+        return cls(folder, description, graph)
+
+    @classmethod
+    def write(cls, folder: Path, description: Description, graph: bytes) -> "Bundle":
+        """Seal the description and write both files; `folder` appears whole or not at all."""
+        sealed = description.sealed()
+        with files.replacing(folder) as partial:
+            partial.mkdir()
+            files.write_bytes(partial / GRAPH_FILE, graph)
+            files.write_text(partial / DESCRIPTION_FILE, sealed.model_dump_json(indent=2) + "\n")
+        return cls.load(folder)
+
+
+def locate(folder: Path | None = None) -> Path:
+    """Find the bundle to serve: `folder`, else ``CATSDOGS_BUNDLE``, else the first of `DEFAULT_FOLDERS` there.
+
+    Raises
+    ------
+    BundleMissingError
+        None of them is there.
+    """
+    if folder is not None:
+        return folder
+    if named := os.environ.get(ENVIRONMENT_VARIABLE):
+        return Path(named)
+    for candidate in DEFAULT_FOLDERS:
+        if (candidate / DESCRIPTION_FILE).is_file():
+            return candidate
+    places = " or ".join(str(place) for place in DEFAULT_FOLDERS)
+    raise BundleMissingError(
+        f"no bundle in {places}; run 'make pipeline' to train one, or name one with --bundle or {ENVIRONMENT_VARIABLE}"
+    )
+
+
+def _read(folder: Path, name: str) -> bytes:
+    try:
+        return (folder / name).read_bytes()
+    except OSError as error:
+        raise BundleMissingError(
+            f"bundle {folder}: {name} cannot be read ({error.strerror}); name a folder with {DESCRIPTION_FILE} and "
+            f"{GRAPH_FILE}"
+        ) from None
+
+
+def _parse(folder: Path, raw: bytes) -> Description:
+    try:
+        value = files.parse_json(raw)
+    except ValueError:
+        raise BundleCorruptError(
+            f"bundle {folder}: {DESCRIPTION_FILE} is not JSON, perhaps cut short; copy the bundle again"
+        ) from None
+    if not isinstance(value, dict) or value.get("schema_version") != SCHEMA_VERSION:
+        raise BundleVersionError(folder, value.get("schema_version") if isinstance(value, dict) else None)
+    try:
+        return Description.model_validate_json(raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"]) or DESCRIPTION_FILE
+        raise BundleCorruptError(
+            f"bundle {folder}: field {field} of {DESCRIPTION_FILE}: {first['msg']}; copy the bundle again"
+        ) from None

@@ -1,0 +1,1 @@
+"""Where photos come from, checking them, the manifest and its split."""

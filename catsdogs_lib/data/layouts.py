@@ -1,0 +1,312 @@
+"""Which photos a folder holds, and which class and split each belongs to.
+
+A folder is walked once (`scan`); what it means is then decided on names alone (`recognise`).
+"""
+
+import os
+import re
+import stat
+import unicodedata
+from dataclasses import dataclass, field
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
+
+from catsdogs_lib import images
+from catsdogs_lib.errors import CatsdogsError
+
+SPLITS = ("train", "val", "test")
+"""The parts of a data set, in this order and under these names."""
+
+MAX_DEPTH = 32
+"""Folders nested deeper than this are a mistake or a loop."""
+MAX_NAME_BYTES = 200
+"""Longer file names are cut; file systems take 255 bytes, and temporary names need some of them."""
+
+_PARTS = {
+    "train": "train", "training": "train", "train_set": "train", "training_set": "train",
+    "val": "val", "valid": "val", "validation": "val", "val_set": "val", "validation_set": "val",
+    "test": "test", "testing": "test", "test_set": "test", "test1": "test",
+}  # fmt: skip
+_PETIMAGES = {"Cat": "cat", "Dog": "dog"}
+_LABELLED = re.compile(r"(cat|dog)[._-]\d+\.", re.IGNORECASE)
+"""How Kaggle's competition names a photo: ``cat.123.jpg``."""
+_ARCHIVE_SUFFIXES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".7z", ".rar")
+_JUNK = {"__macosx", "thumbs.db", "desktop.ini", "$recycle.bin", "@eadir"}
+
+
+class SourceError(CatsdogsError):
+    """Photos cannot be had from where they were asked for.
+
+    Parameters
+    ----------
+    source
+        The source as the user named it, or the file or folder in it that is at fault.
+    problem
+        What is wrong there and what to do about it.
+    """
+
+    def __init__(self, source: str, problem: str) -> None:
+        super().__init__(f"photos from '{source}': {problem}")
+        self.source = source
+        self.problem = problem
+
+    def __reduce__(self) -> tuple[type["SourceError"], tuple[str, str]]:
+        return type(self), (self.source, self.problem)
+
+
+@dataclass(frozen=True)
+class Folder:
+    """What a walk found: files that may be photos, further folders, and archives nobody unpacked."""
+
+    path: Path
+    photos: list[Path] = field(default_factory=list)
+    folders: list["Folder"] = field(default_factory=list)
+    archives: list[str] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """The folder's own name."""
+        return self.path.name
+
+    @cached_property
+    def every(self) -> list[Path]:
+        """All files that may be photos, here and below."""
+        return [*self.photos, *(photo for folder in self.folders for photo in folder.every)]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where each photo lies and where it belongs.
+
+    Parameters
+    ----------
+    photos
+        Pairs of the file and its relative place, ``("train", "cats", "1.jpg")`` or ``("cats", "1.jpg")``.
+    classes
+        Sorted names.
+    splits
+        Those of `SPLITS` that the source comes with; empty where it has none.
+    """
+
+    photos: list[tuple[Path, tuple[str, ...]]]
+    classes: tuple[str, ...]
+    splits: tuple[str, ...]
+
+
+def is_junk(name: str) -> bool:
+    """Whether a file or folder of this name is left behind by some system and never a photo."""
+    return name.startswith(".") or name.casefold() in _JUNK
+
+
+def is_photo(name: str) -> bool:
+    """Whether a file of this name may be a photo; its content is judged later."""
+    return not is_junk(name) and os.path.splitext(name)[1].lower() in images.SUFFIXES  # noqa: PTH122 - only a name
+
+
+def is_packed(name: str) -> bool:
+    """Whether a file of this name is an archive, in which photos may wait to be unpacked."""
+    return not is_junk(name) and name.lower().endswith(_ARCHIVE_SUFFIXES)
+
+
+def scan(path: Path) -> Folder:
+    """Walk a folder once, in sorted order; links are followed, loops are not.
+
+    Raises
+    ------
+    SourceError
+        Folders are nested deeper than `MAX_DEPTH`.
+    OSError
+        A folder or file cannot be read.
+    """
+    return _scan(path, ())
+
+
+def _scan(path: Path, above: tuple[str, ...]) -> Folder:
+    if len(above) > MAX_DEPTH:
+        raise SourceError(str(path), f"folders are nested more than {MAX_DEPTH} deep; name a folder further down")
+    above = (*above, os.path.realpath(path))
+    found = Folder(path)
+    with os.scandir(path) as entries:
+        for entry in sorted(entries, key=lambda entry: entry.name):
+            if is_junk(entry.name):
+                continue
+            if entry.is_dir():
+                if os.path.realpath(entry.path) not in above:
+                    found.folders.append(_scan(path / entry.name, above))
+            # A pipe or a device with a photo's name would block; a dangling link is an error here already.
+            elif is_photo(entry.name):
+                if stat.S_ISREG(entry.stat().st_mode):
+                    found.photos.append(path / entry.name)
+            elif is_packed(entry.name):
+                found.archives.append(entry.name)
+    return found
+
+
+def recognise(root: Folder, source: str) -> Layout:
+    """Tell classes and splits from the names of folders and files.
+
+    Known are one folder a class; ``train``, ``val``, ``test`` with those below; ``PetImages/{Cat,Dog}``;
+    and the competition's ``train/cat.123.jpg``. A single folder around any of these is looked through.
+
+    Parameters
+    ----------
+    root
+        From `scan`.
+    source
+        The source as the user named it, for messages.
+
+    Raises
+    ------
+    SourceError
+        The photos cannot be told apart; the message says what is missing.
+    """
+    if not root.every:
+        _nothing(root, source)
+    folder = _inner(root)
+    parts = _parts(folder, source)
+    sets = {split: _classes(part, source) for split, part in parts.items()} or {"": _classes(folder, source)}
+    first, labels = next((split, sorted(classes)) for split, classes in sets.items())
+    for split, classes in sets.items():
+        if sorted(classes) != labels:
+            raise SourceError(
+                source,
+                f"'{first}' has the classes {', '.join(labels)} but '{split}' has {', '.join(sorted(classes))}; "
+                "give each part the same class folders",
+            )
+    splits = tuple(split for split in SPLITS if split in sets) if len(sets) > 1 else ()
+    places = []
+    for split, classes in sets.items():
+        for label, photos in classes.items():
+            prefix = (split, label) if splits else (label,)
+            places += [(photo, (*prefix, name)) for photo, name in photos]
+    return Layout(places, tuple(labels), splits)
+
+
+def _nothing(root: Folder, source: str) -> None:
+    if root.archives:
+        raise SourceError(source, f"there are no photos, only an archive ({root.archives[0]}); name that, or unpack it")
+    if len(root.folders) > 1:
+        names = ", ".join(folder.name for folder in root.folders[:5])
+        raise SourceError(source, f"its folders ({names}) hold no photos; put each class's photos into its folder")
+    raise SourceError(source, f"it holds no photos ({', '.join(sorted(images.SUFFIXES))}); name a folder with photos")
+
+
+def _by_name(folder: Folder) -> bool:
+    """Whether the photos lie flat and most say in their names what they show."""
+    return sum(bool(_LABELLED.match(photo.name)) for photo in folder.photos) * 2 > len(folder.photos) > 0
+
+
+def _inner(folder: Folder) -> Folder:
+    """Look through single folders, but not into a single class."""
+    while not folder.photos and len(folder.folders) == 1:
+        child = folder.folders[0]
+        if child.photos and not _by_name(child):
+            break
+        folder = child
+    return folder
+
+
+def _labelled(folder: Folder) -> bool:
+    inner = _inner(folder)
+    return _by_name(inner) or (not inner.photos and bool(inner.every))
+
+
+def _parts(folder: Folder, source: str) -> dict[str, Folder]:
+    """Find train, val and test among the folders; none where the folders are classes."""
+    named: dict[str, Folder] = {}
+    for child in folder.folders:
+        split = _PARTS.get(child.name.casefold())
+        if split in named:
+            raise SourceError(source, f"'{named[split].name}' and '{child.name}' mean the same part; keep one of them")
+        if split:
+            named[split] = child
+    labelled = {split: named[split] for split in SPLITS if split in named and _labelled(named[split])}
+    others = [child.name for child in folder.folders if child not in named.values() and child.every]
+    if not labelled or (len(named) == 1 and others) or ("train" not in labelled and len(labelled) == 1):
+        return {}
+    if others:
+        raise SourceError(source, f"'{others[0]}' stands beside '{named[next(iter(named))].name}'; move it away")
+    for split, child in named.items():
+        # The competition's test photos carry no label: nothing can be learnt or measured from them.
+        if split not in labelled and not (split == "test" and child.every):
+            raise SourceError(source, f"'{child.name}' has no class folders with photos; add them or remove it")
+    return labelled
+
+
+def _classes(folder: Folder, source: str) -> dict[str, list[tuple[Path, str]]]:
+    folder = _inner(folder)
+    if _by_name(folder):
+        return _from_names(folder, source)
+    if not folder.folders:
+        raise SourceError(
+            source,
+            f"{len(folder.photos)} photos lie flat in '{folder.name}' and nothing says what they show; "
+            "put them into one folder a class, e.g. cats and dogs",
+        )
+    if len(folder.folders) == 1:
+        raise SourceError(
+            source, f"there is only one class folder, '{folder.folders[0].name}'; put another class beside it"
+        )
+    petimages = folder.name.casefold() == "petimages" and {child.name for child in folder.folders} == set(_PETIMAGES)
+    found: dict[str, list[tuple[Path, str]]] = {}
+    for child in folder.folders:
+        label = _PETIMAGES[child.name] if petimages else safe_name(child.name)
+        if not child.every:
+            hint = f"unpack {child.archives[0]} there" if child.archives else "add some or remove it"
+            raise SourceError(source, f"the class folder '{child.name}' holds no photos; {hint}")
+        twin = next((other for other in found if _same(other) == _same(label)), None)
+        if twin is not None:
+            raise SourceError(
+                source, f"the class folders '{twin}' and '{label}' are one name to many systems; join them"
+            )
+        found[label] = _flatten(child)
+    return found
+
+
+def _from_names(folder: Folder, source: str) -> dict[str, list[tuple[Path, str]]]:
+    found: dict[str, list[tuple[Path, str]]] = {}
+    taken: set[str] = set()
+    for photo in folder.photos:
+        match = _LABELLED.match(photo.name)
+        if match is None:
+            raise SourceError(
+                source,
+                f"'{photo.name}' in '{folder.name}' does not say what it shows, as cat.1.jpg does; rename or remove it",
+            )
+        found.setdefault(match[1].lower(), []).append((photo, _unique(photo.name, taken)))
+    if len(found) < len(_PETIMAGES):
+        raise SourceError(source, f"there is only one class, '{next(iter(found))}'; add photos of the other")
+    return found
+
+
+def _flatten(folder: Folder) -> list[tuple[Path, str]]:
+    taken: set[str] = set()
+    # Photos directly in the class folder come first and keep their names.
+    return [(photo, _unique("__".join(photo.relative_to(folder.path).parts), taken)) for photo in folder.every]
+
+
+def _same(name: str) -> str:
+    """One form for names that a file system without case or with other Unicode forms takes for one."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
+def safe_name(name: str) -> str:
+    """A name any system can write: no control or undecodable characters, at most `MAX_NAME_BYTES`."""
+    safe = "".join("_" if unicodedata.category(char) in ("Cc", "Cs") else char for char in name)
+    if len(safe.encode()) <= MAX_NAME_BYTES:
+        return safe
+    stem, suffix = os.path.splitext(safe)  # noqa: PTH122 - only a name
+    mark = "-" + sha256(os.fsencode(name)).hexdigest()[:12] + suffix
+    return stem.encode()[: MAX_NAME_BYTES - len(mark.encode())].decode(errors="ignore") + mark
+
+
+def _unique(name: str, taken: set[str]) -> str:
+    name = safe_name(name)
+    stem, suffix = os.path.splitext(name)  # noqa: PTH122 - only a name
+    number = 1
+    while _same(name) in taken:
+        number += 1
+        name = f"{stem}-{number}{suffix}"
+    taken.add(_same(name))
+    return name

@@ -1,0 +1,186 @@
+"""Where photos come from: drawn, downloaded, or the user's own folder or archive.
+
+Whatever the source, what is left is one normal layout of copies: ``<class>/<file>``, or
+``train|val|test/<class>/<file>`` where the source comes with a split.
+"""
+
+import contextlib
+import errno
+import os
+import re
+import shutil
+import unicodedata
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from catsdogs_lib import files
+from catsdogs_lib.data import downloads as networks
+from catsdogs_lib.data.archives import ArchiveError, is_archive, unpack
+from catsdogs_lib.data.downloads import DownloadError
+from catsdogs_lib.data.layouts import Layout, SourceError, recognise, scan
+from catsdogs_lib.progress import track
+
+__all__ = ["ArchiveError", "DownloadError", "Fetched", "SourceError", "fetch", "fingerprint"]
+
+SAMPLE = "sample"
+DOWNLOADED: dict[str, Callable[[Path], Layout]] = {
+    "kaggle": networks.kaggle,
+    "oxford-pets": networks.oxford_pets,
+}
+"""Named sources that come over the network; each is given the folder that keeps downloads."""
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_ENDINGS = re.compile(r"\.(zip|tar|tgz|tbz2?|tar\.gz|tar\.bz2)$", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """What `fetch` brought.
+
+    Parameters
+    ----------
+    source
+        As the user named it: ``"sample"``, ``"kaggle"``, ``"oxford-pets"``, or the path.
+    slug
+        A short name for registries, of a-z, 0-9 and hyphens.
+    classes
+        Sorted names of the class folders.
+    splits
+        Those of train, val, test that the source comes with; empty where it has none.
+    files
+        Number of copied files. Some may turn out to be no photos.
+    """
+
+    source: str
+    slug: str
+    classes: tuple[str, ...]
+    splits: tuple[str, ...]
+    files: int
+
+
+def fetch(source: str, destination: Path, *, downloads: Path, per_class: int = 300, seed: int = 0) -> Fetched:
+    """Copy the photos of a source into `destination`, all of them or none; the source is not touched.
+
+    Parameters
+    ----------
+    source
+        ``"sample"``, ``"kaggle"``, ``"oxford-pets"``, or the path of a folder, zip or tar.
+    destination
+        The folder that is made. What is already there is replaced.
+    downloads
+        Where downloads are kept, so that a second call needs no network.
+    per_class, seed
+        How many pictures the sample draws of each kind, and from which random state.
+
+    Returns
+    -------
+    Fetched
+
+    Raises
+    ------
+    SourceError
+        Or one of its children, `ArchiveError` and `DownloadError`: the photos cannot be had.
+    """
+    with _explained(source), files.replacing(destination) as partial:
+        if source == SAMPLE:
+            from catsdogs_lib.data.sample import write_sample  # noqa: PLC0415 - only where it is asked for
+
+            write_sample(partial, per_class=per_class, seed=seed)
+            layout = recognise(scan(partial), source)
+        elif source in DOWNLOADED:
+            layout = DOWNLOADED[source](downloads)
+            _place(layout, partial, shutil.copyfile, "copying photos")
+        else:
+            layout = _own(source, destination, partial)
+    return Fetched(source, slug(source), layout.classes, layout.splits, len(layout.photos))
+
+
+def _own(source: str, destination: Path, partial: Path) -> Layout:
+    path = _existing(source)
+    ours, theirs = destination.resolve(), path.resolve()
+    # Replacing the destination would remove the user's photos; copies inside the source would be photos next time.
+    if ours == theirs or ours in theirs.parents or theirs in ours.parents:
+        raise SourceError(source, f"it and the destination {destination} lie in one another; choose another place")
+    if path.is_dir():
+        layout = recognise(scan(path), source)
+        _place(layout, partial, shutil.copyfile, "copying photos")
+        return layout
+    if not is_archive(path):
+        raise SourceError(source, "neither a folder nor a zip or tar; name one of these")
+    unpacked = partial.with_name(f"{partial.name}-unpacked")
+    try:
+        # Below a folder of the archive's own name, which layouts may look at.
+        inner = unpacked / (_ENDINGS.sub("", path.name).strip(". ") or "photos")
+        unpack(path, inner)
+        layout = recognise(scan(inner), source)
+        _place(layout, partial, os.replace, "sorting photos")
+    finally:
+        files.remove(unpacked)
+    return layout
+
+
+def _place(layout: Layout, folder: Path, put: Callable[[Path, Path], object], what: str) -> None:
+    for parent in {place[:-1] for _, place in layout.photos}:
+        folder.joinpath(*parent).mkdir(parents=True)
+    for photo, place in track(layout.photos, what):
+        put(photo, folder.joinpath(*place))
+
+
+def _existing(source: str) -> Path:
+    path = Path(source).expanduser()
+    # An empty name would mean the current folder.
+    if not source.strip() or "\0" in source or not path.exists():
+        raise SourceError(
+            source, f"no such folder or archive; name {SAMPLE}, {', '.join(DOWNLOADED)}, or a folder or zip that exists"
+        )
+    return path
+
+
+def slug(source: str) -> str:
+    """Name a source for registries: a-z, 0-9 and hyphens, at most 40 of them."""
+    if source == SAMPLE or source in DOWNLOADED:
+        return source
+    name = _ENDINGS.sub("", Path(source).expanduser().resolve().name)
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
+    return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:40].strip("-") or "photos"
+
+
+def fingerprint(source: str) -> str:
+    """Tell cheaply whether a user's photos changed: names, sizes and times, no contents.
+
+    Returns
+    -------
+    str
+        64 hexadecimal digits for a folder or archive; empty for a named source, which never changes.
+
+    Raises
+    ------
+    SourceError
+        There is no such source, or it cannot be read.
+    """
+    if source == SAMPLE or source in DOWNLOADED:
+        return ""
+    with _explained(source):
+        path = _existing(source)
+        photos = scan(path).every if path.is_dir() else [path]
+        root = path if path.is_dir() else path.parent
+        found = [(photo, photo.stat()) for photo in photos]
+        return files.digest([[str(photo.relative_to(root)), s.st_size, s.st_mtime_ns] for photo, s in found])
+
+
+@contextlib.contextmanager
+def _explained(source: str) -> Iterator[None]:
+    """Say in a sentence what the system refuses."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        where = f" ('{error.filename}')" if error.filename else ""
+        if error.errno in _FULL:
+            problem = f"there is no room to write them{where}; free some space, nothing half-copied was left"
+        elif isinstance(error, PermissionError):
+            problem = f"not allowed{where}; make it readable for you, or choose another place to write"
+        else:
+            problem = f"{reason}{where}; check that the folder or archive is there and can be read"
+        raise SourceError(source, problem) from error

@@ -1,0 +1,144 @@
+"""Who goes to train, val and test: stratified, near-duplicates together, nobody moved later."""
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from catsdogs_lib.data.checks import Reason
+from catsdogs_lib.data.duplicates import Groups
+
+SPLITS = ("train", "val", "test")
+"""The names, in the order in which photos yield: of two that may not both stay, the earlier one goes."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """A photo that is to get a split.
+
+    Parameters
+    ----------
+    sha256
+        Of its bytes; no two members share one.
+    label
+        Its class.
+    path
+        How it is named in a reason.
+    split
+        Where it has to stay; empty when that is to be decided.
+    """
+
+    sha256: str
+    label: str
+    path: str
+    split: str = ""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a photo went: `split`, or the text `excluded` that says why to none."""
+
+    split: str = ""
+    excluded: str = ""
+
+
+def assign(
+    members: Sequence[Member], pairs: Sequence[tuple[int, int]], shares: Mapping[str, float], seed: int
+) -> list[Place]:
+    """Give every photo a split.
+
+    Photos with a split keep it; of two near-duplicates in different splits the one in train yields
+    to val, and both to test. A new photo goes where its near-duplicates are. All others fill, class by class,
+    the split that is furthest below its share, in an order drawn from their bytes: neither names nor the order
+    of `members` matter, and a first run is stratified to within one group.
+
+    Parameters
+    ----------
+    members
+        The photos.
+    pairs
+        Indices of near-duplicates.
+    shares
+        The splits that are open to photos without one, and the share of each, which sum to 1.
+    seed
+        Another one draws another order.
+
+    Returns
+    -------
+    list of Place
+        In the order of `members`.
+    """
+    groups, tags, excluded = _settle(members, pairs, tuple(shares))
+    undecided: dict[str, dict[int, list[int]]] = defaultdict(lambda: defaultdict(list))
+    placed: dict[str, Counter[str]] = defaultdict(Counter)
+    places = [Place(excluded=excluded.get(index, "")) for index in range(len(members))]
+    for index, member in enumerate(members):
+        if index in excluded:
+            continue
+        root = groups.root(index)
+        if root in tags:
+            places[index] = Place(tags[root])
+            placed[member.label][tags[root]] += 1
+        else:
+            undecided[member.label][root].append(index)
+    for label, open_groups in undecided.items():
+        split_of = _fill({root: [members[i].sha256 for i in g] for root, g in open_groups.items()},
+                         placed[label], shares, seed)  # fmt: skip
+        for root, indices in open_groups.items():
+            for index in indices:
+                places[index] = Place(split_of[root])
+    return places
+
+
+def _settle(
+    members: Sequence[Member], pairs: Sequence[tuple[int, int]], open_splits: tuple[str, ...]
+) -> tuple[Groups, dict[int, str], dict[int, str]]:
+    """Join near-duplicates; give the split of each group that has one, and who is excluded, with the reason."""
+    neighbours: dict[int, list[int]] = defaultdict(list)
+    for first, second in pairs:
+        neighbours[first].append(second)
+        neighbours[second].append(first)
+    groups, tags, excluded = Groups(len(members)), dict[int, str](), dict[int, str]()
+    # Test first, then val: whoever comes later and is too close to one already there has to go.
+    rank = {"test": 0, "val": 1, "train": 2, "": 3}
+    seen: set[int] = set()
+    for index in sorted(range(len(members)), key=lambda i: (rank[members[i].split], members[i].sha256)):
+        member = members[index]
+        beside = {other: groups.root(other) for other in neighbours[index] if other in seen}
+        near: dict[str, str] = {}
+        for other, root in beside.items():
+            if root in tags:
+                near[tags[root]] = min(members[other].path, near.get(tags[root], members[other].path))
+        allowed = (member.split,) if member.split else open_splits
+        foreign = sorted(set(near) - set(allowed), key=lambda split: rank[split])
+        if foreign:
+            excluded[index] = f"{Reason.NEAR_DUPLICATE} of {foreign[0]} photo {near[foreign[0]]}"
+            continue
+        if len(near) > 1:
+            excluded[index] = f"{Reason.NEAR_DUPLICATE} of photos in two splits: {' and '.join(sorted(near.values()))}"
+            continue
+        seen.add(index)
+        tag = member.split or next(iter(near), "")
+        root = index
+        for other in beside:
+            root = groups.join(root, other)
+        if tag:
+            tags[root] = tag
+    return groups, tags, excluded
+
+
+def _fill(
+    groups: Mapping[int, list[str]], placed: Counter[str], shares: Mapping[str, float], seed: int
+) -> dict[int, str]:
+    """Give each undecided group of one class (its SHA-256 sums) to a split."""
+    have = {split: placed[split] for split in shares}
+    total = sum(have.values()) + sum(map(len, groups.values()))
+    order = sorted(groups, key=lambda root: hashlib.sha256(f"{seed} {min(groups[root])}".encode()).digest())
+    split_of = {}
+    for done, root in enumerate(order):
+        empty = [split for split in shares if not have[split]]
+        # The last groups of a small class go where there is none yet: a split without a class is no use.
+        choice = empty if empty and len(order) - done <= len(empty) else list(shares)
+        split_of[root] = max(choice, key=lambda split: shares[split] * total - have[split])
+        have[split_of[root]] += len(groups[root])
+    return split_of

@@ -1,0 +1,103 @@
+"""Probabilities that mean what they say: temperature scaling, and when to call an answer confident."""
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import minimize_scalar
+
+from catsdogs_lib.evaluation.metrics import EvaluationError, check
+
+TEMPERATURES = (0.05, 20.0)
+"""The temperatures that are searched."""
+PRIOR_WIDTH = 1.0
+"""Standard deviation of the prior on log T: a factor of e either way costs half a nat in all."""
+
+
+def softmax(logits: ArrayLike, temperature: float = 1.0) -> NDArray[np.float64]:
+    """Probabilities of `logits` / `temperature` over the last axis; same shape, float64, rows sum to 1.
+
+    Raises
+    ------
+    EvaluationError
+        The temperature is not above 0, or a logit is not finite.
+    """
+    scores = np.asarray(logits, dtype=np.float64)
+    if not temperature > 0:
+        raise EvaluationError(f"the temperature is {temperature}; it must be above 0")
+    if not np.isfinite(scores).all():
+        raise EvaluationError("a logit is not a finite number; the model that gave it is broken")
+    # Subtract before dividing: a small temperature must not overflow.
+    powers = np.exp((scores - scores.max(axis=-1, keepdims=True)) / temperature)
+    return np.asarray(powers / powers.sum(axis=-1, keepdims=True))
+
+
+def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
+    """The temperature T for which `softmax(logits, T)` fits validation labels best.
+
+    Temperature scaling (Guo et al., 2017, "On calibration of modern neural networks"): the T that
+    minimises the negative log likelihood, which never changes an answer. Where every validation photo is
+    right, the likelihood grows without end as T falls; so a log-normal prior around T = 1 is added, of
+    width `PRIOR_WIDTH`. It weighs less than one wrong photo, hence decides only where the photos do not.
+
+    Parameters
+    ----------
+    logits
+        float, shape (N, C), of photos that the model was not trained on.
+    labels
+        int, shape (N,), in 0..C-1.
+
+    Returns
+    -------
+    float
+        T > 0, within `TEMPERATURES`; above 1 for an overconfident model.
+
+    Raises
+    ------
+    EvaluationError
+        Shapes or values that cannot be used.
+    """
+    scores = np.asarray(logits, dtype=np.float64)
+    _, truth = check(softmax(scores) if scores.ndim == 2 and scores.size else scores, labels)
+    scores = scores - scores.max(axis=1, keepdims=True)
+    of_truth = scores[np.arange(len(truth)), truth]
+
+    def cost(log_temperature: float) -> float:
+        inverse = np.exp(-log_temperature)
+        nll = np.log(np.exp(scores * inverse).sum(axis=1)) - of_truth * inverse
+        return float(nll.sum() + (log_temperature / PRIOR_WIDTH) ** 2 / 2)
+
+    found = minimize_scalar(cost, bounds=np.log(TEMPERATURES), method="bounded", options={"xatol": 1e-6})
+    return float(np.exp(found.x))
+
+
+def choose_threshold(probabilities: ArrayLike, labels: ArrayLike, target_accuracy: float = 0.995) -> float:
+    """The smallest confidence from which on validation answers are right as often as promised.
+
+    Parameters
+    ----------
+    probabilities
+        float, shape (N, C), calibrated, of photos that the model was not trained on.
+    labels
+        int, shape (N,), in 0..C-1.
+    target_accuracy
+        In 0..1, of all answers with a top-label confidence at or above the threshold.
+
+    Returns
+    -------
+    float
+        One of the confidences, in 1/C..1. Where none reaches the target (the very surest answer is
+        wrong and too few follow to make up for it), the one with the highest accuracy, so that a single
+        mislabelled photo does not make every answer doubtful; the lowest of equals.
+    """
+    table, truth = check(probabilities, labels)
+    if not 0 <= target_accuracy <= 1:
+        raise EvaluationError(f"the target accuracy is {target_accuracy}; it must lie in 0..1")
+    confidence = table.max(axis=1).astype(np.float64)
+    order = np.argsort(-confidence, kind="stable")
+    ranked = confidence[order]
+    right = np.cumsum((table.argmax(axis=1) == truth)[order])
+    accuracy = right / np.arange(1, len(ranked) + 1)
+    # A threshold takes all photos of its confidence: only the last of each tie is a candidate.
+    last = np.r_[ranked[1:] != ranked[:-1], True]
+    candidates, reached = ranked[last], accuracy[last]
+    good = reached >= min(target_accuracy, float(reached.max()))
+    return float(np.clip(candidates[good].min(), 1 / table.shape[1], 1.0))

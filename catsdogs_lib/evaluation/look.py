@@ -1,0 +1,55 @@
+"""The one look of all figures: white face, dark text, and colours that nobody confuses.
+
+The colours are those of Okabe and Ito (2008), made for the colour-blind: blue is as it should be,
+vermilion is what to look at.
+"""
+
+from typing import Literal
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+BLUE, VERMILION, GREEN, ORANGE = "#0072B2", "#D55E00", "#009E73", "#E69F00"
+PURPLE, SKY, GREY, INK = "#CC79A7", "#56B4E9", "#8A8A8A", "#1A1A1A"
+PALETTE = (BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION)
+"""Colours of series, in order."""
+MARKERS = ("o", "s", "^", "D", "v", "P")
+"""Markers of series, in order: a second way to tell them apart."""
+DPI = 110
+
+
+def blank_figure(width: float, height: float) -> Figure:
+    """An empty figure; sizes in inches."""
+    layout = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1)
+    return Figure(figsize=(width, height), dpi=DPI, facecolor="white", layout=layout)
+
+
+def new_figure(width: float, height: float) -> tuple[Figure, Axes]:
+    """An empty figure with one pair of axes; sizes in inches."""
+    figure = blank_figure(width, height)
+    return figure, figure.subplots()
+
+
+def head(figure: Figure, title: str) -> None:
+    """A title above all panels."""
+    figure.suptitle(title, color=INK, fontsize=12, fontweight="bold")
+
+
+def dress(axes: Axes, title: str, xlabel: str, ylabel: str, grid: bool = True) -> None:
+    """Give axes the common look; colours are set, so that a person's own style cannot make text vanish."""
+    axes.set_facecolor("white")
+    axes.set_title(title, fontsize=12, fontweight="bold", color=INK)
+    axes.set_xlabel(xlabel, fontsize=10, color=INK)
+    axes.set_ylabel(ylabel, fontsize=10, color=INK)
+    axes.tick_params(colors=INK, labelsize=9)
+    if grid:
+        axes.grid(color="#E3E3E3", linewidth=0.8)
+    axes.set_axisbelow(True)
+    for side, spine in axes.spines.items():
+        spine.set(color=GREY, visible=side in ("left", "bottom"))
+
+
+def legend(axes: Axes, place: Literal["best", "upper left", "lower right"]) -> None:
+    """A legend within the axes."""
+    axes.legend(loc=place, fontsize=9, facecolor="white", edgecolor="none", framealpha=0.85, labelcolor=INK)

@@ -1,0 +1,148 @@
+"""Where a model is weaker: accuracy and log loss on parts of the test photos that look alike."""
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import fisher_exact
+
+from catsdogs_lib.evaluation.metrics import EvaluationError, bootstrap_mean, check, photo_losses, wilson
+
+SIGNIFICANCE = 0.05
+"""Chance of flagging any slice at all of a model that is equally good on all."""
+SQUARE = 1.1
+"""A photo whose longer side is at most this many times the shorter one counts as square."""
+COLUMNS = ("width", "height", "brightness", "sharpness", "grayscale", "orientation")
+
+_UNKNOWN = "unknown"
+
+
+def slice_table(
+    manifest_rows: pd.DataFrame, probabilities: ArrayLike, labels: ArrayLike, seed: int = 0
+) -> pd.DataFrame:
+    """Accuracy and log loss by resolution, brightness, aspect ratio, grayscale and sharpness.
+
+    A slice is flagged as worse than the rest where a one-sided Fisher exact test of its wrong answers
+    against those of all other photos stays below `SIGNIFICANCE` after Holm's correction (1979) for the
+    number of slices tested. The test is exact, so a slice of three photos is safe to test, and hardly ever
+    flagged.
+
+    Parameters
+    ----------
+    manifest_rows
+        One row a photo, with `COLUMNS`: ``width`` and ``height`` as stored (pixels), ``orientation``
+        (EXIF, 1 to 8), ``brightness`` (0..1), ``sharpness`` (any scale), ``grayscale`` (bool).
+    probabilities, labels
+        float (N, C) and int (N,), in the order of the rows.
+    seed
+        Of the bootstrap of the log loss.
+
+    Returns
+    -------
+    DataFrame
+        One row a slice that holds photos: ``slice``, ``value``, ``photos``; ``accuracy`` with
+        ``accuracy_low`` and ``accuracy_high`` (Wilson, 95 %); ``log_loss`` (nats) with ``log_loss_low`` and
+        ``log_loss_high`` (bootstrap, 95 %); ``p_value`` (Holm-corrected; NaN where the slice is all
+        photos); ``worse`` (bool).
+
+    Raises
+    ------
+    EvaluationError
+        A column is missing, the numbers of photos differ, or see `metrics.check`.
+    """
+    table, truth = check(probabilities, labels)
+    if missing := sorted(set(COLUMNS) - set(manifest_rows.columns)):
+        raise EvaluationError(f"the manifest has no column {', '.join(missing)}; prepare the data again")
+    if len(manifest_rows) != len(truth):
+        raise EvaluationError(f"{len(manifest_rows)} manifest rows, but {len(truth)} photos were answered")
+    right, losses = table.argmax(axis=1) == truth, photo_losses(table, truth)
+    rows = []
+    for name, values in _slices(manifest_rows).items():
+        for value in values.cat.categories:
+            inside = (values == value).to_numpy()
+            if not inside.any():
+                continue
+            accuracy = wilson(int(right[inside].sum()), int(inside.sum()))
+            loss = bootstrap_mean(losses[inside], seed=seed)
+            rows.append(
+                {
+                    "slice": name,
+                    "value": value,
+                    "photos": int(inside.sum()),
+                    "accuracy": accuracy.value,
+                    "accuracy_low": accuracy.low,
+                    "accuracy_high": accuracy.high,
+                    "log_loss": loss.value,
+                    "log_loss_low": loss.low,
+                    "log_loss_high": loss.high,
+                    "p_value": _worse_than_rest(right, inside),
+                }
+            )
+    result = pd.DataFrame(rows)
+    result["p_value"] = holm(result["p_value"].to_numpy())
+    result["worse"] = result["p_value"] < SIGNIFICANCE
+    return result
+
+
+def holm(p_values: ArrayLike) -> NDArray[np.float64]:
+    """Correct p-values for being several (Holm, 1979): the family is safe at a level if each result is.
+
+    NaN stays NaN and does not count as a test.
+    """
+    raw = np.asarray(p_values, dtype=np.float64)
+    corrected = np.full(raw.shape, np.nan)
+    order = [i for i in np.argsort(raw, kind="stable") if not np.isnan(raw[i])]
+    highest = 0.0
+    for rank, i in enumerate(order):
+        highest = max(highest, min(1.0, float(raw[i]) * (len(order) - rank)))
+        corrected[i] = highest
+    return corrected
+
+
+def _worse_than_rest(right: NDArray[np.bool_], inside: NDArray[np.bool_]) -> float:
+    if inside.all():
+        return float("nan")
+    wrong = ~right
+    square = [[(wrong & inside).sum(), (right & inside).sum()], [(wrong & ~inside).sum(), (right & ~inside).sum()]]
+    return float(fisher_exact(square, alternative="greater").pvalue)
+
+
+def _slices(rows: pd.DataFrame) -> "dict[str, pd.Series[str]]":
+    """For each slice what each photo is, as ordered categories."""
+    # EXIF orientations 5 to 8 lie on their side: the photo is upright only after a quarter turn.
+    turned = rows["orientation"].between(5, 8).to_numpy()
+    width = np.where(turned, rows["height"], rows["width"]).astype(np.float64)
+    height = np.where(turned, rows["width"], rows["height"]).astype(np.float64)
+    ratio = width / height
+    aspect = np.select(
+        [ratio < 1 / SQUARE, ratio > SQUARE, np.isfinite(ratio)], ["portrait", "landscape", "square"], _UNKNOWN
+    )
+    grey = np.where(rows["grayscale"].isna(), _UNKNOWN, np.where(rows["grayscale"] == True, "grey", "colour"))  # noqa: E712
+    return {
+        "resolution": _terciles(np.sqrt(width * height), ("small", "medium", "large"), "{:.0f}", " px"),
+        "brightness": _terciles(rows["brightness"], ("dark", "medium", "bright"), "{:.2f}", ""),
+        "aspect ratio": _ordered(aspect, ["portrait", "square", "landscape", _UNKNOWN]),
+        "grayscale": _ordered(grey, ["colour", "grey", _UNKNOWN]),
+        "sharpness": _terciles(rows["sharpness"], ("blurred", "medium", "sharp"), "{:.3g}", ""),
+    }
+
+
+def _terciles(values: ArrayLike, names: tuple[str, str, str], form: str, unit: str) -> "pd.Series[str]":
+    """Three parts of equal size, named with their limits; fewer where many photos have the same value."""
+    numbers = np.asarray(values, dtype=np.float64)
+    known = np.isfinite(numbers)
+    if not known.any():
+        return _ordered(np.full(len(numbers), _UNKNOWN), [_UNKNOWN])
+    one, two = np.quantile(numbers[known], [1 / 3, 2 / 3])
+    low, high = form.format(one), form.format(two)
+    described = [
+        f"{names[0]} (up to {low}{unit})",
+        f"{names[1]} ({low} to {high}{unit})",
+        f"{names[2]} (over {high}{unit})",
+        _UNKNOWN,
+    ]
+    part = np.where(known, np.searchsorted([one, two], np.where(known, numbers, 0.0), side="left"), 3)
+    return _ordered(np.asarray(described)[part], described)
+
+
+def _ordered(values: NDArray[np.str_], categories: list[str]) -> "pd.Series[str]":
+    return pd.Series(pd.Categorical(values, categories=categories, ordered=True))

@@ -1,0 +1,258 @@
+"""From a trained model to a bundle: export, parity, golden answers, the description."""
+
+import base64
+import io
+import logging
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxscript.optimizer
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from torch import Tensor, nn
+
+from catsdogs_lib import files
+from catsdogs_lib.bundle import Bundle, Data, Description, Golden, Graph, Metric, Parity, Thresholds
+from catsdogs_lib.classifier import INPUT, LOGITS, PROBABILITIES, Classifier
+from catsdogs_lib.data.drawing import draw
+from catsdogs_lib.errors import CatsdogsError
+from catsdogs_lib.evaluation.calibration import softmax
+from catsdogs_lib.evaluation.metrics import Interval
+from catsdogs_lib.progress import track
+from catsdogs_lib.training.photos import Photos
+from catsdogs_lib.training.trained import TrainedModel, network_logits
+
+PARITY_TOLERANCE = 1e-3
+PARITY_PHOTOS = 128
+"""Photos that torch and ONNX are compared on; drawn ones fill up where there are too few."""
+GOLDEN = (("cat", 1), ("cat", 2), ("dog", 1), ("dog", 2))
+GOLDEN_SIDE = 160
+
+
+class ParityError(CatsdogsError):
+    """The exported graph answers otherwise than the trained model."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a bundle says that was found out before packaging.
+
+    Attributes
+    ----------
+    temperature, threshold
+        Chosen on validation photos.
+    metrics
+        Measured on test photos.
+    source, data_hash, photos
+        Name of the data, its digest, and the photos used in each split.
+    git_commit, mlflow_run
+        Where code and figures can be found again.
+    """
+
+    temperature: float
+    threshold: float
+    metrics: dict[str, Interval]
+    source: str
+    data_hash: str
+    photos: dict[str, int]
+    git_commit: str
+    mlflow_run: str
+
+
+class _Serving(nn.Module):
+    """The network with calibrated probabilities beside its raw logits."""
+
+    def __init__(self, network: nn.Module, temperature: float) -> None:
+        super().__init__()
+        self.network, self.temperature = network, temperature
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        logits = self.network(image)
+        return logits, torch.softmax(logits / self.temperature, dim=1)
+
+
+def export(trained: TrainedModel, temperature: float) -> bytes:
+    """Export as one ONNX file.
+
+    Parameters
+    ----------
+    trained
+        In eval mode, on the CPU.
+    temperature
+        Applied in the graph.
+
+    Returns
+    -------
+    bytes
+        Input ``image`` float32 (N, 3, H, W); outputs ``logits`` and ``probabilities`` float32 (N, C).
+        Matrices that are exactly representable in fp16 are stored so and cast when the graph is loaded.
+    """
+    size = trained.record.preprocessing.size
+    network = trained.network.to(memory_format=torch.contiguous_format)
+    level = logging.getLogger("torch.onnx").level
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            # The exporter deprecates its own insides; nothing in them is ours to mend.
+            warnings.simplefilter("ignore")
+            program: Any = torch.onnx.export(
+                _Serving(network, temperature).eval(),
+                # Two photos: with one, the exporter would take the batch for a constant.
+                (torch.zeros(2, 3, size, size),),
+                input_names=[INPUT],
+                output_names=[LOGITS, PROBABILITIES],
+                dynamic_shapes={"image": {0: torch.export.Dim("N", min=1)}},
+                dynamo=True,
+                # Its optimiser would fold batch norm into rounded weights; the runtime does that when loading.
+                optimize=False,
+                verbose=False,
+            )
+            onnxscript.optimizer.fold_constants(program.model)
+            onnxscript.optimizer.remove_unused_nodes(program.model)
+    finally:
+        logging.getLogger("torch.onnx").setLevel(level)
+    graph = program.model_proto
+    _strip(graph)
+    if trained.record.settings.weights == "fp16":
+        _store_as_fp16(graph)
+    onnx.checker.check_model(graph)
+    data: bytes = graph.SerializeToString()
+    return data
+
+
+def _strip(graph: Any) -> None:
+    """Drop the exporter's notes: stack traces with paths of this machine have no place in a bundle."""
+    del graph.metadata_props[:]
+    for node in graph.graph.node:
+        del node.metadata_props[:]
+        node.doc_string = ""
+    for value in (*graph.graph.input, *graph.graph.output, *graph.graph.value_info, *graph.graph.initializer):
+        del value.metadata_props[:]
+
+
+def _store_as_fp16(graph: Any) -> None:
+    casts = []
+    for initializer in graph.graph.initializer:
+        values = numpy_helper.to_array(initializer)
+        if values.dtype != np.float32 or values.ndim < 2:
+            continue
+        half = values.astype(np.float16)
+        if np.array_equal(half.astype(np.float32), values):
+            name = initializer.name
+            initializer.CopyFrom(numpy_helper.from_array(half, f"{name}.fp16"))
+            casts.append(helper.make_node("Cast", [f"{name}.fp16"], [name], to=TensorProto.FLOAT))
+    for cast in reversed(casts):
+        graph.graph.node.insert(0, cast)
+
+
+def package(trained: TrainedModel, facts: Facts, parity_photos: Sequence[Path], folder: Path) -> Bundle:
+    """Write the bundle of a trained model, after checking that it answers like the model itself.
+
+    Parameters
+    ----------
+    trained
+        The model.
+    facts
+        What else the description says.
+    parity_photos
+        Real photos to compare torch and ONNX on; drawn ones are added up to `PARITY_PHOTOS`.
+    folder
+        Replaced as a whole, or left as it was.
+
+    Raises
+    ------
+    ParityError
+        A probability differs by more than `PARITY_TOLERANCE`.
+    """
+    graph = export(trained, facts.temperature)
+    record = trained.record
+    description = Description(
+        model=record.settings.model,
+        classes=record.classes,
+        graph=Graph(sha256=files.sha256_bytes(graph), bytes=len(graph), weights=record.settings.weights),
+        preprocessing=record.preprocessing,
+        temperature=facts.temperature,
+        thresholds=Thresholds(confident=facts.threshold),
+        metrics={name: Metric(value=m.value, low=m.low, high=m.high) for name, m in facts.metrics.items()},
+        parity=Parity(photos=0, max_difference=0.0),
+        golden=(),
+        data=Data(source=facts.source, sha256=facts.data_hash, photos=facts.photos),
+        training=record.settings.model_dump(),
+        git_commit=facts.git_commit,
+        mlflow_run=facts.mlflow_run,
+        created=datetime.now(UTC).replace(microsecond=0),
+        weights_licence=record.weights_licence,
+    )
+    classifier = Classifier(Bundle(folder, description, graph))
+    filled = description.model_copy(
+        update={
+            "parity": parity(trained, classifier, facts.temperature, parity_photos),
+            "golden": tuple(_golden(classifier, kind, seed) for kind, seed in GOLDEN),
+        }
+    )
+    return Bundle.write(folder, filled, graph)
+
+
+def parity(trained: TrainedModel, classifier: Classifier, temperature: float, photos: Sequence[Path]) -> Parity:
+    """Compare the probabilities of torch and ONNX Runtime photo by photo.
+
+    Raises
+    ------
+    ParityError
+        They differ by more than `PARITY_TOLERANCE`.
+    """
+    drawn = [_png(kind, 1000 + seed) for seed in range(PARITY_PHOTOS) for kind in ("cat", "dog")]
+    sources: list[Path | bytes] = [*photos, *drawn[: max(0, PARITY_PHOTOS - len(photos))]]
+    answers = []
+    for source in track(sources, "checking parity of ONNX"):
+        answers.append(classifier.run([classifier.load(source)])[1][0])
+    plain = Photos(sources, [0] * len(sources), trained.record.preprocessing)
+    expected = softmax(network_logits(trained.network, plain, 32, "checking parity of torch"), temperature)
+    difference = float(np.abs(np.stack(answers) - expected).max())
+    if not difference <= PARITY_TOLERANCE:
+        raise ParityError(
+            f"the exported graph differs from the trained model by {difference:.2g} in a probability "
+            f"({PARITY_TOLERANCE:g} allowed); check that every layer of '{trained.record.settings.model}' exports"
+        )
+    return Parity(photos=len(sources), max_difference=difference)
+
+
+def _golden(classifier: Classifier, kind: str, seed: int) -> Golden:
+    png = _png(kind, seed)
+    probabilities = classifier.predict(png).probabilities
+    return Golden(name=f"{kind}-{seed}", png=base64.b64encode(png).decode(), probabilities=probabilities)
+
+
+def _png(kind: str, seed: int) -> bytes:
+    stream = io.BytesIO()
+    draw(kind, seed, (GOLDEN_SIDE, GOLDEN_SIDE)).save(stream, "PNG", optimize=True)
+    return stream.getvalue()
+
+
+def model_card(description: Description) -> str:
+    """Say in Markdown what the model is, how good, on what, and what it is not for."""
+    rows = "\n".join(
+        f"| {name.replace('_', ' ')} | {m.value:.4f} | {m.low:.4f} to {m.high:.4f} |"
+        for name, m in description.metrics.items()
+    )
+    photos = ", ".join(f"{count} {split}" for split, count in description.data.photos.items())
+    return f"""# {description.model}: {", ".join(description.classes)}
+
+Trained on **{description.data.source}** ({photos} photos; data {description.data.sha256[:12]}) with method
+`{description.training["method"]}`; code {description.git_commit[:12]}, MLflow run {description.mlflow_run or "none"}.
+
+| on the test photos | value | 95 % interval |
+|---|---|---|
+{rows}
+
+Probabilities are calibrated on validation photos (temperature {description.temperature:.3f}). An answer counts as
+confident from {description.thresholds.confident:.3f} on. The model knows only its {len(description.classes)} classes:
+a photo of anything else gets one of them, too. ONNX and torch differ by at most {description.parity.max_difference:.1e}
+on {description.parity.photos} photos. Licence of the pretrained weights: {description.weights_licence}.
+"""

@@ -1,0 +1,182 @@
+"""MLflow: runs, what is logged, the registry and its alias."""
+
+import contextlib
+import logging
+import os
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import mlflow
+import mlflow.data.pandas_dataset
+import mlflow.onnx
+import numpy as np
+import onnx
+import pandas as pd
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from mlflow.models import ModelSignature
+from mlflow.tracking import MlflowClient
+from mlflow.types import Schema, TensorSpec
+
+from catsdogs_lib.bundle import Bundle
+from catsdogs_lib.classifier import INPUT, LOGITS, PROBABILITIES
+from catsdogs_lib.errors import CatsdogsError
+from catsdogs_lib.training.trained import Epoch
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+EXPERIMENT = "catsdogs"
+CHAMPION = "champion"
+
+
+class TrackingError(CatsdogsError):
+    """The tracking store cannot be used."""
+
+
+def connect(uri: str, artifacts: Path) -> None:
+    """Use a tracking store and make the experiment in it, once.
+
+    Parameters
+    ----------
+    uri
+        ``sqlite:///...`` or a server's address.
+    artifacts
+        Where artifacts of a SQLite store lie; a server has its own place.
+
+    Raises
+    ------
+    TrackingError
+        The store cannot be reached.
+    """
+    # Progress bars and advice of MLflow's own would fill the notebooks' reports.
+    os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
+    for name in ("alembic", "mlflow.store.db.utils", "mlflow.utils.environment"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    local = uri.startswith("sqlite:")
+    if local:
+        Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+    try:
+        mlflow.set_tracking_uri(uri)
+        if mlflow.get_experiment_by_name(EXPERIMENT) is None:
+            mlflow.create_experiment(EXPERIMENT, artifact_location=artifacts.resolve().as_uri() if local else None)
+        mlflow.set_experiment(EXPERIMENT)
+    except (MlflowException, OSError) as error:
+        first = str(error).splitlines()[0]
+        raise TrackingError(f"MLflow at {uri} cannot be used ({first}); check MLFLOW_TRACKING_URI") from None
+
+
+@contextlib.contextmanager
+def run(name: str, run_id: str | None = None, **tags: str) -> Iterator[str]:
+    """Start a run, or go on with `run_id` where the store still knows it; yields its id.
+
+    A block that fails leaves the run marked as failed.
+    """
+    if run_id is not None and not _known(run_id):
+        run_id = None
+    with mlflow.start_run(run_id=run_id, run_name=None if run_id else name, tags=tags or None) as active:
+        yield active.info.run_id
+
+
+def _known(run_id: str) -> bool:
+    try:
+        return bool(MlflowClient().get_run(run_id).info.lifecycle_stage == "active")
+    except MlflowException:
+        return False
+
+
+def log_epoch(epoch: Epoch) -> None:
+    """Log the figures of one epoch in the active run."""
+    figures = {"val_loss": epoch.val_loss, "val_accuracy": epoch.val_accuracy, "seconds": epoch.seconds}
+    if epoch.train_loss is not None:
+        figures["train_loss"] = epoch.train_loss
+    mlflow.log_metrics(figures, step=epoch.epoch)
+
+
+def log_parameters(values: dict[str, Any]) -> None:
+    """Log parameters in the active run; a run that went on after a kill has them already."""
+    client, run_id = MlflowClient(), _active()
+    have = client.get_run(run_id).data.params
+    mlflow.log_params({name: value for name, value in values.items() if name not in have})
+
+
+def _active() -> str:
+    active = mlflow.active_run()
+    if active is None:
+        raise TrackingError("no MLflow run is active; log inside 'with tracking.run(...)'")
+    return str(active.info.run_id)
+
+
+def log_figures(figures: dict[str, "Figure"]) -> None:
+    """Log matplotlib figures in the active run, as ``figures/NAME.png``."""
+    for name, figure in figures.items():
+        mlflow.log_figure(figure, f"figures/{name}.png")
+
+
+def log_data(rows: pd.DataFrame, source: str, digest: str, splits: Sequence[str]) -> None:
+    """Log which photos the active run saw, a dataset for each split."""
+    columns = ["path", "label", "sha256", "split"]
+    for split in splits:
+        part = rows.loc[rows["split"] == split, columns].reset_index(drop=True)
+        with warnings.catch_warnings():
+            # Schema inference warns about integer columns that this table does not have.
+            warnings.simplefilter("ignore")
+            data = mlflow.data.pandas_dataset.from_pandas(
+                part, source=source, name=f"{split}-{digest[:12]}", targets="label"
+            )
+        mlflow.log_input(data, context={"train": "training", "val": "validation"}.get(split, "testing"))
+
+
+def registered_name(slug: str, classes: Sequence[str]) -> str:
+    """Name in the registry: one for each set of classes and data source."""
+    words = [re.sub(r"[^\w-]+", "-", word.lower()).strip("-") or "x" for word in (slug, *classes)]
+    return "-".join(["catsdogs", *words])[:200]
+
+
+def champion(name: str) -> ModelVersion | None:
+    """The version that the alias `CHAMPION` points at; None where there is none."""
+    try:
+        return MlflowClient().get_model_version_by_alias(name, CHAMPION)
+    except MlflowException:
+        return None
+
+
+def champion_bundle(version: ModelVersion, folder: Path) -> Bundle:
+    """Fetch the bundle that a registered version was made from, into `folder`."""
+    path = mlflow.artifacts.download_artifacts(
+        run_id=version.run_id, artifact_path="bundle", dst_path=str(folder), tracking_uri=mlflow.get_tracking_uri()
+    )
+    return Bundle.load(Path(path))
+
+
+def register(bundle: Bundle, name: str) -> ModelVersion:
+    """Log a bundle and its model (with a signature) in the active run, and register the model under `name`."""
+    description = bundle.description
+    mlflow.log_artifacts(str(bundle.folder), "bundle")
+    side, count = description.preprocessing.size, len(description.classes)
+    signature = ModelSignature(
+        inputs=Schema([TensorSpec(np.dtype(np.float32), (-1, 3, side, side), INPUT)]),
+        outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, count), key) for key in (LOGITS, PROBABILITIES)]),
+    )
+    info = mlflow.onnx.log_model(
+        onnx.load_model_from_string(bundle.graph),
+        name="model",
+        signature=signature,
+        registered_model_name=name,
+        # Named here: inferring them would load the model in another process.
+        pip_requirements=["onnxruntime", "onnx", "numpy"],
+        metadata={"bundle_version": bundle.version, "classes": list(description.classes)},
+        save_as_external_data=False,
+    )
+    client, number = MlflowClient(), str(info.registered_model_version)
+    client.set_model_version_tag(name, number, "bundle_version", bundle.version)
+    client.set_model_version_tag(name, number, "data", description.data.sha256[:12])
+    return client.get_model_version(name, number)
+
+
+def promote(version: ModelVersion) -> None:
+    """Point the alias `CHAMPION` at a version."""
+    MlflowClient().set_registered_model_alias(version.name, CHAMPION, version.version)

@@ -1,0 +1,1 @@
+"""Models, augmentation, cached features and the loop that trains."""

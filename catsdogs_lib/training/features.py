@@ -1,0 +1,86 @@
+"""Features of a frozen backbone, computed once for each photo and kept by content."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from catsdogs_lib import files
+from catsdogs_lib.progress import track
+from catsdogs_lib.training import arithmetic
+from catsdogs_lib.training.models import Built
+from catsdogs_lib.training.photos import Photos, batches, to_device
+
+SHARD = 512
+"""Photos in one file of the cache; what a kill can lose."""
+BATCH = 32
+
+
+class FeatureCache:
+    """Features on disk, found by the photo's SHA-256, whatever its name, folder or split.
+
+    Parameters
+    ----------
+    folder
+        Holds one subfolder for each backbone, weights, preprocessing and precision.
+    built
+        The network whose backbone makes the features.
+    precision
+        ``fp32`` or ``bf16``.
+    """
+
+    def __init__(self, folder: Path, built: Built, precision: str) -> None:
+        key = files.digest([type(built.network.backbone).__name__, built.origin, repr(built.preprocessing), precision])
+        self.folder = folder / key[:16]
+        self.built, self.precision = built, precision
+
+    def get(self, paths: Sequence[Path], sha256: Sequence[str]) -> NDArray[np.float32]:
+        """Features of photos and of their mirror images.
+
+        Parameters
+        ----------
+        paths, sha256
+            Where each photo lies and what it holds.
+
+        Returns
+        -------
+        ndarray of float32, shape (photos, 2, features)
+            Index 0 on the second axis is the photo as it is, 1 its mirror image.
+        """
+        files.sweep(self.folder)
+        known = self._load()
+        missing = {sha: path for sha, path in zip(sha256, paths, strict=True) if sha not in known}
+        for begin in range(0, len(missing), SHARD):
+            part = dict(list(missing.items())[begin : begin + SHARD])
+            label = "computing features" if len(missing) <= SHARD else f"computing features {begin}/{len(missing)}"
+            computed = self._compute(list(part.values()), label)
+            self._store(list(part), computed)
+            known.update(zip(part, computed, strict=True))
+        return np.stack([known[sha] for sha in sha256])
+
+    def _load(self) -> dict[str, NDArray[np.float32]]:
+        known: dict[str, NDArray[np.float32]] = {}
+        for path in sorted(self.folder.glob("*.npz")):
+            with np.load(path) as shard:
+                known.update(zip(shard["sha256"].tolist(), shard["features"], strict=True))
+        return known
+
+    def _store(self, sha256: list[str], features: NDArray[np.float32]) -> None:
+        with (
+            files.replacing(self.folder / f"{files.digest(sha256)[:16]}.npz") as partial,
+            partial.open("wb") as stream,
+        ):
+            np.savez(stream, sha256=np.array(sha256), features=features)
+
+    def _compute(self, paths: list[Path], label: str) -> NDArray[np.float32]:
+        device = arithmetic.device()
+        backbone = self.built.network.backbone.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        loader = batches(Photos(paths, [0] * len(paths), self.built.preprocessing), BATCH)
+        parts = []
+        with torch.inference_mode(), arithmetic.autocast(self.precision):
+            for images, _ in track(to_device(loader, device), label, total=len(loader)):
+                both = [backbone(view).float().cpu().numpy() for view in (images, images.flip(-1))]
+                parts.append(np.stack(both, axis=1))
+        return np.concatenate(parts)

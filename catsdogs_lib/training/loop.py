@@ -1,0 +1,214 @@
+"""The loop: epochs with a checkpoint after each, so that a kill loses at most one of them."""
+
+import dataclasses
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+from scipy.special import logsumexp
+from timm.optim._param_groups import param_groups_layer_decay
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from catsdogs_lib import files
+from catsdogs_lib.progress import track
+from catsdogs_lib.training import arithmetic
+from catsdogs_lib.training.models import Network
+from catsdogs_lib.training.photos import Photos, batches, to_device
+from catsdogs_lib.training.settings import TrainingSettings
+from catsdogs_lib.training.trained import Epoch, network_logits
+
+OnEpoch = Callable[[Epoch], None]
+
+STATE_FILE, BEST_FILE, HISTORY_FILE = "state.pt", "best.safetensors", "history.json"
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What the loop leaves: figures by epoch and the best epoch; the network holds that epoch's weights."""
+
+    history: tuple[Epoch, ...]
+    best_epoch: int
+
+
+def measure(network: nn.Module, photos: Photos, settings: TrainingSettings, precision: str) -> tuple[float, float]:
+    """Mean cross-entropy in nats and accuracy (0..1) on photos."""
+    logits = network_logits(network, photos, settings.batch_size, "validating", precision)
+    return cross_entropy(logits.astype(np.float64), np.asarray(photos.labels, dtype=np.int64))
+
+
+def cross_entropy(logits: NDArray[np.float64], labels: NDArray[np.int64]) -> tuple[float, float]:
+    """Mean cross-entropy in nats and accuracy (0..1) of logits (N, C)."""
+    log_probabilities = logits - logsumexp(logits, axis=1, keepdims=True)
+    loss = -log_probabilities[np.arange(len(labels)), labels].mean()
+    return float(loss), float((logits.argmax(axis=1) == labels).mean())
+
+
+def parameter_groups(network: Network, settings: TrainingSettings) -> list[dict[str, Any]]:
+    """Parameters with their rates: the head at the full one, each block below at `layer_decay` of the next."""
+    if settings.method == "scratch":
+        return [{"params": list(network.parameters()), "lr": settings.learning_rate}]
+    groups = param_groups_layer_decay(network.backbone, settings.weight_decay, layer_decay=settings.layer_decay)
+    for group in groups:
+        group["lr"] = settings.learning_rate * group.pop("lr_scale") * settings.layer_decay
+        group.pop("param_names", None)
+    head = {"params": list(network.head.parameters()), "lr": settings.learning_rate}
+    return [*groups, {**head, "weight_decay": settings.weight_decay}]
+
+
+def fit(
+    network: Network,
+    train: Photos,
+    validation: Photos,
+    settings: TrainingSettings,
+    checkpoint: Path,
+    on_epoch: OnEpoch | None = None,
+) -> Fit:
+    """Train `network` in place and leave it with the weights of its best epoch.
+
+    Parameters
+    ----------
+    network
+        On the CPU; moved to the GPU where there is one and back.
+    train, validation
+        Photos with and without augmentation.
+    settings
+        How.
+    checkpoint
+        Folder for what a killed run goes on from. It must be this run's own.
+    on_epoch
+        Called after each epoch, also for those read back from the checkpoint.
+
+    Returns
+    -------
+    Fit
+    """
+    run = _Run(network, train, settings, len(batches(train, settings.batch_size)))
+    history = run.resume(checkpoint)
+    for epoch in history:
+        if on_epoch is not None:
+            on_epoch(epoch)
+    if settings.method == "finetune" and not history:
+        # Fine-tuning starts from the frozen head and must beat it to be kept.
+        loss, accuracy = measure(network, validation, settings, run.precision)
+        history = _note(history, Epoch(0, None, loss, accuracy, 0.0), run, checkpoint, on_epoch)
+    done = history[-1].epoch if history else 0
+    for number in range(done + 1, settings.epochs + 1):
+        begin = time.monotonic()
+        train_loss = run.one_epoch(number)
+        loss, accuracy = measure(run.judged, validation, settings, run.precision)
+        epoch = Epoch(number, train_loss, loss, accuracy, time.monotonic() - begin)
+        history = _note(history, epoch, run, checkpoint, on_epoch)
+    network.to("cpu")
+    network.load_state_dict(load_file(_folder(checkpoint, history[-1]) / BEST_FILE))
+    return Fit(tuple(history), _best(history).epoch)
+
+
+def _folder(checkpoint: Path, epoch: Epoch) -> Path:
+    return checkpoint / f"epoch-{epoch.epoch:04d}"
+
+
+def _best(history: list[Epoch]) -> Epoch:
+    return min(history, key=lambda epoch: epoch.val_loss)
+
+
+def _note(history: list[Epoch], epoch: Epoch, run: "_Run", checkpoint: Path, on_epoch: OnEpoch | None) -> list[Epoch]:
+    """Keep an epoch: its weights if it is the best, then the state to go on from, whole or not at all."""
+    history = [*history, epoch]
+    with files.replacing(_folder(checkpoint, epoch)) as partial:
+        partial.mkdir()
+        torch.save(run.state(), partial / STATE_FILE)
+        if _best(history) is epoch:
+            save_file(run.weights(), partial / BEST_FILE)
+        else:
+            (partial / BEST_FILE).hardlink_to(_folder(checkpoint, history[-2]) / BEST_FILE)
+        (partial / HISTORY_FILE).write_text(json.dumps([dataclasses.asdict(past) for past in history]))
+    if len(history) > 1:
+        files.remove(_folder(checkpoint, history[-2]))
+    if on_epoch is not None:
+        on_epoch(epoch)
+    return history
+
+
+class _Run:
+    """Optimiser, schedule and averaged weights of one training."""
+
+    def __init__(self, network: Network, train: Photos, settings: TrainingSettings, steps: int) -> None:
+        self.device = arithmetic.device()
+        self.precision = arithmetic.resolve(settings.precision)
+        self.network = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.train, self.settings = train, settings
+        groups = parameter_groups(network, settings)
+        self.optimizer = torch.optim.AdamW(groups, weight_decay=settings.weight_decay, fused=True)
+        self.schedule = torch.optim.lr_scheduler.OneCycleLR(
+            self.optimizer, [group["lr"] for group in groups], total_steps=max(2, settings.epochs * steps)
+        )
+        self.averaged: AveragedModel | None = None
+        if settings.averaging > 0:
+            average = get_ema_multi_avg_fn(settings.averaging)  # type: ignore[no-untyped-call]
+            self.averaged = AveragedModel(self.network, multi_avg_fn=average, use_buffers=False)
+
+    @property
+    def judged(self) -> nn.Module:
+        """The weights that validation judges and that are kept: the averaged ones, where there are any."""
+        return self.averaged.module if self.averaged is not None else self.network
+
+    def one_epoch(self, number: int) -> float:
+        """One pass over the training photos; the mean loss in nats."""
+        arithmetic.deterministic(self.settings.seed * 10_007 + number)
+        self.network.train()
+        if self.settings.method == "finetune":
+            # Batch norm keeps ImageNet's statistics: batches are too small to better them.
+            for module in self.network.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+        self.train.epoch = number
+        loader = batches(self.train, self.settings.batch_size, shuffle=True)
+        losses: list[Tensor] = []
+        what = f"epoch {number} of {self.settings.epochs}"
+        for images, labels in track(to_device(loader, self.device), what, total=len(loader)):
+            self.optimizer.zero_grad()
+            with arithmetic.autocast(self.precision):
+                logits = self.network(images)
+            loss = nn.functional.cross_entropy(logits.float(), labels)
+            loss.backward()  # type: ignore[no-untyped-call]
+            self.optimizer.step()
+            self.schedule.step()
+            if self.averaged is not None:
+                self.averaged.update_parameters(self.network)
+            losses.append(loss.detach() * len(labels))
+        return float(torch.stack(losses).sum() / len(self.train))
+
+    def weights(self) -> dict[str, Tensor]:
+        """The judged weights, on the CPU."""
+        return {name: value.cpu().contiguous() for name, value in self.judged.state_dict().items()}
+
+    def state(self) -> dict[str, Any]:
+        """All that the next epoch needs."""
+        return {
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "averaged": self.averaged.state_dict() if self.averaged is not None else None,
+        }
+
+    def resume(self, checkpoint: Path) -> list[Epoch]:
+        """Go on from `checkpoint`, where there is one; the epochs that are done."""
+        files.sweep(checkpoint)
+        done = sorted(checkpoint.glob("epoch-*"))
+        if not done:
+            return []
+        state = torch.load(done[-1] / STATE_FILE, map_location=self.device, weights_only=True)
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        if self.averaged is not None:
+            self.averaged.load_state_dict(state["averaged"])
+        return [Epoch(**past) for past in files.read_json(done[-1] / HISTORY_FILE)]

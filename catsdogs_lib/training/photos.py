@@ -1,0 +1,111 @@
+"""Photos as tensors: plain for features and measuring, augmented for training."""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms import v2
+
+from catsdogs_lib import images
+from catsdogs_lib.images import Preprocessing
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What is varied in training photos, as a cat stays a cat under it.
+
+    Parameters
+    ----------
+    crop_scale
+        Smallest share of the photo's area that a random crop keeps, 0..1.
+    jitter
+        How far brightness, contrast and saturation vary around 1.
+    """
+
+    crop_scale: float
+    jitter: float
+
+    def transform(self, size: int) -> v2.Compose:
+        """Build the random transform: PIL RGB of any size -> PIL RGB, `size` x `size`."""
+        return v2.Compose([
+            v2.RandomResizedCrop(size, (self.crop_scale, 1.0), (3 / 4, 4 / 3), v2.InterpolationMode.BICUBIC),
+            v2.RandomHorizontalFlip(),
+            v2.ColorJitter(self.jitter, self.jitter, self.jitter),
+        ])  # fmt: skip
+
+
+class Photos(Dataset[tuple[Tensor, int]]):
+    """Photos as model input with their labels.
+
+    Every item's randomness comes from (seed, epoch, index) alone, so it does not depend on the number of
+    workers, and an epoch that is run again after a kill sees the same pictures.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[Path | bytes],
+        labels: Sequence[int],
+        preprocessing: Preprocessing,
+        augmentation: Augmentation | None = None,
+        seed: int = 0,
+        epoch: int = 0,
+    ) -> None:
+        self.paths, self.labels = list(paths), list(labels)
+        self.preprocessing, self.augmentation = preprocessing, augmentation
+        self.seed, self.epoch = seed, epoch
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        size = self.preprocessing.size
+        if self.augmentation is None:
+            square = images.centre_square(images.read(self.paths[index], size), size)
+        else:
+            square = self.augmented(index)
+        return torch.from_numpy(images.normalise(square, self.preprocessing)), self.labels[index]
+
+    def augmented(self, index: int) -> Image.Image:
+        """The augmented square of photo `index` in this epoch."""
+        if self.augmentation is None:
+            raise ValueError("these photos have no augmentation")
+        size = self.preprocessing.size
+        photo = images.read(self.paths[index], round(size / self.augmentation.crop_scale**0.5))
+        entropy = np.random.SeedSequence((self.seed, self.epoch, index)).generate_state(2)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(entropy[0]) << 32 | int(entropy[1]))
+            square: Image.Image = self.augmentation.transform(size)(photo)
+        return square
+
+
+def batches(photos: Photos, batch_size: int, shuffle: bool = False) -> "DataLoader[tuple[Tensor, int]]":
+    """Read `photos` in batches in worker processes.
+
+    Returns
+    -------
+    DataLoader
+        Yields float32 (B, 3, H, W) and int64 (B,). With `shuffle` the order follows from the photos'
+        seed and epoch.
+    """
+    entropy = np.random.SeedSequence((photos.seed, photos.epoch)).generate_state(1)
+    return DataLoader(
+        photos,
+        batch_size,
+        shuffle=shuffle,
+        num_workers=min(2, len(os.sched_getaffinity(0))) if len(photos) > batch_size else 0,
+        generator=torch.Generator().manual_seed(int(entropy[0])),
+        pin_memory=torch.cuda.is_available(),
+    )
+
+
+def to_device(loader: "DataLoader[tuple[Tensor, int]]", device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the batches of `loader` on `device`, images in the memory order that convolutions like."""
+    for images_, labels in loader:
+        placed = images_.to(device, non_blocking=True).contiguous(memory_format=torch.channels_last)
+        yield placed, torch.as_tensor(labels).to(device)

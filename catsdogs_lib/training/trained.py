@@ -1,0 +1,141 @@
+"""A trained model on disk: weights, what they are, and how they came about."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+
+from catsdogs_lib import files
+from catsdogs_lib.errors import CatsdogsError
+from catsdogs_lib.images import Preprocessing
+from catsdogs_lib.progress import track
+from catsdogs_lib.training import arithmetic
+from catsdogs_lib.training.models import Network, build
+from catsdogs_lib.training.photos import Photos, batches, to_device
+from catsdogs_lib.training.settings import TrainingSettings
+
+WEIGHTS_FILE = "model.safetensors"
+RECORD_FILE = "training.json"
+
+
+class TrainedModelError(CatsdogsError):
+    """A trained model cannot be read."""
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """Figures after one pass: mean losses in nats; accuracy 0..1; wall-clock seconds. Epoch 0 is before any
+    and has no training loss.
+    """
+
+    epoch: int
+    train_loss: float | None
+    val_loss: float
+    val_accuracy: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Record:
+    """How a model came about.
+
+    `best_epoch` is the one whose weights were kept (lowest validation loss); `data_hash` identifies photos,
+    labels and split; `seconds` is wall-clock time without waiting for a killed run.
+    """
+
+    settings: TrainingSettings
+    classes: tuple[str, ...]
+    preprocessing: Preprocessing
+    weights_licence: str
+    data_hash: str
+    history: tuple[Epoch, ...]
+    best_epoch: int
+    seconds: float
+    precision: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for a JSON file."""
+        return {**asdict(self), "settings": self.settings.model_dump()}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> "Record":
+        """Inverse of `to_json`."""
+        shape = value["preprocessing"]
+        return cls(
+            **{
+                **value,
+                "settings": TrainingSettings(**value["settings"]),
+                "classes": tuple(value["classes"]),
+                "preprocessing": Preprocessing(shape["size"], tuple(shape["mean"]), tuple(shape["std"])),
+                "history": tuple(Epoch(**epoch) for epoch in value["history"]),
+            }
+        )
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A network with trained weights, on the CPU in float32, and its record."""
+
+    network: Network
+    record: Record
+
+    def save(self, folder: Path) -> None:
+        """Write both files; `folder` appears whole or not at all."""
+        small = self.record.settings.weights == "fp16"
+        state = {
+            # Matrices were rounded when training ended, so this loses nothing.
+            name: (value.half() if small and value.ndim >= 2 else value).contiguous()
+            for name, value in self.network.state_dict().items()
+        }
+        with files.replacing(folder) as partial:
+            partial.mkdir()
+            save_file(state, partial / WEIGHTS_FILE)
+            files.write_json(partial / RECORD_FILE, self.record.to_json())
+
+    @classmethod
+    def load(cls, folder: Path) -> "TrainedModel":
+        """Read what `save` wrote.
+
+        Raises
+        ------
+        TrainedModelError
+            Not there, or not readable.
+        """
+        try:
+            record = Record.from_json(files.read_json(folder / RECORD_FILE))
+            network = build(record.settings.model, len(record.classes), pretrained=False).network
+            state = {name: value.float() if value.is_floating_point() else value
+                     for name, value in load_file(folder / WEIGHTS_FILE).items()}  # fmt: skip
+            network.load_state_dict(state)
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+            raise TrainedModelError(f"no trained model in {folder} ({error}); run notebook 03_train first") from None
+        return cls(network.eval(), record)
+
+    def logits(self, paths: list[Path], batch_size: int = 32, what: str = "predicting") -> NDArray[np.float32]:
+        """Logits for photos, in float32 arithmetic as in serving.
+
+        Returns
+        -------
+        ndarray of float32, shape (photos, classes)
+        """
+        photos = Photos(paths, [0] * len(paths), self.record.preprocessing)
+        return network_logits(self.network, photos, batch_size, what)
+
+
+def network_logits(
+    network: torch.nn.Module, photos: Photos, batch_size: int, what: str, precision: str = "fp32"
+) -> NDArray[np.float32]:
+    """Logits of a network for photos without augmentation, float32 (photos, classes)."""
+    device = arithmetic.device()
+    network = network.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    loader = batches(photos, batch_size)
+    with torch.inference_mode(), arithmetic.autocast(precision):
+        parts = [
+            network(images).float().cpu().numpy()
+            for images, _ in track(to_device(loader, device), what, total=len(loader))
+        ]
+    return np.concatenate(parts)
