@@ -1,16 +1,19 @@
 """A bundle and a photo give a prediction. ONNX Runtime, Pillow and numpy; no torch."""
 
 import os
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
 from catsdogs_lib.bundle import Bundle, BundleCorruptError
-from catsdogs_lib.images import model_input
+from catsdogs_lib.images import PhotoError, model_input
 
 INPUT, LOGITS, PROBABILITIES = "image", "logits", "probabilities"
 """Names in the graph; the bundle's contract."""
@@ -39,6 +42,14 @@ class Prediction:
     probabilities: dict[str, float]
     confident: bool
     reason: str | None
+
+
+class Answer(NamedTuple):
+    """A photo's prediction, or the sentence why there is none."""
+
+    path: Path
+    prediction: Prediction | None
+    error: str | None
 
 
 class Classifier:
@@ -105,6 +116,26 @@ class Classifier:
         """
         _, probabilities = self.run([self.load(source)])
         return self.judge(probabilities[0])
+
+    def predict_many(self, paths: Iterable[Path]) -> Iterator[Answer]:
+        """Answer for photos in their order; a photo that cannot be used has its error as its answer.
+
+        The next photos are decoded in threads while one is looked at; memory does not grow with their number.
+        """
+        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+            waiting: deque[tuple[Path, Future[NDArray[np.float32]]]] = deque()
+            for path in paths:
+                waiting.append((path, pool.submit(self.load, path)))
+                if len(waiting) > 2 * len(os.sched_getaffinity(0)):
+                    yield self._answer(*waiting.popleft())
+            while waiting:
+                yield self._answer(*waiting.popleft())
+
+    def _answer(self, path: Path, loaded: "Future[NDArray[np.float32]]") -> Answer:
+        try:
+            return Answer(path, self.judge(self.run([loaded.result()])[1][0]), None)
+        except PhotoError as error:
+            return Answer(path, None, str(error))
 
     def judge(self, probabilities: NDArray[np.float32]) -> Prediction:
         """Turn the probabilities of one photo, shape (classes,), into an answer."""

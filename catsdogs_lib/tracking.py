@@ -96,6 +96,16 @@ def log_epoch(epoch: Epoch) -> None:
     mlflow.log_metrics(figures, step=epoch.epoch)
 
 
+def logged_epochs(run_id: str) -> set[int]:
+    """The epochs whose figures a run has already: one that went on after a kill must not log them twice."""
+    return {metric.step for metric in MlflowClient().get_metric_history(run_id, "val_loss")}
+
+
+def log_test(values: dict[str, float]) -> None:
+    """Log figures measured on test photos in the active run, as ``test_NAME``."""
+    mlflow.log_metrics({f"test_{name}": value for name, value in values.items()})
+
+
 def log_parameters(values: dict[str, Any]) -> None:
     """Log parameters in the active run; a run that went on after a kill has them already."""
     client, run_id = MlflowClient(), _active()
@@ -114,6 +124,12 @@ def log_figures(figures: dict[str, "Figure"]) -> None:
     """Log matplotlib figures in the active run, as ``figures/NAME.png``."""
     for name, figure in figures.items():
         mlflow.log_figure(figure, f"figures/{name}.png")
+
+
+def log_reports(reports: Sequence[Path]) -> None:
+    """Keep HTML reports in the active run, below ``reports``."""
+    for report in reports:
+        mlflow.log_artifact(str(report), "reports")
 
 
 def log_data(rows: pd.DataFrame, source: str, digest: str, splits: Sequence[str]) -> None:

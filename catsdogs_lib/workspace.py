@@ -67,6 +67,11 @@ class Workspace:
         return self.root / "data" / "manifest.csv"
 
     @property
+    def summary(self) -> Path:
+        """What the manifest comes to, JSON."""
+        return self.root / "data" / "summary.json"
+
+    @property
     def features(self) -> Path:
         """Cache of features."""
         return self.root / "data" / "features"
@@ -80,6 +85,16 @@ class Workspace:
     def trained(self) -> Path:
         """Trained models, a folder each."""
         return self.root / "models" / "trained"
+
+    @property
+    def runs(self) -> Path:
+        """Which MLflow run made which model, JSON."""
+        return self.trained / "runs.json"
+
+    @property
+    def figures(self) -> Path:
+        """Every model's figures, JSON."""
+        return self.evaluation / "metrics.json"
 
     @property
     def evaluation(self) -> Path:

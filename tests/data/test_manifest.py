@@ -138,10 +138,12 @@ def test_of_exact_duplicates_one_is_kept_and_stays_the_one(raw: Path) -> None:
 def test_a_near_duplicate_is_used_in_the_same_split(raw: Path) -> None:
     for number in range(10):
         shrunk(raw / f"cats/small-{number}.jpg", number)
+    shutil.copy(raw / "cats/3.jpg", raw / "cats/three.jpg")
+    shutil.copy(raw / "cats/small-3.jpg", raw / "cats/small-three.jpg")
     table = build_manifest(raw, SETTINGS)
-    assert (table["excluded"] == "").all()
+    assert len(used(table)) == 30
     assert (used(table).groupby("group")["split"].nunique() == 1).all()
-    assert Counter(table.loc[table["label"] == "cats", "group"].value_counts()) == {2: 10}
+    assert Counter(table.loc[table["label"] == "cats", "group"].value_counts()) == {2: 9, 4: 1}
 
 
 def test_the_same_photo_under_two_labels_is_left_out_under_both(raw: Path) -> None:
@@ -197,7 +199,10 @@ def test_a_given_split_is_kept_and_val_is_cut_off_train(halves: Path) -> None:
         write(halves / f"val/cats/{number}.jpg", 400 + number)
         write(halves / f"val/dogs/{number}.jpg", 500 + number)
     (halves / "learn").rename(halves / "train")
-    assert counts(build_manifest(halves, SETTINGS))["cats", "val"] == 3
+    shutil.copy(halves / "val/cats/1.jpg", halves / "train/cats/copy.jpg")
+    table = build_manifest(halves, SETTINGS)
+    assert counts(table)["cats", "val"] == 3
+    assert reason(table, "train/cats/copy.jpg") == "exact duplicate of val/cats/1.jpg"
 
 
 def test_the_given_test_set_stays_whole(halves: Path) -> None:

@@ -54,6 +54,20 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_none_of_them(writte
     assert not set(files(tmp_path / "other").values()) & set(files(folder).values())
 
 
+def test_samples_of_other_seeds_and_small_seeds_of_draw_share_no_scene(tmp_path, monkeypatch):
+    asked: dict[int, set[int]] = {0: set(), 1: set()}
+    for seed, seen in asked.items():
+
+        def noted(kind, number, size, seen=seen):
+            seen.add(number)
+            return draw(kind, number, size)
+
+        monkeypatch.setattr(sample, "draw", noted)
+        write_sample(tmp_path / str(seed), per_class=2, seed=seed)
+    assert not asked[0] & asked[1]
+    assert min(asked[0] | asked[1]) > 100_000
+
+
 def test_every_fault_is_sown_once_and_is_a_file_of_its_own(written):
     folder, sown = written
     assert {one.name for one in sown} == {

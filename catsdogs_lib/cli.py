@@ -1,0 +1,263 @@
+"""The command ``catsdogs``, thin over the library."""
+
+import errno
+import json
+import os
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from catsdogs_lib import __version__
+from catsdogs_lib.bundle import Bundle, locate
+from catsdogs_lib.classifier import Answer, Classifier
+from catsdogs_lib.errors import CatsdogsError
+from catsdogs_lib.images import SUFFIXES
+from catsdogs_lib.progress import track
+
+FOLDER = click.Path(path_type=Path, file_okay=False)
+ANY_PATH = click.Path(path_type=Path)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="catsdogs")
+def cli() -> None:
+    """From cat and dog photos to a trusted HTTPS endpoint."""
+
+
+@cli.command()
+@click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=ANY_PATH)
+@click.option(
+    "--bundle", "folder", type=FOLDER, help="Bundle to ask; else $CATSDOGS_BUNDLE, models/bundle, models/reference."
+)
+@click.option(
+    "--json", "as_json", is_flag=True, help="One JSON object a line; so it is also where there is no terminal."
+)
+def predict(paths: tuple[Path, ...], folder: Path | None, as_json: bool) -> None:
+    """Say what is on photos: files, or folders with all photos below them.
+
+    Ends with 0 if every photo was answered, with 1 if some were not.
+    """
+    photos = list(_photos(paths))
+    classifier = Classifier(Bundle.load(locate(folder)))
+    answers = track(classifier.predict_many(photos), "predicting", total=len(photos))
+    failed = 0
+    if as_json or not sys.stdout.isatty():
+        for answer in answers:
+            failed += answer.error is not None
+            print(json.dumps(_fields(answer), ensure_ascii=False), flush=True)
+    else:
+        collected = list(answers)
+        failed = sum(answer.error is not None for answer in collected)
+        _show(collected)
+    if failed:
+        raise SystemExit(1)
+
+
+def _photos(paths: Sequence[Path]) -> Iterator[Path]:
+    for path in paths:
+        if not path.is_dir():
+            yield path
+            continue
+        if not os.access(path, os.R_OK | os.X_OK):
+            raise CatsdogsError(f"folder {path} cannot be read; check its permissions")
+        found = [below for below in sorted(path.rglob("*")) if below.suffix.lower() in SUFFIXES and below.is_file()]
+        if not found:
+            raise CatsdogsError(f"folder {path} holds no photos; name one with files ending in {', '.join(SUFFIXES)}")
+        yield from found
+
+
+def _fields(answer: Answer) -> dict[str, Any]:
+    if answer.prediction is None:
+        return {"path": str(answer.path), "error": answer.error}
+    return {"path": str(answer.path), **asdict(answer.prediction)}
+
+
+def _show(answers: Sequence[Answer]) -> None:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("photo", "answer", "probability", ""):
+        table.add_column(name, overflow="fold", justify="right" if name == "probability" else "left")
+    for answer in answers:
+        if answer.prediction is None:
+            table.add_row(str(answer.path), "[red]none[/]", "", answer.error)
+        else:
+            sure = answer.prediction
+            colour = "green" if sure.confident else "yellow"
+            table.add_row(
+                str(answer.path), f"[{colour}]{sure.prediction}[/]", f"{sure.confidence:.1%}", sure.reason or ""
+            )
+    Console().print(table)
+
+
+@cli.command()
+@click.argument("notebook", type=ANY_PATH)
+@click.option("-p", "--parameter", "parameters", nargs=2, multiple=True, metavar="NAME VALUE", help="Set a parameter.")
+def run(notebook: Path, parameters: tuple[tuple[str, str], ...]) -> None:
+    """Run a notebook; its executed copy and HTML go to the reports of its workspace."""
+    from catsdogs_lib import pipeline
+    from catsdogs_lib.workspace import Workspace
+
+    values = {name: pipeline.parse_value(value) for name, value in parameters}
+    report = pipeline.run_notebook(notebook, values, Workspace.open(str(values.get("workspace") or "")))
+    click.echo(f"report: {os.path.relpath(report)}")
+
+
+@cli.command("pipeline")
+@click.option(
+    "--data",
+    "source",
+    default="sample",
+    show_default=True,
+    help="sample, kaggle, oxford-pets, or a folder or archive of photos.",
+)
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Set a parameter of params.yaml first, e.g. train.method=finetune.",
+)
+def pipeline_command(source: str, settings: tuple[str, ...]) -> None:
+    """Run the whole graph, from photos to a bundle; what has not changed is skipped."""
+    from catsdogs_lib import pipeline
+    from catsdogs_lib.workspace import Workspace, project_root
+
+    values = {}
+    for setting in settings:
+        name, equals, value = setting.partition("=")
+        if not equals:
+            raise CatsdogsError(f"'{setting}' is no setting; write NAME=VALUE, e.g. train.epochs=3")
+        values[name] = pipeline.parse_value(value)
+    status = pipeline.run_graph(project_root(), source, values)
+    if status:
+        raise SystemExit(2)
+    _show_result(Workspace.open("."))
+
+
+def _show_result(workspace: Any) -> None:
+    from catsdogs_lib import files
+
+    summary = files.read_json(workspace.figures)
+    table = Table(title="Measured on test photos, with 95 % intervals", title_justify="left", box=None, pad_edge=False)
+    table.add_column("")
+    for name in summary["models"]:
+        table.add_column(name, justify="right")
+    for metric in summary["models"][summary["candidate"]]["test"]:
+        cells = (values["test"][metric] for values in summary["models"].values())
+        table.add_row(metric.replace("_", " "), *(_interval(cell) for cell in cells))
+    console = Console()
+    console.print(table)
+    bundle = Bundle.load(workspace.bundle)
+    console.print(f"bundle {bundle.version}: {os.path.relpath(workspace.bundle)}   "
+                  f"reports: {os.path.relpath(workspace.reports / 'index.html')}", soft_wrap=True)  # fmt: skip
+
+
+def _interval(cell: dict[str, float | None]) -> str:
+    if cell["value"] is None:
+        return "not defined"
+    return f"{cell['value']:.4f} ({cell['low']:.4f} to {cell['high']:.4f})"
+
+
+@cli.group()
+def data() -> None:
+    """Fetch, draw and check photos."""
+
+
+@data.command()
+@click.argument("source")
+@click.argument("folder", type=FOLDER)
+def fetch(source: str, folder: Path) -> None:
+    """Copy the photos of SOURCE (sample, kaggle, oxford-pets, a folder or archive) into a new FOLDER."""
+    from catsdogs_lib.data import sources
+
+    _refuse_full(folder)
+    fetched = sources.fetch(source, folder, downloads=Path("data/downloads"))
+    click.echo(f"{fetched.files} files of {', '.join(fetched.classes)} in {folder}")
+
+
+@data.command()
+@click.argument("folder", type=FOLDER)
+@click.option(
+    "--kind", "kinds", multiple=True, default=("cat", "dog"), show_default=True, help="What to draw: cat, dog, rabbit."
+)
+@click.option(
+    "--per-class", default=300, show_default=True, type=click.IntRange(1, 100_000), help="Pictures of each kind."
+)
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Another seed, other pictures.")
+@click.option("--faults/--no-faults", default=True, help="Sow in the usual faults of a collection.")
+def draw(folder: Path, kinds: tuple[str, ...], per_class: int, seed: int, faults: bool) -> None:
+    """Draw a sample of pictures into a new FOLDER, a subfolder each kind."""
+    from catsdogs_lib.data.sample import write_sample
+
+    _refuse_full(folder)
+    write_sample(folder, per_class, seed, kinds, faults)
+    click.echo(f"{per_class} pictures each of {', '.join(kinds)} in {folder}")
+
+
+def _refuse_full(folder: Path) -> None:
+    if folder.exists() and any(folder.iterdir()):
+        raise CatsdogsError(f"folder {folder} is not empty; name a new one")
+
+
+@data.command()
+@click.argument("folder", type=FOLDER)
+@click.option("--manifest", "path", type=ANY_PATH, help="Write the whole table here, as CSV.")
+def check(folder: Path, path: Path | None) -> None:
+    """Check every photo of FOLDER and say what is wrong; nothing is changed."""
+    from catsdogs_lib.data import manifest
+
+    table = manifest.build_manifest(folder, manifest.PrepareSettings())
+    if path is not None:
+        manifest.write_manifest(table, path)
+    odd = table[(table["excluded"] != "") | (table["warning"] != "")]
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("photo", "left out because", "warning"):
+        shown.add_column(name, overflow="fold")
+    for row in odd.itertuples():
+        shown.add_row(
+            row.path,
+            f"[red]{row.excluded}[/]" if row.excluded else "",
+            f"[yellow]{row.warning}[/]" if row.warning else "",
+        )
+    Console().print(shown)
+    counts = manifest.used(table).groupby(["label", "split"]).size().unstack(fill_value=0)
+    click.echo(f"{len(table)} files, {len(manifest.used(table))} used")
+    click.echo(counts.to_string())
+
+
+def main() -> None:
+    """Run the command line: mistakes become one sentence and exit status 2."""
+    # Pillow's advice on odd photos is for programmers; the answer says what matters.
+    warnings.filterwarnings("ignore", module="PIL")
+    try:
+        cli.main(standalone_mode=False)
+    except click.exceptions.Abort:
+        raise SystemExit(130) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+    except click.exceptions.Exit as end:
+        raise SystemExit(end.exit_code) from None
+    except click.ClickException as error:
+        _fail(f"{error.format_message().rstrip('.')}; see 'catsdogs --help'")
+    except CatsdogsError as error:
+        _fail(str(error))
+    except ModuleNotFoundError as error:
+        _fail(f"{error.name} is not installed; this command needs the training tools: pip install 'catsdogs[train]'")
+    except BrokenPipeError:
+        # The reader of a pipe has had enough; say nothing, and nothing more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(1) from None
+    except OSError as error:
+        hint = "free some space and run it again" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "check the path"
+        _fail(f"{error.filename or 'writing'}: {error.strerror or error}; {hint}")
+
+
+def _fail(sentence: str) -> None:
+    print(f"catsdogs: {sentence}", file=sys.stderr)
+    raise SystemExit(2)
