@@ -219,12 +219,8 @@ def check(folder: Path, path: Path | None) -> None:
     shown = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("photo", "left out because", "warning"):
         shown.add_column(name, overflow="fold")
-    for row in odd.itertuples():
-        shown.add_row(
-            row.path,
-            f"[red]{row.excluded}[/]" if row.excluded else "",
-            f"[yellow]{row.warning}[/]" if row.warning else "",
-        )
+    for name, excluded, warning in odd[["path", "excluded", "warning"]].itertuples(index=False):
+        shown.add_row(str(name), f"[red]{excluded}[/]", f"[yellow]{warning}[/]")
     Console().print(shown)
     counts = manifest.used(table).groupby(["label", "split"]).size().unstack(fill_value=0)
     click.echo(f"{len(table)} files, {len(manifest.used(table))} used")

@@ -41,6 +41,16 @@ def gallery_figure(items: Sequence[tuple[Image.Image, str, str, float, str]], ti
     return figure
 
 
+def photos_figure(photos: Sequence[tuple[Image.Image, str]], title: str, columns: int = 6) -> Figure:
+    """Photos with a caption each."""
+    figure, cells = _photo_grid(len(photos), columns, title, 2.0)
+    for axes, (image, caption) in zip(cells, photos, strict=False):
+        _show(axes, image)
+        axes.set_title(caption, fontsize=10, color=INK)
+        _frame(axes, GREY, 0.8)
+    return figure
+
+
 def augmentation_figure(
     rows: Sequence[Sequence[Image.Image]], title: str = "What training sees: one photo, drawn again and again"
 ) -> Figure:

@@ -13,7 +13,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 from numpy.typing import ArrayLike, NDArray
 
 from catsdogs_lib.evaluation import metrics
-from catsdogs_lib.evaluation.galleries import GalleryItem, augmentation_figure, gallery_figure
+from catsdogs_lib.evaluation.galleries import GalleryItem, augmentation_figure, gallery_figure, photos_figure
 from catsdogs_lib.evaluation.look import (
     BLUE,
     GREY,
@@ -32,8 +32,8 @@ from catsdogs_lib.evaluation.metrics import Interval
 
 __all__ = [
     "GalleryItem", "augmentation_figure", "comparison_figure", "confidence_histogram", "confusion_figure",
-    "counts_figure", "gallery_figure", "histogram_figure", "loss_figure", "reliability_figure", "roc_figure",
-    "slices_figure",
+    "counts_figure", "gallery_figure", "histogram_figure", "loss_figure", "photos_figure",
+    "reliability_figure", "roc_figure", "slices_figure",
 ]  # fmt: skip
 
 Answers = Mapping[str, tuple[ArrayLike, ArrayLike]]

@@ -84,6 +84,19 @@ class Photos(Dataset[tuple[Tensor, int]]):
         return square
 
 
+def augmented_rows(
+    paths: Sequence[Path], augmentation: Augmentation, columns: int = 6, seed: int = 0
+) -> list[list[Image.Image]]:
+    """Some photos as training sees them: for each a row, the plain square first, then one for each epoch."""
+    size = Preprocessing().size
+    rows = [[images.centre_square(images.read(path, size), size)] for path in paths]
+    for epoch in range(1, columns):
+        photos = Photos(paths, [0] * len(paths), Preprocessing(), augmentation, seed, epoch)
+        for index, row in enumerate(rows):
+            row.append(photos.augmented(index))
+    return rows
+
+
 def batches(photos: Photos, batch_size: int, shuffle: bool = False) -> "DataLoader[tuple[Tensor, int]]":
     """Read `photos` in batches in worker processes.
 

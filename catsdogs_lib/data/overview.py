@@ -1,0 +1,54 @@
+"""A first look at raw photos from their headers alone, before anything is decoded."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from catsdogs_lib import images
+from catsdogs_lib.data.folders import find_photos
+from catsdogs_lib.images import PhotoError
+from catsdogs_lib.progress import track
+
+
+def headers(raw: Path) -> pd.DataFrame:
+    """Read the header of every file below a raw folder.
+
+    Returns
+    -------
+    pandas.DataFrame
+        `path`, `label`, `split` ("" where the source has none), `kilobytes`, `format`, `megapixels` and
+        `aspect` (width over height); of a file without a readable header, `format` is "none" and the rest NaN.
+    """
+    rows = []
+    for one in track(find_photos(raw)[0], "reading headers"):
+        row = {"path": one.name, "label": one.label, "split": one.split, "kilobytes": one.path.stat().st_size / 1e3}
+        try:
+            with images.open_photo(one.path) as image:
+                header = images.read_header(image)
+            shape = {"megapixels": header.width * header.height / 1e6, "aspect": header.width / header.height}
+            rows.append({**row, "format": header.format, **shape})
+        except PhotoError:
+            rows.append({**row, "format": "none", "megapixels": np.nan, "aspect": np.nan})
+    return pd.DataFrame(rows)
+
+
+def some_photos(
+    raw: Path, table: pd.DataFrame, each: int, side: int = 256, seed: int = 0
+) -> Sequence[tuple[Image.Image, str]]:
+    """A few photos of each class, drawn by chance, with their labels; those that cannot be read are passed over."""
+    shown = []
+    for label, rows in table[table["format"] != "none"].groupby("label"):
+        taken = 0
+        for path in rows["path"].sample(frac=1, random_state=seed):
+            try:
+                photo = images.read(raw / path, side)
+            except PhotoError:
+                continue
+            shown.append((photo, str(label)))
+            taken += 1
+            if taken == each:
+                break
+    return shown
