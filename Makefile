@@ -43,3 +43,7 @@ mlflow: $(INSTALLED) ## Open MLflow's pages on http://127.0.0.1:5000
 .PHONY: lock
 lock: ## Write requirements/ anew from pyproject.toml
 	@scripts/lock
+
+.PHONY: kill-series
+kill-series: $(INSTALLED) ## Kill every stage ten times at seeded moments; the end must be the same (some minutes)
+	@python scripts/kill_series.py

@@ -4,6 +4,7 @@ import html
 import os
 import subprocess
 import sys
+import time
 import warnings
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -19,6 +20,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from catsdogs_lib import files, tracking
+from catsdogs_lib.bundle import DESCRIPTION_FILE
 from catsdogs_lib.data import sources
 from catsdogs_lib.data.manifest import PrepareSettings
 from catsdogs_lib.errors import CatsdogsError, SettingsError
@@ -91,6 +93,7 @@ def run_notebook(notebook: Path, parameters: Mapping[str, Any], workspace: Works
         A cell failed; a mistake that a person can mend shows as the sentence that says how.
     """
     check_parameters(notebook, parameters)
+    begun = time.time()
     executed = workspace.reports / notebook.name
     failed = executed.with_suffix(".failed.ipynb")
     files.sweep(workspace.reports)
@@ -102,6 +105,10 @@ def run_notebook(notebook: Path, parameters: Mapping[str, Any], workspace: Works
     failed.unlink(missing_ok=True)
     report = write_report(executed)
     write_index(workspace.reports)
+    description = workspace.bundle / DESCRIPTION_FILE
+    if description.exists() and description.stat().st_mtime >= begun:
+        # The notebook that ends with a bundle is the last one: the run gets all that led to it.
+        log_reports(workspace)
     return report
 
 
@@ -118,6 +125,8 @@ def _execute(notebook: Path, output: Path, parameters: dict[str, Any], failed: P
                 cwd=str(project_root(notebook.parent)),
                 kernel_name="python3",
                 progress_bar=terminal,
+                # Its advice on transports is not for whoever reads a report.
+                extra_arguments=["--log-level=40"],
                 # What a cell says on stderr is progress: shown now, and left out of the report.
                 stderr_file=sys.stderr,
             )

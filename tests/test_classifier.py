@@ -1,0 +1,110 @@
+import dataclasses
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from catsdogs_lib import files
+from catsdogs_lib.bundle import Bundle, BundleCorruptError
+from catsdogs_lib.classifier import Classifier, golden_difference
+from catsdogs_lib.images import PhotoError
+
+
+@pytest.fixture(scope="module")
+def classifier(bundle_folder):
+    return Classifier(Bundle.load(bundle_folder))
+
+
+def test_drawn_pictures_are_told_apart(classifier):
+    from catsdogs_lib.packaging import _png
+
+    answers = {kind: [classifier.predict(_png(kind, 500 + n)).prediction for n in range(20)] for kind in ("cat", "dog")}
+    right = answers["cat"].count("cats") + answers["dog"].count("dogs")
+    assert right >= 36, answers
+
+
+def test_an_answer_has_every_class_and_sums_to_one(classifier):
+    answer = classifier.predict(classifier.bundle.description.golden[0].data)
+    assert list(answer.probabilities) == ["cats", "dogs"]
+    assert sum(answer.probabilities.values()) == pytest.approx(1, abs=1e-6)
+    assert answer.confidence == max(answer.probabilities.values())
+
+
+def test_golden_answers_hold(classifier):
+    assert golden_difference(classifier) < 1e-5
+
+
+def test_golden_answers_find_another_model(classifier):
+    golden = classifier.bundle.description.golden[0]
+    flipped = golden.model_copy(update={"probabilities": {"cats": 1.0, "dogs": 0.0}})
+    contrary = golden.model_copy(update={"probabilities": {"cats": 0.0, "dogs": 1.0}})
+    description = classifier.bundle.description.model_copy(update={"golden": (flipped, contrary)})
+    other = Classifier(dataclasses.replace(classifier.bundle, description=description))
+    assert golden_difference(other) > 0.4
+
+
+def test_below_the_threshold_an_answer_says_why_it_is_not_confident(classifier):
+    threshold = classifier.bundle.description.thresholds.confident
+    sure = classifier.judge(np.array([1 - threshold, threshold], dtype=np.float32) if threshold > 0.5 else np.ones(2))
+    assert sure.confident
+    assert sure.reason is None
+    unsure = classifier.judge(np.array([0.501, 0.499], dtype=np.float32))
+    assert unsure.prediction == "cats"
+    assert not unsure.confident
+    assert "below the threshold" in unsure.reason
+
+
+def test_many_photos_are_answered_in_their_order(classifier, tmp_path):
+    paths = []
+    for number, golden in enumerate(classifier.bundle.description.golden * 5):
+        path = tmp_path / f"{number:02d}.png"
+        path.write_bytes(golden.data)
+        paths.append(path)
+    paths.insert(3, tmp_path / "missing.png")
+    answers = list(classifier.predict_many(paths))
+    assert [answer.path for answer in answers] == paths
+    assert answers[3].prediction is None
+    assert "cannot be read" in answers[3].error
+    single = classifier.predict(paths[0]).probabilities
+    assert answers[0].prediction.probabilities == pytest.approx(single, abs=1e-6)
+
+
+def test_a_batch_answers_like_single_photos(classifier):
+    inputs = [classifier.load(golden.data) for golden in classifier.bundle.description.golden]
+    together = classifier.run(inputs)[1]
+    alone = np.concatenate([classifier.run([one])[1] for one in inputs])
+    assert together == pytest.approx(alone, abs=1e-5)
+
+
+def test_probabilities_are_the_logits_with_the_temperature(classifier):
+    logits, probabilities = classifier.run([classifier.load(classifier.bundle.description.golden[1].data)])
+    scaled = np.exp(logits / classifier.bundle.description.temperature)
+    assert probabilities == pytest.approx(scaled / scaled.sum(), abs=1e-5)
+
+
+def test_a_photo_that_cannot_be_used_is_an_error(classifier):
+    with pytest.raises(PhotoError):
+        classifier.predict(b"no photo")
+
+
+def with_graph(bundle, graph):
+    described = bundle.description.graph.model_copy(update={"sha256": files.sha256_bytes(graph), "bytes": len(graph)})
+    return dataclasses.replace(
+        bundle, description=bundle.description.model_copy(update={"graph": described}), graph=graph
+    )
+
+
+def test_a_graph_that_the_runtime_cannot_load_is_refused(classifier):
+    with pytest.raises(BundleCorruptError, match="cannot load the graph"):
+        Classifier(with_graph(classifier.bundle, b"no graph"))
+
+
+def test_a_graph_with_other_inputs_is_refused(classifier):
+    value = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1])
+    result = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1])
+    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "g", [value], [result])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    onnx.checker.check_model(model)
+    with pytest.raises(BundleCorruptError, match="inputs"):
+        Classifier(with_graph(classifier.bundle, model.SerializeToString()))

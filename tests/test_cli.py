@@ -1,0 +1,215 @@
+import json
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from catsdogs_lib.data.drawing import draw
+
+ROOT = Path(__file__).parents[1]
+CATSDOGS = Path(sys.executable).parent / "catsdogs"
+
+
+def catsdogs(*arguments, cwd=ROOT, **options):
+    return subprocess.run([CATSDOGS, *map(str, arguments)], capture_output=True, text=True, cwd=cwd, **options)
+
+
+def refused(done):
+    """One sentence on stderr, exit status 2, no traceback."""
+    assert done.returncode == 2, done
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("catsdogs: ")
+    return lines[0]
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("photos")
+    for kind in ("cat", "dog"):
+        draw(kind, 77).save(folder / f"{kind}.jpg")
+    (folder / "text.jpg").write_text("no photo")
+    (folder / "notes.txt").write_text("passed over")
+    return folder
+
+
+def test_predict_answers_one_json_object_a_line(photos, bundle_folder):
+    done = catsdogs("predict", photos, "--bundle", bundle_folder, "--json")
+    assert done.returncode == 1, "one photo could not be answered"
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [Path(line["path"]).name for line in lines] == ["cat.jpg", "dog.jpg", "text.jpg"]
+    assert set(lines[0]) == {"path", "prediction", "confidence", "probabilities", "confident", "reason"}
+    assert [line["prediction"] for line in lines[:2]] == ["cats", "dogs"]
+    assert set(lines[2]) == {"path", "error"}
+    assert done.stderr == ""
+
+
+def test_predict_ends_with_zero_when_all_are_answered(photos, bundle_folder):
+    assert catsdogs("predict", photos / "cat.jpg", photos / "dog.jpg", "--bundle", bundle_folder).returncode == 0
+
+
+def test_a_missing_photo_is_an_error_line_and_status_one(bundle_folder, tmp_path):
+    done = catsdogs("predict", tmp_path / "none.jpg", "--bundle", bundle_folder, "--json")
+    assert done.returncode == 1
+    assert "No such file" in json.loads(done.stdout)["error"]
+
+
+def test_on_a_terminal_the_answer_is_a_table(photos, bundle_folder):
+    import pty
+
+    leader, follower = pty.openpty()
+    child = subprocess.Popen(
+        [CATSDOGS, "predict", photos, "--bundle", bundle_folder], stdout=follower, stderr=subprocess.DEVNULL, cwd=ROOT
+    )
+    os.close(follower)
+    shown = b""
+    while True:
+        try:
+            part = os.read(leader, 65536)
+        except OSError:
+            break
+        if not part:
+            break
+        shown += part
+    os.close(leader)
+    assert child.wait() == 1
+    text = shown.decode()
+    assert "probability" in text
+    assert "cat.jpg" in text
+    assert "not a photo" in text.replace("\r\n", " ")
+
+
+def test_the_environment_names_the_bundle(photos, bundle_folder):
+    environment = {**os.environ, "CATSDOGS_BUNDLE": str(bundle_folder)}
+    assert catsdogs("predict", photos / "cat.jpg", env=environment).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "arguments", [["nonsense"], ["predict"], ["predict", "--nonsense", "x"], ["run"], ["pipeline", "--set", "x"]]
+)
+def test_a_wrong_command_is_one_sentence(arguments):
+    refused(catsdogs(*arguments))
+
+
+def test_help_is_shown():
+    done = catsdogs("--help")
+    assert done.returncode == 0
+    assert {"predict", "run", "pipeline", "data"} <= set(done.stdout.split())
+
+
+def test_an_empty_folder_is_one_sentence(tmp_path, bundle_folder):
+    assert "holds no photos" in refused(catsdogs("predict", tmp_path, "--bundle", bundle_folder))
+    refused(catsdogs("data", "check", tmp_path))
+    refused(catsdogs("pipeline", "--data", tmp_path))
+
+
+def test_a_folder_of_one_class_only_is_one_sentence(tmp_path):
+    (tmp_path / "cats").mkdir()
+    draw("cat", 1).save(tmp_path / "cats" / "1.jpg")
+    assert "two" in refused(catsdogs("pipeline", "--data", tmp_path))
+    assert "two" in refused(catsdogs("data", "check", tmp_path))
+
+
+def test_an_unreadable_folder_is_one_sentence(tmp_path, bundle_folder):
+    if os.geteuid() != 0:
+        pytest.skip("needs root to become somebody who may not read")
+    hidden = tmp_path / "hidden"
+    hidden.mkdir()
+    (hidden / "cat.jpg").write_bytes(b"x")
+    hidden.chmod(0o700)
+    code = (
+        "import os, sys; os.access = lambda p, m: False; "
+        f"sys.argv = ['catsdogs', 'predict', {str(hidden)!r}, '--bundle', {str(bundle_folder)!r}]; "
+        "from catsdogs_lib.cli import main; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert "check its permissions" in refused(done)
+
+
+def test_a_missing_source_is_one_sentence(tmp_path):
+    assert "nowhere" in refused(catsdogs("pipeline", "--data", tmp_path / "nowhere"))
+
+
+@pytest.mark.parametrize("setting", ["train.epochs=-1", "train.model=", "prepare.test=7", "train.nonsense=1"])
+def test_a_bad_parameter_is_one_sentence_and_changes_nothing(setting):
+    before = (ROOT / "params.yaml").read_bytes()
+    name = setting.split("=")[0]
+    assert name.split(".")[1] in refused(catsdogs("pipeline", "--set", setting))
+    assert (ROOT / "params.yaml").read_bytes() == before
+
+
+def test_an_unknown_parameter_of_a_notebook_is_one_sentence():
+    said = refused(catsdogs("run", "notebooks/04_evaluate.ipynb", "-p", "colour", "red"))
+    assert "colour" in said
+    assert "workspace" in said
+
+
+def test_a_missing_notebook_is_one_sentence():
+    assert "none.ipynb" in refused(catsdogs("run", "notebooks/none.ipynb"))
+
+
+def test_a_missing_bundle_is_one_sentence(tmp_path, photos):
+    assert "model.json" in refused(catsdogs("predict", photos, "--bundle", tmp_path / "none"))
+    assert "make pipeline" in refused(catsdogs("predict", photos, cwd=tmp_path))
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path):
+    # No file may grow beyond 20 kB: the kernel refuses the write as it does on a full disk.
+    def limit():
+        import signal
+
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+
+    folder = tmp_path / "sample"
+    done = catsdogs("data", "draw", folder, "--per-class", "30", preexec_fn=limit, cwd=tmp_path)
+    refused(done)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_drawing_fetching_and_checking_from_the_command_line(tmp_path):
+    done = catsdogs(
+        "data", "draw", tmp_path / "three", "--per-class", 12, "--kind", "cat", "--kind", "rabbit", "--no-faults"
+    )
+    assert done.returncode == 0, done.stderr
+    assert refused(catsdogs("data", "draw", tmp_path / "three"))
+    done = catsdogs("data", "fetch", tmp_path / "three", tmp_path / "copy", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "24 files of cats, rabbits" in done.stdout
+    (tmp_path / "copy" / "cats" / "broken.jpg").write_bytes(b"\xff\xd8\xff broken")
+    table = tmp_path / "table.csv"
+    done = catsdogs("data", "check", tmp_path / "copy", "--manifest", table)
+    assert done.returncode == 0, done.stderr
+    assert "25 files, 24 used" in done.stdout
+    assert "broken.jpg" in done.stdout
+    assert len(table.read_text().splitlines()) == 26
+
+
+def test_a_closed_pipe_ends_quietly(photos, bundle_folder):
+    command = f"{CATSDOGS} predict {photos} {photos} {photos} --bundle {bundle_folder} --json | head -n 1"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout.count("\n") == 1
+    assert "Traceback" not in done.stderr
+
+
+def test_every_odd_file_is_answered_or_refused_in_bounded_memory(edge, bundle_folder):
+    code = (
+        "import resource, sys\n"
+        f"sys.argv = ['catsdogs', 'predict', {str(edge)!r}, '--bundle', {str(bundle_folder)!r}, '--json']\n"
+        "from catsdogs_lib.cli import main\n"
+        "from catsdogs_lib.bundle import Bundle; from catsdogs_lib.classifier import Classifier\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "try:\n    main()\nexcept SystemExit as end:\n    print('status', end.code, file=sys.stderr)\n"
+        "print('grown', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, file=sys.stderr)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(lines) == sum(path.is_file() and path.suffix != ".txt" for path in edge.rglob("*"))
+    assert "status 1" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert all("error" in line or line["prediction"] in {"cats", "dogs"} for line in lines)
+    # Two photos at a time, the runtime and the graph: far from what a bomb would take.
+    assert int(done.stderr.split("grown ")[1]) < 500_000, "kilobytes"

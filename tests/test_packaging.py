@@ -1,0 +1,91 @@
+import dataclasses
+import io
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, numpy_helper
+from PIL import Image
+
+from catsdogs_lib import packaging
+from catsdogs_lib.bundle import Bundle
+from catsdogs_lib.classifier import Classifier
+from catsdogs_lib.packaging import ParityError
+from catsdogs_lib.training.trained import TrainedModel
+
+
+@pytest.fixture(scope="module")
+def model(trained):
+    return TrainedModel.load(trained.trained / "efficientnet_lite0")
+
+
+@pytest.fixture(scope="module")
+def bundle(packaged):
+    return packaged[1].bundle
+
+
+def test_torch_and_onnx_agree_on_at_least_a_hundred_photos(bundle):
+    assert bundle.description.parity.photos >= 100
+    assert bundle.description.parity.max_difference < packaging.PARITY_TOLERANCE
+
+
+def test_the_graph_is_one_file_with_the_contracts_names(bundle):
+    graph = onnx.load_model_from_string(bundle.graph)
+    assert [node.name for node in graph.graph.input] == ["image"]
+    assert [node.name for node in graph.graph.output] == ["logits", "probabilities"]
+    assert not any(initializer.external_data for initializer in graph.graph.initializer)
+    shape = [d.dim_param or d.dim_value for d in graph.graph.input[0].type.tensor_type.shape.dim]
+    assert isinstance(shape[0], str)
+    assert shape[1:] == [3, 224, 224]
+
+
+def test_fp16_storage_loses_nothing_of_the_trained_weights(bundle, model):
+    graph = onnx.load_model_from_string(bundle.graph)
+    stored = {i.name: numpy_helper.to_array(i) for i in graph.graph.initializer}
+    matrices = {name: value for name, value in stored.items() if name.endswith(".fp16")}
+    assert len(matrices) > 40
+    assert all(value.dtype == np.float16 for value in matrices.values())
+    head = matrices["network.head.weight.fp16"].astype(np.float32)
+    assert np.array_equal(head, model.network.head.weight.detach().numpy())
+
+
+def test_fp32_storage_is_kept_when_asked_for(model):
+    record = dataclasses.replace(model.record, settings=model.record.settings.model_copy(update={"weights": "fp32"}))
+    graph = onnx.load_model_from_string(packaging.export(TrainedModel(model.network, record), 1.0))
+    assert {i.data_type for i in graph.graph.initializer} <= {TensorProto.FLOAT, TensorProto.INT64}
+
+
+def test_a_graph_that_answers_otherwise_is_refused(model, bundle):
+    class Other(torch.nn.Module):
+        def forward(self, images):
+            return torch.zeros(len(images), 2)
+
+    with pytest.raises(ParityError, match="differs from the trained model"):
+        packaging.parity(TrainedModel(Other(), model.record), Classifier(bundle), 1.0, [])
+
+
+def test_golden_answers_hold_both_kinds_as_small_pictures(bundle):
+    golden = bundle.description.golden
+    assert {one.name.split("-")[0] for one in golden} == {"cat", "dog"}
+    for one in golden:
+        assert len(one.data) < 60_000
+        assert Image.open(io.BytesIO(one.data)).size == (160, 160)
+
+
+def test_the_card_says_how_good_and_on_what(bundle):
+    card = packaging.model_card(bundle.description)
+    assert f"{bundle.description.metrics['accuracy'].value:.4f}" in card
+    assert "sample" in card
+    assert "Apache-2.0" in card
+
+
+def test_the_bundle_says_where_it_comes_from(packaged):
+    ws, made = packaged
+    from catsdogs_lib import files
+
+    description = Bundle.load(ws.bundle).description
+    assert description.mlflow_run == files.read_json(ws.runs)["runs"]["efficientnet_lite0"]
+    assert description.data.sha256 == files.read_json(ws.summary)["data_hash"]
+    assert description.training["method"] == "frozen"
+    assert made.bundle.description == description

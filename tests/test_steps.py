@@ -1,0 +1,140 @@
+import dataclasses
+import shutil
+
+import numpy as np
+import pytest
+
+from catsdogs_lib import files, steps, tracking
+from catsdogs_lib.bundle import Bundle
+from catsdogs_lib.data import manifest
+from catsdogs_lib.training.settings import TrainingSettings
+from catsdogs_lib.workspace import MissingInputError, Workspace, project_root
+
+
+@pytest.fixture
+def copy(packaged, tmp_path):
+    """A copy of the whole workspace that a test may change; MLflow's artifacts stay where they are."""
+    root = tmp_path / "ws"
+    shutil.copytree(packaged[0].root, root)
+    return Workspace(root)
+
+
+def test_what_is_missing_is_named_with_the_notebook_that_makes_it(tmp_path):
+    ws = Workspace(tmp_path)
+    for step, notebook in ((steps.prepare, "01_explore"), (steps.evaluate, "02_prepare"), (steps.package, "03_train")):
+        with pytest.raises(MissingInputError, match=notebook):
+            step(ws)
+
+
+def test_preparing_again_changes_nothing(copy):
+    before = copy.manifest.read_bytes()
+    steps.prepare(copy)
+    assert copy.manifest.read_bytes() == before
+
+
+def test_added_photos_move_none_of_those_already_there(copy):
+    before = manifest.used(manifest.read_manifest(copy.manifest)).set_index("sha256")["split"]
+    from catsdogs_lib.data.drawing import draw
+
+    for number in range(15):
+        draw("cat", 7000 + number).save(copy.raw / "cats" / f"added-{number}.jpg")
+    after = manifest.used(steps.prepare(copy)).set_index("sha256")["split"]
+    assert len(after) == len(before) + 15
+    assert (after[before.index] == before).all()
+
+
+def test_other_split_settings_draw_another_split(copy):
+    before = copy.manifest.read_bytes()
+    steps.prepare(copy, manifest.PrepareSettings(seed=1))
+    assert copy.manifest.read_bytes() != before
+
+
+def test_evaluation_writes_figures_with_intervals_and_predictions(trained):
+    value = files.read_json(trained.figures)
+    assert value["candidate"] == "efficientnet_lite0"
+    for figures in value["models"].values():
+        for interval in figures["test"].values():
+            assert interval["low"] <= interval["value"] <= interval["high"]
+    assert value["models"]["efficientnet_lite0"]["test"]["log_loss"]["value"] < 0.4
+    assert value["models"]["baseline_cnn"]["epochs"] == 1
+    lines = (trained.evaluation / "predictions-efficientnet_lite0.csv").read_text().splitlines()
+    assert lines[0] == "path,split,label,p_cats,p_dogs"
+    table = manifest.read_manifest(trained.manifest)
+    assert len(lines) - 1 == len(manifest.used(table, "val")) + len(manifest.used(table, "test"))
+
+
+def test_the_first_bundle_becomes_champion(packaged):
+    assert packaged[1].verdict.promoted
+    assert packaged[1].verdict.champion_log_loss is None
+
+
+@pytest.mark.slow
+def test_a_worse_candidate_is_registered_but_does_not_become_champion(copy, packaged):
+    # A head that hardly learns: the penalty presses it to nothing.
+    steps.train(copy, TrainingSettings(head_c=1e-6))
+    steps.evaluate(copy)
+    made = steps.package(copy)
+    assert not made.verdict.promoted
+    assert made.verdict.candidate_log_loss > made.verdict.champion_log_loss
+    assert made.registered == packaged[1].registered
+    assert tracking.champion(made.registered).version == packaged[1].version != made.version
+    # As good as itself: the same model again is not worse, and takes over.
+    steps.train(copy, TrainingSettings())
+    steps.evaluate(copy)
+    again = steps.package(copy)
+    assert again.verdict.promoted
+    assert tracking.champion(made.registered).version == again.version
+
+
+def test_answers_of_a_bundle_come_in_order(packaged):
+    ws, made = packaged
+    paths = sorted((ws.raw / "cats").glob("*.jpg"))[:3]
+    answers = steps.answers(Bundle.load(ws.bundle), paths, "answering")
+    assert answers.shape == (3, 2)
+    assert np.allclose(answers.sum(axis=1), 1, atol=1e-6)
+
+
+def test_a_figure_that_is_not_defined_is_null_in_the_files(trained):
+    nothing = steps.Interval(float("nan"), float("nan"), float("nan"))
+    table = manifest.read_manifest(trained.manifest)
+    name, model = next(iter(steps.trained_models(trained).items()))
+    one = steps._evaluate_one(trained, table, name, model)
+    odd = dataclasses.replace(one, figures={"test": {"roc_auc": nothing}})
+    assert odd.summary()["test"]["roc_auc"] == {"value": None, "low": None, "high": None}
+
+
+def test_a_killed_training_goes_on_in_the_same_run(copy, monkeypatch):
+    settings = TrainingSettings(head_c=0.02)
+    save = steps.TrainedModel.save
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(steps.TrainedModel, "save", killed)
+    with pytest.raises(KeyboardInterrupt):
+        steps.train(copy, settings)
+    (pending,) = copy.checkpoints.glob("*.run.json")
+    begun = files.read_json(pending)["run_id"]
+    monkeypatch.setattr(steps.TrainedModel, "save", save)
+    steps.train(copy, settings)
+    assert files.read_json(copy.runs)["runs"]["efficientnet_lite0"] == begun
+    assert not list(copy.checkpoints.glob("*.run.json"))
+    history = tracking.MlflowClient().get_metric_history(begun, "val_loss")
+    assert len(history) == 1, "an epoch is logged once"
+
+
+def test_the_root_of_the_project_is_found_from_below(tmp_path, monkeypatch):
+    (tmp_path / "dvc.yaml").write_text("")
+    below = tmp_path / "notebooks" / "deep"
+    below.mkdir(parents=True)
+    assert project_root(below) == tmp_path.resolve()
+    monkeypatch.chdir(below)
+    assert Workspace.open(".").root == tmp_path.resolve()
+    assert Workspace.open("").demo
+    assert Workspace.open("").root == tmp_path.resolve() / "build" / "demo"
+
+
+def test_the_environment_names_the_tracking_server(monkeypatch, tmp_path):
+    assert Workspace(tmp_path).tracking_uri == f"sqlite:///{tmp_path / 'mlflow.db'}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
+    assert Workspace(tmp_path).tracking_uri == "http://127.0.0.1:5000"

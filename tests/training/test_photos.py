@@ -1,0 +1,65 @@
+import numpy as np
+import pytest
+import torch
+
+from catsdogs_lib import images
+from catsdogs_lib.data.drawing import draw
+from catsdogs_lib.images import Preprocessing
+from catsdogs_lib.training.photos import Augmentation, Photos, augmented_rows, batches
+
+
+@pytest.fixture(scope="module")
+def paths(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("photos")
+    found = []
+    for number in range(6):
+        found.append(folder / f"{number}.jpg")
+        draw("cat", number).save(found[-1])
+    return found
+
+
+def test_plain_photos_are_what_serving_sees(paths):
+    tensor, label = Photos(paths, range(6), Preprocessing())[3]
+    assert label == 3
+    assert np.array_equal(tensor.numpy(), images.model_input(paths[3], Preprocessing()))
+
+
+def test_augmentation_depends_on_seed_epoch_and_photo_alone(paths):
+    augmentation = Augmentation(0.5, 0.2)
+
+    def pixels(index, epoch=1, seed=0):
+        return np.asarray(Photos(paths, [0] * 6, Preprocessing(), augmentation, seed, epoch).augmented(index))
+
+    torch.manual_seed(1)
+    first = pixels(2)
+    torch.manual_seed(2)
+    assert np.array_equal(pixels(2), first)
+    assert not np.array_equal(pixels(2, epoch=2), first)
+    assert not np.array_equal(pixels(2, seed=1), first)
+
+
+def test_augmentation_leaves_the_global_random_state_alone(paths):
+    torch.manual_seed(5)
+    expected = torch.rand(1)
+    torch.manual_seed(5)
+    Photos(paths, [0] * 6, Preprocessing(), Augmentation(0.5, 0.2)).augmented(0)
+    assert torch.equal(torch.rand(1), expected)
+
+
+def test_without_augmentation_there_is_nothing_augmented(paths):
+    with pytest.raises(ValueError, match="no augmentation"):
+        Photos(paths, [0] * 6, Preprocessing()).augmented(0)
+
+
+def test_workers_do_not_change_the_batches(paths):
+    photos = Photos(paths, range(6), Preprocessing(), Augmentation(0.5, 0.2), seed=3, epoch=2)
+    with_workers = list(batches(photos, 2, shuffle=True))
+    alone = list(batches(photos, 6, shuffle=True))
+    assert torch.equal(torch.cat([x for x, _ in with_workers]), alone[0][0])
+    assert torch.cat([y for _, y in with_workers]).tolist() == alone[0][1].tolist() != list(range(6))
+
+
+def test_rows_for_the_picture_start_with_the_plain_square(paths):
+    rows = augmented_rows(paths[:2], Augmentation(0.5, 0.2), columns=4)
+    assert [len(row) for row in rows] == [4, 4]
+    assert np.array_equal(np.asarray(rows[1][0]), np.asarray(images.centre_square(images.read(paths[1], 224), 224)))

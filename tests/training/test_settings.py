@@ -1,0 +1,37 @@
+import pytest
+
+from catsdogs_lib.errors import SettingsError
+from catsdogs_lib.training.settings import TrainingSettings, baseline_settings
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("epochs", 0), ("epochs", "many"), ("learning_rate", -1), ("layer_decay", 1.5), ("averaging", 1), ("seed", -1),
+     ("weights", "int8"), ("method", "magic"), ("head_c", 0), ("head_c", float("nan")), ("batch_size", 1)],
+)  # fmt: skip
+def test_a_bad_value_is_refused_with_its_field(field, value):
+    with pytest.raises(SettingsError, match=f"'train.{field}'") as caught:
+        TrainingSettings.checked(**{field: value})
+    assert caught.value.field == f"train.{field}"
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_setting_is_refused_by_name():
+    with pytest.raises(SettingsError, match="'train.epocs': there is no such setting"):
+        TrainingSettings.checked(epocs=3)
+
+
+@pytest.mark.parametrize(("model", "method"), [("baseline_cnn", "frozen"), ("efficientnet_lite0", "scratch")])
+def test_a_method_that_does_not_suit_the_model_is_refused(model, method):
+    with pytest.raises(SettingsError, match="goes with model"):
+        TrainingSettings.checked(model=model, method=method)
+
+
+def test_settings_are_frozen():
+    with pytest.raises(ValueError, match="frozen"):
+        TrainingSettings().epochs = 3
+
+
+def test_the_baseline_trains_from_scratch():
+    settings = baseline_settings(7, seed=3)
+    assert (settings.model, settings.method, settings.epochs, settings.seed) == ("baseline_cnn", "scratch", 7, 3)

@@ -1,0 +1,205 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from catsdogs_lib.data import manifest
+from catsdogs_lib.training import arithmetic, features, loop
+from catsdogs_lib.training.features import FeatureCache
+from catsdogs_lib.training.models import build
+from catsdogs_lib.training.settings import TrainingSettings, baseline_settings
+from catsdogs_lib.training.train import Places, forget_checkpoint, photo_paths, train
+from catsdogs_lib.training.trained import Record, TrainedModel, TrainedModelError
+
+
+@pytest.fixture(scope="module")
+def table(prepared):
+    """A part of the manifest, so that an epoch takes a second."""
+    whole = manifest.read_manifest(prepared.manifest)
+    used = manifest.used(whole)
+    return used.groupby(["label", "split"]).head(10).reset_index(drop=True)
+
+
+@pytest.fixture
+def places(prepared, tmp_path):
+    return Places(prepared.raw, prepared.features, tmp_path / "checkpoints")
+
+
+def weights(model):
+    return torch.cat([p.detach().flatten() for p in model.network.parameters()])
+
+
+FINETUNE = TrainingSettings(method="finetune", epochs=2, batch_size=8, learning_rate=1e-4)
+
+
+def test_a_frozen_head_on_pretrained_features_exceeds_95_percent(trained):
+    from catsdogs_lib import files
+
+    figures = files.read_json(trained.figures)["models"]["efficientnet_lite0"]
+    right = sum(figures[split]["accuracy"]["value"] * n for split, n in (("val", 1), ("test", 1))) / 2
+    assert right > 0.95
+
+
+def test_the_same_seed_gives_the_same_frozen_model(table, places):
+    first, second = (train(table, places, TrainingSettings()) for _ in range(2))
+    assert torch.equal(weights(first), weights(second))
+    assert first.record.best_epoch == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("settings", [FINETUNE, baseline_settings(2, batch_size=8)], ids=["finetune", "scratch"])
+def test_a_killed_run_goes_on_and_ends_with_the_same_figures(table, places, settings):
+    whole = train(table, places, settings)
+    forget_checkpoint(places, whole.record)
+
+    class Killed(BaseException):
+        pass
+
+    def kill_after_first(epoch):
+        if epoch.epoch == 1:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(table, places, settings, kill_after_first)
+    seen = []
+    resumed = train(table, places, settings, lambda epoch: seen.append(epoch.epoch))
+    assert torch.equal(weights(whole), weights(resumed))
+
+    def figures(record):
+        return [(e.epoch, e.train_loss, e.val_loss, e.val_accuracy) for e in record.history]
+
+    assert figures(whole.record) == figures(resumed.record)
+    assert seen == [e.epoch for e in whole.record.history], "epochs done before the kill are told again"
+    forget_checkpoint(places, resumed.record)
+    assert list(places.checkpoints.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_the_best_epoch_is_kept_not_the_last(table, places):
+    # A rate at which the third epoch is sure to spoil what came before.
+    wild = FINETUNE.model_copy(update={"learning_rate": 0.5, "averaging": 0.0, "epochs": 1, "weights": "fp32"})
+    model = train(table, places, wild)
+    assert model.record.best_epoch == 0
+    frozen = train(table, places, TrainingSettings(weights="fp32"))
+    assert torch.equal(weights(model), weights(frozen))
+
+
+@pytest.mark.slow
+def test_fine_tuning_keeps_batch_norm_and_changes_the_rest(table, places):
+    settings = FINETUNE.model_copy(update={"epochs": 1, "learning_rate": 1e-3})
+    before = build("efficientnet_lite0", 2)
+    model = loop.fit  # the loop itself, without the choice of the best epoch
+    photos = [
+        loop.Photos(photo_paths(table, places.raw)[:16], [0, 1] * 8, before.preprocessing, augmentation)
+        for augmentation in (loop_augmentation(), None)
+    ]
+    network = build("efficientnet_lite0", 2).network
+    model(network, photos[0], photos[1], settings, places.checkpoints / "x")
+    own, old = network.backbone.state_dict(), before.network.backbone.state_dict()
+    assert torch.equal(own["bn1.running_mean"], old["bn1.running_mean"])
+
+
+def loop_augmentation():
+    from catsdogs_lib.training.photos import Augmentation
+
+    return Augmentation(0.6, 0.2)
+
+
+def test_rates_decay_from_the_head_down():
+    network = build("efficientnet_lite0", 2, pretrained=False).network
+    groups = loop.parameter_groups(network, FINETUNE)
+    owner = {id(p): group["lr"] for group in groups for p in group["params"]}
+    rates = [
+        owner[id(next(m.parameters()))] for m in (network.backbone.conv_stem, network.backbone.blocks[3], network.head)
+    ]
+    assert rates == sorted(rates)
+    assert rates[0] < rates[1] < rates[2] == FINETUNE.learning_rate
+    assert len(owner) == len(list(network.parameters()))
+
+
+def test_features_are_computed_once_and_found_by_content(table, prepared, tmp_path, monkeypatch):
+    rows = table.head(12)
+    built = build("efficientnet_lite0", 2)
+    cache = FeatureCache(tmp_path, built, "fp32")
+    first = cache.get(photo_paths(rows, prepared.raw), rows["sha256"].tolist())
+    assert first.shape == (12, 2, 1280)
+
+    def fail(*_):
+        raise AssertionError("computed again")
+
+    monkeypatch.setattr(FeatureCache, "_compute", fail)
+    backwards = rows.iloc[::-1]
+    elsewhere = [tmp_path / "moved" / path for path in backwards["path"]]
+    again = FeatureCache(tmp_path, built, "fp32").get(elsewhere, backwards["sha256"].tolist())
+    assert np.array_equal(again[::-1], first)
+
+
+def test_a_kill_during_the_feature_pass_keeps_the_finished_part(table, prepared, tmp_path, monkeypatch):
+    rows = table.head(12)
+    paths, shas = photo_paths(rows, prepared.raw), rows["sha256"].tolist()
+    monkeypatch.setattr(features, "SHARD", 4)
+    built = build("efficientnet_lite0", 2)
+    compute, calls = FeatureCache._compute, []
+
+    def dying(self, part, label):
+        calls.append(len(part))
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return compute(self, part, label)
+
+    monkeypatch.setattr(FeatureCache, "_compute", dying)
+    cache = FeatureCache(tmp_path, built, "fp32")
+    with pytest.raises(KeyboardInterrupt):
+        cache.get(paths, shas)
+    cache.get(paths, shas)
+    assert calls == [4, 4, 4, 4], "two parts were kept, the third was computed again"
+
+
+def test_features_of_other_weights_or_precision_are_others(tmp_path):
+    built = build("efficientnet_lite0", 2)
+    other = dataclasses.replace(built, origin="other")
+    folders = {FeatureCache(tmp_path, b, p).folder for b, p in ((built, "fp32"), (built, "bf16"), (other, "fp32"))}
+    assert len(folders) == 3
+
+
+def test_mirrored_features_are_those_of_the_mirrored_photo(table, prepared, tmp_path):
+    from PIL import Image
+
+    path = photo_paths(table, prepared.raw)[0]
+    square = Image.open(path).convert("RGB").resize((224, 224))
+    plain, mirrored = tmp_path / "plain.png", tmp_path / "mirrored.png"
+    square.save(plain)
+    square.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(mirrored)
+    both = FeatureCache(tmp_path, build("efficientnet_lite0", 2), "fp32").get([plain, mirrored], ["a", "b"])
+    assert both[0, 1] == pytest.approx(both[1, 0], abs=1e-4)
+    assert both[0, 0] != pytest.approx(both[1, 0], abs=1e-2)
+
+
+@pytest.mark.parametrize("stored", ["fp16", "fp32"])
+def test_a_trained_model_loads_as_it_was_saved(table, places, tmp_path, stored):
+    model = train(table, places, TrainingSettings(weights=stored))
+    model.save(tmp_path / "model")
+    loaded = TrainedModel.load(tmp_path / "model")
+    assert torch.equal(weights(model), weights(loaded))
+    assert loaded.record == model.record
+    size = (tmp_path / "model" / "model.safetensors").stat().st_size
+    assert size < 8e6 if stored == "fp16" else size > 13e6
+
+
+def test_a_missing_model_is_a_sentence(tmp_path):
+    with pytest.raises(TrainedModelError, match="run notebook 03_train first"):
+        TrainedModel.load(tmp_path)
+
+
+def test_a_record_survives_json(table, places):
+    record = train(table, places, TrainingSettings()).record
+    assert Record.from_json(record.to_json()) == record
+
+
+def test_auto_precision_follows_the_machine(monkeypatch):
+    monkeypatch.setattr(arithmetic, "bf16_is_fast", lambda: True)
+    assert arithmetic.resolve("auto") == "bf16"
+    monkeypatch.setattr(arithmetic, "bf16_is_fast", lambda: False)
+    assert arithmetic.resolve("auto") == "fp32"
+    assert arithmetic.resolve("bf16") == "bf16"
