@@ -23,7 +23,7 @@ def notebook(folder, *cells, title="# A title"):
 
 
 def test_a_notebook_leaves_an_executed_copy_a_report_and_an_index(tmp_path, capfd):
-    path = notebook(tmp_path, "import sys; print('half way', file=sys.stderr)", "number * 21", title="# Say <it>")
+    path = notebook(tmp_path, "import sys; print('half' + ' way', file=sys.stderr)", "number * 21", title="# Say <it>")
     before = path.read_bytes()
     report = pipeline.run_notebook(path, {"number": 2}, Workspace(tmp_path))
     assert report == tmp_path / "reports" / "01_test.html"
