@@ -65,8 +65,6 @@ def _photos(paths: Sequence[Path]) -> Iterator[Path]:
         if not path.is_dir():
             yield path
             continue
-        if not os.access(path, os.R_OK | os.X_OK):
-            raise CatsdogsError(f"folder {path} cannot be read; check its permissions")
         found = [below for below in sorted(path.rglob("*")) if below.suffix.lower() in SUFFIXES and below.is_file()]
         if not found:
             raise CatsdogsError(f"folder {path} holds no photos; name one with files ending in {', '.join(SUFFIXES)}")
@@ -250,7 +248,8 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None
     except OSError as error:
-        hint = "free some space and run it again" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "check the path"
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        hint = "free some space and run it again" if full else "check the path"
         _fail(f"{error.filename or 'writing'}: {error.strerror or error}; {hint}")
 
 

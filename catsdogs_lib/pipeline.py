@@ -19,7 +19,7 @@ from papermill.exceptions import PapermillExecutionError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from catsdogs_lib import files, tracking
+from catsdogs_lib import files
 from catsdogs_lib.bundle import DESCRIPTION_FILE
 from catsdogs_lib.data import sources
 from catsdogs_lib.data.manifest import PrepareSettings
@@ -195,6 +195,8 @@ def write_index(reports: Path) -> Path:
 
 def log_reports(workspace: Workspace) -> None:
     """Keep the HTML reports in the candidate's MLflow run."""
+    from catsdogs_lib import tracking  # noqa: PLC0415 - takes seconds, and only the last notebook needs it
+
     tracking.connect(workspace.tracking_uri, workspace.artifacts)
     runs = files.read_json(workspace.need(workspace.runs, "03_train"))
     name = runs["candidate"]

@@ -20,14 +20,17 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.tracking import MlflowClient
 from mlflow.types import Schema, TensorSpec
+from sqlalchemy.exc import SQLAlchemyError
 
 from catsdogs_lib.bundle import Bundle
 from catsdogs_lib.classifier import INPUT, LOGITS, PROBABILITIES
 from catsdogs_lib.errors import CatsdogsError
-from catsdogs_lib.training.trained import Epoch
+from catsdogs_lib.workspace import URI_VARIABLE
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from catsdogs_lib.training.trained import Epoch
 
 EXPERIMENT = "catsdogs"
 CHAMPION = "champion"
@@ -59,12 +62,16 @@ def connect(uri: str, artifacts: Path) -> None:
     local = uri.startswith("sqlite:")
     if local:
         Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+    named = os.environ.get(URI_VARIABLE)
     try:
         mlflow.set_tracking_uri(uri)
+        if named is None:
+            # MLflow puts the address into the environment, where the next workspace would take it for a wish.
+            os.environ.pop(URI_VARIABLE, None)
         if mlflow.get_experiment_by_name(EXPERIMENT) is None:
             mlflow.create_experiment(EXPERIMENT, artifact_location=artifacts.resolve().as_uri() if local else None)
         mlflow.set_experiment(EXPERIMENT)
-    except (MlflowException, OSError) as error:
+    except (MlflowException, SQLAlchemyError, OSError) as error:
         first = str(error).splitlines()[0]
         raise TrackingError(f"MLflow at {uri} cannot be used ({first}); check MLFLOW_TRACKING_URI") from None
 
@@ -88,7 +95,7 @@ def _known(run_id: str) -> bool:
         return False
 
 
-def log_epoch(epoch: Epoch) -> None:
+def log_epoch(epoch: "Epoch") -> None:
     """Log the figures of one epoch in the active run."""
     figures = {"val_loss": epoch.val_loss, "val_accuracy": epoch.val_accuracy, "seconds": epoch.seconds}
     if epoch.train_loss is not None:

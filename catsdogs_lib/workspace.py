@@ -8,6 +8,8 @@ from catsdogs_lib.errors import CatsdogsError
 
 ANCHOR = "dvc.yaml"
 """The file that marks the root of a project."""
+URI_VARIABLE = "MLFLOW_TRACKING_URI"
+"""Environment variable: the tracking server, where it is not a file of the workspace."""
 
 
 class MissingInputError(CatsdogsError):
@@ -114,7 +116,7 @@ class Workspace:
     @property
     def tracking_uri(self) -> str:
         """The server that ``MLFLOW_TRACKING_URI`` names, else a SQLite file of this workspace."""
-        return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{self.root / 'mlflow.db'}"
+        return os.environ.get(URI_VARIABLE) or f"sqlite:///{self.root / 'mlflow.db'}"
 
     @property
     def artifacts(self) -> Path:

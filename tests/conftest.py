@@ -1,7 +1,9 @@
 """What tests share: one drawn sample, trained, evaluated and packaged once a session."""
 
+import contextlib
 import os
 import shutil
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -23,6 +25,12 @@ def _own_settings(monkeypatch):
     """No test sees the settings of whoever runs it."""
     for name in ("CATSDOGS_BUNDLE", "MLFLOW_TRACKING_URI"):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def plain_environment() -> dict[str, str]:
+    """The environment without coverage, for processes that may not write: it would leave broken files."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
 
 
 def shared(name: str) -> Path:
@@ -53,6 +61,15 @@ def empty_store(tmp_path_factory) -> Path:
     return folder / "mlflow.db"
 
 
+def copy_store(empty_store: Path, folder: Path) -> None:
+    """Copy the empty store into a workspace, with artifacts in a place of its own."""
+    shutil.copy(empty_store, folder / "mlflow.db")
+    with contextlib.closing(sqlite3.connect(folder / "mlflow.db")) as store, store:
+        store.execute(
+            "UPDATE experiments SET artifact_location = ? WHERE name = 'catsdogs'", [(folder / "mlartifacts").as_uri()]
+        )
+
+
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory, empty_store):
     """A workspace with the drawn sample, fetched and prepared."""
@@ -60,7 +77,7 @@ def prepared(tmp_path_factory, empty_store):
     from catsdogs_lib.workspace import Workspace
 
     ws = Workspace(tmp_path_factory.mktemp("prepared"))
-    shutil.copy(empty_store, ws.root / "mlflow.db")
+    copy_store(empty_store, ws.root)
     steps.fetch(ws, "sample", per_class=60)
     steps.prepare(ws)
     return ws

@@ -26,6 +26,16 @@ def refused(done):
     return lines[0]
 
 
+@pytest.fixture
+def project(tmp_path):
+    """What the graph is read from, apart from the project itself: a test that fails must not change that."""
+    folder = tmp_path / "project"
+    folder.mkdir()
+    for name in ("dvc.yaml", "params.yaml"):
+        (folder / name).write_bytes((ROOT / name).read_bytes())
+    return folder
+
+
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
     folder = tmp_path_factory.mktemp("photos")
@@ -100,45 +110,54 @@ def test_help_is_shown():
     assert {"predict", "run", "pipeline", "data"} <= set(done.stdout.split())
 
 
-def test_an_empty_folder_is_one_sentence(tmp_path, bundle_folder):
-    assert "holds no photos" in refused(catsdogs("predict", tmp_path, "--bundle", bundle_folder))
-    refused(catsdogs("data", "check", tmp_path))
-    refused(catsdogs("pipeline", "--data", tmp_path))
+def test_an_empty_folder_is_one_sentence(tmp_path, bundle_folder, project):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert "holds no photos" in refused(catsdogs("predict", empty, "--bundle", bundle_folder))
+    refused(catsdogs("data", "check", empty))
+    assert "holds no photos" in refused(catsdogs("pipeline", "--data", empty, cwd=project))
+    unchanged(project)
 
 
-def test_a_folder_of_one_class_only_is_one_sentence(tmp_path):
-    (tmp_path / "cats").mkdir()
-    draw("cat", 1).save(tmp_path / "cats" / "1.jpg")
-    assert "two" in refused(catsdogs("pipeline", "--data", tmp_path))
-    assert "two" in refused(catsdogs("data", "check", tmp_path))
+def test_a_folder_of_one_class_only_is_one_sentence(tmp_path, project):
+    (tmp_path / "one" / "cats").mkdir(parents=True)
+    draw("cat", 1).save(tmp_path / "one" / "cats" / "1.jpg")
+    assert "only one class" in refused(catsdogs("pipeline", "--data", tmp_path / "one", cwd=project))
+    unchanged(project)
+    assert "only class" in refused(catsdogs("data", "check", tmp_path / "one"))
 
 
 def test_an_unreadable_folder_is_one_sentence(tmp_path, bundle_folder):
-    if os.geteuid() != 0:
-        pytest.skip("needs root to become somebody who may not read")
     hidden = tmp_path / "hidden"
     hidden.mkdir()
     (hidden / "cat.jpg").write_bytes(b"x")
-    hidden.chmod(0o700)
     code = (
-        "import os, sys; os.access = lambda p, m: False; "
+        # What the system says to anybody but root.
+        "import os, sys; may = os.access; "
+        f"os.access = lambda p, *a, **k: str(p) != {str(hidden)!r} and may(p, *a, **k); "
         f"sys.argv = ['catsdogs', 'predict', {str(hidden)!r}, '--bundle', {str(bundle_folder)!r}]; "
         "from catsdogs_lib.cli import main; main()"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
-    assert "check its permissions" in refused(done)
+    assert "is not readable" in refused(done)
 
 
-def test_a_missing_source_is_one_sentence(tmp_path):
-    assert "nowhere" in refused(catsdogs("pipeline", "--data", tmp_path / "nowhere"))
+def test_a_missing_source_is_one_sentence(tmp_path, project):
+    assert "nowhere" in refused(catsdogs("pipeline", "--data", tmp_path / "nowhere", cwd=project))
+    unchanged(project)
 
 
 @pytest.mark.parametrize("setting", ["train.epochs=-1", "train.model=", "prepare.test=7", "train.nonsense=1"])
-def test_a_bad_parameter_is_one_sentence_and_changes_nothing(setting):
-    before = (ROOT / "params.yaml").read_bytes()
+def test_a_bad_parameter_is_one_sentence_and_changes_nothing(setting, project):
     name = setting.split("=")[0]
-    assert name.split(".")[1] in refused(catsdogs("pipeline", "--set", setting))
-    assert (ROOT / "params.yaml").read_bytes() == before
+    assert name.split(".")[1] in refused(catsdogs("pipeline", "--set", setting, cwd=project))
+    unchanged(project)
+
+
+def unchanged(project):
+    """Nothing was written, and no parameter changed."""
+    assert sorted(path.name for path in project.iterdir()) == ["dvc.yaml", "params.yaml"]
+    assert (project / "params.yaml").read_bytes() == (ROOT / "params.yaml").read_bytes()
 
 
 def test_an_unknown_parameter_of_a_notebook_is_one_sentence():
@@ -156,7 +175,7 @@ def test_a_missing_bundle_is_one_sentence(tmp_path, photos):
     assert "make pipeline" in refused(catsdogs("predict", photos, cwd=tmp_path))
 
 
-def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path):
+def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path, plain_environment):
     # No file may grow beyond 20 kB: the kernel refuses the write as it does on a full disk.
     def limit():
         import signal
@@ -165,8 +184,8 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 
     folder = tmp_path / "sample"
-    done = catsdogs("data", "draw", folder, "--per-class", "30", preexec_fn=limit, cwd=tmp_path)
-    refused(done)
+    done = catsdogs("data", "draw", folder, "--per-class", "30", preexec_fn=limit, cwd=tmp_path, env=plain_environment)
+    assert "free some space" in refused(done)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -49,7 +49,7 @@ def test_the_registered_model_has_a_signature_and_is_champion(run, packaged):
     _, made = packaged
     version = tracking.champion(made.registered)
     assert made.registered == "catsdogs-sample-cats-dogs"
-    assert version.version == made.version
+    assert str(version.version) == made.version
     assert version.tags["bundle_version"] == made.bundle.version
     info = mlflow.models.get_model_info(f"models:/{made.registered}@champion")
     assert info.signature.inputs.input_names() == ["image"]

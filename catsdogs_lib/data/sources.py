@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -163,10 +163,17 @@ def fingerprint(source: str) -> str:
         return ""
     with _explained(source):
         path = _existing(source)
-        photos = scan(path).every if path.is_dir() else [path]
+        photos = _own_folder(path, source) if path.is_dir() else [path]
         root = path if path.is_dir() else path.parent
         found = [(photo, photo.stat()) for photo in photos]
         return files.digest([[str(photo.relative_to(root)), s.st_size, s.st_mtime_ns] for photo, s in found])
+
+
+def _own_folder(path: Path, source: str) -> Sequence[Path]:
+    """All files of a user's folder, once it is known to be of a layout that can be used."""
+    found = scan(path)
+    recognise(found, source)
+    return found.every
 
 
 @contextlib.contextmanager

@@ -209,7 +209,7 @@ def test_a_destination_in_the_source_never_costs_the_users_photos(tmp_path, sour
     assert files_in(tmp_path) == before
 
 
-def run_apart(code, *command):
+def run_apart(code, *command, env=None):
     """Run in a process of its own, which may have other rights or limits."""
     return subprocess.run(
         [*command, sys.executable, "-c", code],
@@ -217,6 +217,7 @@ def run_apart(code, *command):
         text=True,
         cwd=Path(__file__).parents[2],
         check=False,
+        env=env,
     )
 
 
@@ -240,14 +241,14 @@ def test_an_unreadable_folder_is_named(tmp_path):
     assert not (tmp_path / "raw").exists()
 
 
-def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path):
+def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path, plain_environment):
     """A limit on the size of files stands in for the disk."""
     source = lay(tmp_path / "pets", "cats/1.jpg", "dogs/1.jpg")
     (source / "cats/2.jpg").write_bytes(bytes(100_000))
     limit = "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
     limit += "resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))\n"
     code = FETCH + limit + f"fetch({str(source)!r}, Path({str(tmp_path / 'raw')!r}), downloads=Path('/nonexistent'))"
-    done = run_apart(code)
+    done = run_apart(code, env=plain_environment)
     assert "SourceError" in done.stderr
     assert "there is no room" in done.stderr
     assert list(tmp_path.iterdir()) == [source]
