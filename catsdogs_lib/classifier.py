@@ -136,6 +136,8 @@ class Classifier:
             return Answer(path, self.judge(self.run([loaded.result()])[1][0]), None)
         except PhotoError as error:
             return Answer(path, None, str(error))
+        except MemoryError:
+            return Answer(path, None, "there is too little memory to decode the photo; scale it down")
 
     def judge(self, probabilities: NDArray[np.float32]) -> Prediction:
         """Turn the probabilities of one photo, shape (classes,), into an answer."""

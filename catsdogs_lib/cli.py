@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from catsdogs_lib import __version__
@@ -22,7 +23,7 @@ from catsdogs_lib.images import SUFFIXES
 from catsdogs_lib.progress import track
 
 FOLDER = click.Path(path_type=Path, file_okay=False)
-ANY_PATH = click.Path(path_type=Path)
+ANY_PATH = click.Path(path_type=Path, readable=False)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -51,7 +52,7 @@ def predict(paths: tuple[Path, ...], folder: Path | None, as_json: bool) -> None
     if as_json or not sys.stdout.isatty():
         for answer in answers:
             failed += answer.error is not None
-            print(json.dumps(_fields(answer), ensure_ascii=False), flush=True)
+            print(json.dumps(_fields(answer)), flush=True)
     else:
         collected = list(answers)
         failed = sum(answer.error is not None for answer in collected)
@@ -65,10 +66,19 @@ def _photos(paths: Sequence[Path]) -> Iterator[Path]:
         if not path.is_dir():
             yield path
             continue
-        found = [below for below in sorted(path.rglob("*")) if below.suffix.lower() in SUFFIXES and below.is_file()]
+        found = sorted(
+            Path(folder, name)
+            for folder, _, names in os.walk(path, onerror=_raise)
+            for name in names
+            if Path(name).suffix.lower() in SUFFIXES
+        )
         if not found:
             raise CatsdogsError(f"folder {path} holds no photos; name one with files ending in {', '.join(SUFFIXES)}")
         yield from found
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 def _fields(answer: Answer) -> dict[str, Any]:
@@ -82,14 +92,13 @@ def _show(answers: Sequence[Answer]) -> None:
     for name in ("photo", "answer", "probability", ""):
         table.add_column(name, overflow="fold", justify="right" if name == "probability" else "left")
     for answer in answers:
+        shown = escape(str(answer.path).encode(errors="backslashreplace").decode())
         if answer.prediction is None:
-            table.add_row(str(answer.path), "[red]none[/]", "", answer.error)
+            table.add_row(shown, "[red]none[/]", "", escape(answer.error or ""))
         else:
             sure = answer.prediction
             colour = "green" if sure.confident else "yellow"
-            table.add_row(
-                str(answer.path), f"[{colour}]{sure.prediction}[/]", f"{sure.confidence:.1%}", sure.reason or ""
-            )
+            table.add_row(shown, f"[{colour}]{escape(sure.prediction)}[/]", f"{sure.confidence:.1%}", sure.reason or "")
     Console().print(table)
 
 
@@ -101,8 +110,8 @@ def run(notebook: Path, parameters: tuple[tuple[str, str], ...]) -> None:
     from catsdogs_lib import pipeline
     from catsdogs_lib.workspace import Workspace
 
-    values = {name: pipeline.parse_value(value) for name, value in parameters}
-    report = pipeline.run_notebook(notebook, values, Workspace.open(str(values.get("workspace") or "")))
+    values = dict(parameters)
+    report = pipeline.run_notebook(notebook, values, Workspace.open(values.get("workspace", "")))
     click.echo(f"report: {os.path.relpath(report)}")
 
 
@@ -218,7 +227,7 @@ def check(folder: Path, path: Path | None) -> None:
     for name in ("photo", "left out because", "warning"):
         shown.add_column(name, overflow="fold")
     for name, excluded, warning in odd[["path", "excluded", "warning"]].itertuples(index=False):
-        shown.add_row(str(name), f"[red]{excluded}[/]", f"[yellow]{warning}[/]")
+        shown.add_row(*(escape(str(cell)) for cell in (name, excluded, warning)))
     Console().print(shown)
     counts = manifest.used(table).groupby(["label", "split"]).size().unstack(fill_value=0)
     click.echo(f"{len(table)} files, {len(manifest.used(table))} used")

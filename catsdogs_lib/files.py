@@ -49,8 +49,13 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def remove(path: Path) -> None:
-    """Remove a file or a folder with all it holds; a missing one is fine."""
+    """Remove a file or a folder with all it holds; a missing one is fine.
+
+    A folder takes a temporary name first: a kill leaves it whole, or to be swept, never half.
+    """
     if path.is_dir() and not path.is_symlink():
+        if not path.name.startswith(PARTIAL):
+            path = path.rename(path.with_name(f"{PARTIAL}{secrets.token_hex(4)}-{path.name}"))
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)

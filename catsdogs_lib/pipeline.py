@@ -14,6 +14,7 @@ from typing import Any
 
 import nbformat
 import papermill
+from nbclient.exceptions import DeadKernelError
 from nbconvert import HTMLExporter
 from papermill.exceptions import PapermillExecutionError
 from ruamel.yaml import YAML
@@ -49,8 +50,14 @@ class NotebookError(CatsdogsError):
         return type(self), (self.notebook, self.problem)
 
 
-def check_parameters(notebook: Path, parameters: Mapping[str, Any]) -> None:
+def check_parameters(notebook: Path, parameters: Mapping[str, Any]) -> dict[str, Any]:
     """Hold parameters to the notebook's own: papermill itself only warns of an unknown name.
+
+    Returns
+    -------
+    dict
+        The parameters; a text stays text where the notebook's default is one (a folder may be called 007),
+        elsewhere it is read as a number or truth value.
 
     Raises
     ------
@@ -68,6 +75,10 @@ def check_parameters(notebook: Path, parameters: Mapping[str, Any]) -> None:
     for name in parameters:
         if name not in known:
             raise SettingsError(name, f"{notebook.name} has no such parameter; it has {', '.join(known)}")
+    return {
+        name: parse_value(value) if isinstance(value, str) and known[name]["default"][:1] not in "'\"" else value
+        for name, value in parameters.items()
+    }
 
 
 def run_notebook(notebook: Path, parameters: Mapping[str, Any], workspace: Workspace) -> Path:
@@ -92,16 +103,18 @@ def run_notebook(notebook: Path, parameters: Mapping[str, Any], workspace: Works
     NotebookError
         A cell failed; a mistake that a person can mend shows as the sentence that says how.
     """
-    check_parameters(notebook, parameters)
+    checked = check_parameters(notebook, parameters)
     begun = time.time()
     executed = workspace.reports / notebook.name
     failed = executed.with_suffix(".failed.ipynb")
     files.sweep(workspace.reports)
     try:
         with files.replacing(executed) as partial:
-            _execute(notebook, partial, dict(parameters), failed)
+            _execute(notebook, partial, checked, failed)
     except PapermillExecutionError as error:
         raise NotebookError(notebook, _sentence(error, failed)) from None
+    except DeadKernelError:
+        raise NotebookError(notebook, "its kernel died, perhaps for want of memory; close other programs") from None
     failed.unlink(missing_ok=True)
     report = write_report(executed)
     write_index(workspace.reports)
@@ -212,6 +225,12 @@ def check_settings(document: Mapping[str, Any]) -> None:
     SettingsError
         Names the first value that cannot be used.
     """
+    for name, least in (("per_class", 1), ("seed", 0)):
+        value = document["data"][name]
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            raise SettingsError(f"data.{name}", f"{value!r} is not right; use a whole number, {least} or more")
+    if "'" in document["data"]["source"] + document["prepare"]["exclusions"] + document["train"]["model"]:
+        raise SettingsError("data.source", "an apostrophe in a path or name cannot be passed on; rename it")
     PrepareSettings(**document["prepare"])
     values = dict(document["train"])
     epochs = values.pop("baseline_epochs")
@@ -283,7 +302,13 @@ def run_graph(root: Path, source: str, values: Mapping[str, Any]) -> int:
     int
         The exit status of ``dvc repro``.
     """
+    for name in ("data.source", "data.state"):
+        if name in values:
+            raise SettingsError(name, "it follows from where the photos come from; name that with DATA or --data")
     state = sources.fingerprint(source)
+    if state and not Path(source).expanduser().is_absolute():
+        # Stages run in the project's root, wherever we are.
+        source = os.path.relpath(Path(source).resolve(), root)
     set_parameters(root, {"data.source": source, "data.state": state, **values})
     bin_folder = Path(sys.executable).parent
     environment = {

@@ -35,7 +35,7 @@ MOVING = ("val", "test")
 
 def fetch(ws: Workspace, source: str, per_class: int = 300, seed: int = 0) -> sources.Fetched:
     """Bring the photos of `source` into the workspace; see `sources.fetch`."""
-    files.sweep(ws.raw.parent)
+    ws.sweep()
     fetched = sources.fetch(source, ws.raw, downloads=ws.downloads, per_class=per_class, seed=seed)
     files.write_json(ws.source, asdict(fetched))
     return fetched
@@ -45,6 +45,7 @@ def prepare(ws: Workspace, settings: manifest.PrepareSettings | None = None) -> 
     """Check all photos and write the manifest; photos of an earlier manifest keep their split."""
     if ws.demo and not ws.source.exists():
         fetch(ws, "sample", DEMO_PER_CLASS)
+    ws.sweep()
     settings = settings or manifest.PrepareSettings()
     raw = ws.need(ws.raw, "01_explore")
     key = manifest.split_key(settings)
@@ -52,8 +53,9 @@ def prepare(ws: Workspace, settings: manifest.PrepareSettings | None = None) -> 
     if ws.manifest.exists() and ws.summary.exists() and files.read_json(ws.summary)["split_key"] == key:
         previous = manifest.read_manifest(ws.manifest)
     table = manifest.build_manifest(raw, settings, previous)
-    # Without its summary a manifest is no ledger: a kill between the two writes cannot mix two splits.
-    ws.summary.unlink(missing_ok=True)
+    if previous is None:
+        # Without its summary a manifest is no ledger: a kill between the two writes cannot mix two splits.
+        ws.summary.unlink(missing_ok=True)
     manifest.write_manifest(table, ws.manifest)
     used = manifest.used(table)
     files.write_json(
@@ -82,9 +84,11 @@ def train(ws: Workspace, candidate: TrainingSettings, baseline: TrainingSettings
 
     A killed call that is made again goes on where it was, in the same runs.
     """
+    ws.sweep()
     table = read_manifest(ws)
     tracking.connect(ws.tracking_uri, ws.artifacts)
-    settings = [candidate] if baseline is None else [candidate, baseline]
+    # A candidate that is the baseline itself needs none beside it, and would lose its name to it.
+    settings = [candidate] if baseline is None or baseline.model == candidate.model else [candidate, baseline]
     places = training.Places(ws.raw, ws.features, ws.checkpoints)
     models: list[TrainedModel] = []
     runs: dict[str, str] = {}
@@ -191,6 +195,7 @@ def _plain(number: float) -> float | None:
 
 def evaluate(ws: Workspace) -> list[Evaluation]:
     """Measure every trained model on validation and test photos and write the figures; the candidate comes first."""
+    ws.sweep()
     table = read_manifest(ws)
     evaluations = [_evaluate_one(ws, table, name, trained) for name, trained in trained_models(ws).items()]
     with files.replacing(ws.evaluation) as partial:
@@ -263,6 +268,7 @@ class Packaged:
 
 def package(ws: Workspace) -> Packaged:
     """Write the candidate's bundle, register it, and move the champion's alias if the gate lets it."""
+    ws.sweep()
     trained = trained_models(ws)
     if ws.demo and not ws.figures.exists():
         evaluate(ws)

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 EXPERIMENT = "catsdogs"
 CHAMPION = "champion"
+MISSING = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
+"""MLflow's codes for a name that is not there, and for an alias that is not there."""
 
 
 class TrackingError(CatsdogsError):
@@ -155,15 +157,18 @@ def log_data(rows: pd.DataFrame, source: str, digest: str, splits: Sequence[str]
 
 def registered_name(slug: str, classes: Sequence[str]) -> str:
     """Name in the registry: one for each set of classes and data source."""
-    words = [re.sub(r"[^\w-]+", "-", word.lower()).strip("-") or "x" for word in (slug, *classes)]
-    return "-".join(["catsdogs", *words])[:200]
+    words = [re.sub(r"\W+", "-", word.lower()).strip("-") or "x" for word in (slug, *classes)]
+    # Two hyphens between words that hold no two themselves: other sets of classes get other names.
+    return "--".join(["catsdogs", *words])[:200]
 
 
 def champion(name: str) -> ModelVersion | None:
     """The version that the alias `CHAMPION` points at; None where there is none."""
     try:
         return MlflowClient().get_model_version_by_alias(name, CHAMPION)
-    except MlflowException:
+    except MlflowException as error:
+        if error.error_code not in MISSING:
+            raise TrackingError(f"the registry cannot be read ({str(error).splitlines()[0]}); run it again") from None
         return None
 
 

@@ -4,6 +4,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from catsdogs_lib import files
 from catsdogs_lib.errors import CatsdogsError
 
 ANCHOR = "dvc.yaml"
@@ -122,6 +123,11 @@ class Workspace:
     def artifacts(self) -> Path:
         """Where MLflow's artifacts lie when it keeps them itself."""
         return self.root / "mlartifacts"
+
+    def sweep(self) -> None:
+        """Remove what a killed run left unfinished in any of the folders; one run at a time uses a workspace."""
+        for folder in (self.root, self.raw.parent, self.checkpoints, self.trained, self.bundle.parent, self.reports):
+            files.sweep(folder)
 
     def need(self, path: Path, notebook: str) -> Path:
         """Give `path` back if it is there.

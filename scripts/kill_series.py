@@ -84,7 +84,6 @@ def outcome(folder: Path) -> dict[str, object]:
         "half-written": sorted(
             str(path.relative_to(folder)) for path in folder.rglob(".partial-*") if ".dvc" not in path.parts
         ),
-        "checkpoints": sorted(path.name for path in (folder / "checkpoints").glob("*")),
     }
 
 

@@ -47,6 +47,19 @@ def test_sweeping_puts_back_a_folder_whose_successor_never_came(tmp_path):
     assert not aside.exists()
 
 
+def test_a_removed_folder_goes_as_a_whole(tmp_path, monkeypatch):
+    folder = tmp_path / "checkpoint"
+    folder.mkdir()
+    (folder / "state").write_text("x")
+    monkeypatch.setattr(files.shutil, "rmtree", lambda *_, **__: None)  # killed before anything was deleted
+    files.remove(folder)
+    assert not folder.exists()
+    files.remove(folder)
+    monkeypatch.undo()
+    files.sweep(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_sweeping_a_missing_folder_is_fine(tmp_path):
     files.sweep(tmp_path / "nowhere")
 

@@ -57,6 +57,17 @@ def test_any_other_error_names_cell_and_error_and_keeps_the_last_report(tmp_path
     assert not (tmp_path / "reports" / "01_test.failed.ipynb").exists()
 
 
+def test_a_kernel_that_dies_is_a_sentence(tmp_path):
+    with pytest.raises(NotebookError, match="its kernel died"):
+        pipeline.run_notebook(notebook(tmp_path, "import os; os._exit(9)"), {}, Workspace(tmp_path))
+    assert not (tmp_path / "reports" / "01_test.ipynb").exists()
+
+
+def test_a_text_stays_text_where_the_notebook_wants_one(tmp_path):
+    path = notebook(tmp_path)
+    assert pipeline.check_parameters(path, {"workspace": "007", "number": "7"}) == {"workspace": "007", "number": 7}
+
+
 def test_an_unknown_parameter_is_refused_before_anything_runs(tmp_path):
     with pytest.raises(SettingsError, match="'colour'.*it has number, workspace"):
         pipeline.run_notebook(notebook(tmp_path, "1"), {"colour": 1}, Workspace(tmp_path))
@@ -116,7 +127,8 @@ def test_the_file_is_not_touched_when_nothing_differs(project):
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("train.epochs", 0), ("train.baseline_epochs", -1), ("prepare.validation", 2), ("train", 1), ("train.none", 1),
+    [("data.per_class", 0), ("data.seed", "x"), ("data.source", "it's"),
+     ("train.epochs", 0), ("train.baseline_epochs", -1), ("prepare.validation", 2), ("train", 1), ("train.none", 1),
      ("train.model.deep", 1)],
 )  # fmt: skip
 def test_a_bad_parameter_leaves_the_file_as_it_was(project, name, value):

@@ -59,6 +59,17 @@ def test_the_reference_bundle_comes_with_the_clone_and_is_this_model():
     assert bundle.description.data.photos["train"] + bundle.description.data.photos["val"] <= 2800
 
 
+@pytest.mark.slow
+def test_the_reference_bundle_learned_from_pets_train_alone(pets):
+    """Its digest of photos, labels and split is that of the folder: train and val are carved out of pets/train."""
+    from catsdogs_lib.data import manifest
+
+    table = manifest.build_manifest(pets, manifest.PrepareSettings())
+    assert manifest.data_hash(table) == Bundle.load(REFERENCE).description.data.sha256
+    used = manifest.used(table)
+    assert used.loc[used["split"] != "test", "path"].str.startswith("train/").all()
+
+
 @pytest.fixture(scope="module")
 def project():
     if not os.environ.get("CATSDOGS_PETS"):

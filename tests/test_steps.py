@@ -86,6 +86,23 @@ def test_a_worse_candidate_is_registered_but_does_not_become_champion(copy, pack
     assert str(tracking.champion(made.registered).version) == again.version
 
 
+def test_what_a_kill_left_unfinished_is_swept(copy):
+    places = (copy.root, copy.manifest.parent, copy.bundle.parent, copy.trained, copy.checkpoints, copy.reports)
+    for place in places:
+        place.mkdir(exist_ok=True)
+        (place / f"{files.PARTIAL}12345678-thing").mkdir()
+    steps.prepare(copy)
+    assert list(copy.root.rglob(f"{files.PARTIAL}*")) == []
+
+
+def test_a_baseline_as_candidate_is_trained_once(copy):
+    from catsdogs_lib.training.settings import baseline_settings
+
+    models = steps.train(copy, baseline_settings(1, seed=4), baseline_settings(2))
+    assert [model.record.settings.epochs for model in models] == [1]
+    assert files.read_json(copy.runs)["candidate"] == "baseline_cnn"
+
+
 def test_answers_of_a_bundle_come_in_order(packaged):
     ws, made = packaged
     paths = sorted((ws.raw / "cats").glob("*.jpg"))[:3]

@@ -48,7 +48,7 @@ def test_artifacts_lie_in_the_place_that_was_named(run):
 def test_the_registered_model_has_a_signature_and_is_champion(run, packaged):
     _, made = packaged
     version = tracking.champion(made.registered)
-    assert made.registered == "catsdogs-sample-cats-dogs"
+    assert made.registered == "catsdogs--sample--cats--dogs"
     assert str(version.version) == made.version
     assert version.tags["bundle_version"] == made.bundle.version
     info = mlflow.models.get_model_info(f"models:/{made.registered}@champion")
@@ -111,7 +111,8 @@ def test_without_a_champion_there_is_none(store):
 
 
 def test_names_in_the_registry_are_plain():
-    assert tracking.registered_name("my-photos", ["Hund / groß", "cat"]) == "catsdogs-my-photos-hund-groß-cat"
+    assert tracking.registered_name("my-photos", ["Hund / groß", "cat"]) == "catsdogs--my-photos--hund-groß--cat"
+    assert tracking.registered_name("x", ["a-b", "c"]) != tracking.registered_name("x", ["a", "b-c"])
 
 
 def test_a_store_that_cannot_be_used_is_a_sentence(tmp_path):

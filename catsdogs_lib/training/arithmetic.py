@@ -25,6 +25,9 @@ def resolve(precision: str) -> str:
 
 def autocast(precision: str) -> contextlib.AbstractContextManager[object]:
     """Context in which convolutions and matrix products run in `precision` (``fp32`` or ``bf16``)."""
+    if torch.cuda.is_available():
+        # TF32 has ten bits of mantissa: too few for float32 to mean what it means in serving.
+        torch.backends.cudnn.allow_tf32 = precision != "fp32"
     return torch.autocast(device().type, dtype=torch.bfloat16, enabled=precision == "bf16")
 
 
