@@ -240,9 +240,8 @@ def main() -> None:
     warnings.filterwarnings("ignore", module="PIL")
     try:
         cli.main(standalone_mode=False)
-    except click.exceptions.Abort:
-        raise SystemExit(130) from None
-    except KeyboardInterrupt:
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        print("catsdogs: interrupted; the same command goes on from what is finished", file=sys.stderr)
         raise SystemExit(130) from None
     except click.exceptions.Exit as end:
         raise SystemExit(end.exit_code) from None

@@ -138,8 +138,8 @@ def _execute(notebook: Path, output: Path, parameters: dict[str, Any], failed: P
                 cwd=str(project_root(notebook.parent)),
                 kernel_name="python3",
                 progress_bar=terminal,
-                # Its advice on transports is not for whoever reads a report.
-                extra_arguments=["--log-level=40"],
+                # Its advice on transports, and its own traceback after Ctrl-C, are for nobody here.
+                extra_arguments=["--log-level=50"],
                 # What a cell says on stderr is progress: shown now, and left out of the report.
                 stderr_file=sys.stderr,
             )

@@ -1,8 +1,10 @@
 import json
 import os
 import resource
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -216,6 +218,20 @@ def test_a_closed_pipe_ends_quietly(photos, bundle_folder):
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=ROOT)
     assert done.stdout.count("\n") == 1
     assert "Traceback" not in done.stderr
+
+
+def test_ctrl_c_ends_with_a_sentence_and_leaves_nothing_half_written(tmp_path):
+    command = [CATSDOGS, "data", "draw", tmp_path / "sample", "--per-class", "2000"]
+    child = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob(".partial-*/cats/*")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    child.send_signal(signal.SIGINT)
+    said = child.communicate(timeout=60)[1]
+    assert child.returncode == 130
+    assert said.strip().splitlines()[-1] == "catsdogs: interrupted; the same command goes on from what is finished"
+    assert "Traceback" not in said
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_every_odd_file_is_answered_or_refused_in_bounded_memory(edge, bundle_folder):
