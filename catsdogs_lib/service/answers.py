@@ -1,0 +1,126 @@
+"""What the endpoint answers; the models are the OpenAPI document's, too."""
+
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from catsdogs_lib import __version__
+from catsdogs_lib.bundle import Bundle, Metric
+from catsdogs_lib.classifier import Prediction
+
+
+class _Answer(BaseModel):
+    # 'model_' begins names of the contract; pydantic would keep that prefix for itself.
+    model_config = ConfigDict(protected_namespaces=())
+
+
+class PredictionAnswer(_Answer):
+    """The answer for one photo."""
+
+    prediction: str = Field(description="the most probable class", examples=["cats"])
+    confidence: float = Field(ge=0, le=1, description="its calibrated probability")
+    probabilities: dict[str, float] = Field(description="of each class; they sum to 1")
+    latency_seconds: float = Field(ge=0, description="decoding and looking, without waiting and network")
+    confident: bool = Field(description="whether the confidence reaches the bundle's threshold")
+    reason: str | None = Field(description="why it is not confident, one sentence")
+    model_version: str = Field(examples=["0123456789ab"])
+    prediction_id: str = Field(description="names this answer, e.g. in a report of its true class")
+
+    @classmethod
+    def of(cls, answer: Prediction, latency_seconds: float, model_version: str, prediction_id: str) -> Self:
+        """Put an answer's parts together."""
+        return cls(
+            prediction=answer.prediction,
+            confidence=answer.confidence,
+            probabilities=answer.probabilities,
+            latency_seconds=latency_seconds,
+            confident=answer.confident,
+            reason=answer.reason,
+            model_version=model_version,
+            prediction_id=prediction_id,
+        )
+
+
+class Information(_Answer):
+    """What this endpoint is."""
+
+    name: str
+    description: str
+    service_version: str
+    classes: tuple[str, ...]
+    model_version: str | None
+    links: dict[str, str]
+
+    @classmethod
+    def of(cls, bundle: Bundle | None) -> Self:
+        """Describe the endpoint; without a bundle there are no classes to name."""
+        classes = bundle.description.classes if bundle else ()
+        return cls(
+            name="catsdogs",
+            description=f"Says which of these is on a photo: {', '.join(classes)}" if classes else "No model is loaded",
+            service_version=__version__,
+            classes=classes,
+            model_version=bundle.version if bundle else None,
+            links={name: f"/{name}" for name in ("predict", "health", "ready", "version", "metrics", "docs")},
+        )
+
+
+class Health(_Answer):
+    """The process is alive."""
+
+    status: Literal["alive"] = "alive"
+
+
+class Ready(_Answer):
+    """A model is loaded and has proven itself once."""
+
+    status: Literal["ready"] = "ready"
+    model_version: str
+
+
+class Version(_Answer):
+    """What answers, and where it comes from."""
+
+    service_version: str
+    model_version: str
+    model: str
+    classes: tuple[str, ...]
+    git_commit: str
+    mlflow_run: str
+    data_sha256: str
+    created: str
+    weights_licence: str
+    metrics: dict[str, Metric] = Field(description="measured on test photos, with 95 % intervals")
+
+    @classmethod
+    def of(cls, bundle: Bundle) -> Self:
+        """Describe a bundle."""
+        found = bundle.description
+        return cls(
+            service_version=__version__,
+            model_version=bundle.version,
+            model=found.model,
+            classes=found.classes,
+            git_commit=found.git_commit,
+            mlflow_run=found.mlflow_run,
+            data_sha256=found.data.sha256,
+            created=found.created.isoformat(),
+            weights_licence=found.weights_licence,
+            metrics=found.metrics,
+        )
+
+
+BINARY: dict[str, Any] = {"type": "string", "format": "binary"}
+PHOTO_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "description": "One photo: JPEG, PNG, WebP, GIF (first frame), BMP, TIFF or AVIF.",
+        "content": {
+            "multipart/form-data": {
+                "schema": {"type": "object", "required": ["file"], "properties": {"file": BINARY}},
+            },
+            "image/*": {"schema": BINARY},
+        },
+    }
+}
+"""The body of ``POST /predict`` in OpenAPI's words: FastAPI cannot derive two ways to send one thing."""

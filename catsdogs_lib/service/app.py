@@ -1,0 +1,171 @@
+"""The application. One for uvicorn and Lambda; what differs between them comes in as arguments."""
+
+import asyncio
+import time
+import uuid
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from starlette.exceptions import HTTPException
+
+from catsdogs_lib import __version__
+from catsdogs_lib.classifier import Classifier
+from catsdogs_lib.images import NotAnImageError, PhotoError, PhotoTooLargeError, UndecodableError
+from catsdogs_lib.service import page, problems
+from catsdogs_lib.service.answers import PHOTO_BODY, Health, PredictionAnswer, Ready, Version
+from catsdogs_lib.service.bodies import Bodies, busy
+from catsdogs_lib.service.model import Model
+from catsdogs_lib.service.observed import Observed, outcome_of
+from catsdogs_lib.service.problems import Kind, Problem, ProblemError
+from catsdogs_lib.service.settings import ServiceSettings
+from catsdogs_lib.service.telemetry import Telemetry
+
+_PHOTO_PROBLEMS: dict[type[PhotoError], Kind] = {
+    NotAnImageError: problems.NOT_A_PHOTO,
+    PhotoTooLargeError: problems.TOO_LARGE,
+    UndecodableError: problems.UNDECODABLE,
+}
+
+
+def create_app(model: Model, telemetry: Telemetry, settings: ServiceSettings | None = None) -> FastAPI:
+    """Build the application.
+
+    Parameters
+    ----------
+    model
+        What answers. Without a classifier every question that needs one ends with 503 and the model's reason.
+    telemetry
+        Is told of every request.
+    settings
+        What a sender is allowed; None takes the defaults.
+    """
+    settings = settings or ServiceSettings()
+    app = FastAPI(
+        title="Catsdogs",
+        version=__version__,
+        summary="Says which of a model's classes is on a photo.",
+        docs_url=None,
+        redoc_url=None,
+        separate_input_output_schemas=False,
+    )
+    app.add_middleware(Observed, telemetry=telemetry)
+    app.add_exception_handler(ProblemError, _answer_problem)
+    app.add_exception_handler(HTTPException, _answer_http_exception)
+    bodies = Bodies(settings)
+    queue = _Queue(settings)
+
+    @app.post(
+        "/predict",
+        summary="Say what is on a photo",
+        response_model=PredictionAnswer,
+        responses=_documented(400, 408, 413, 415, 422, 503),
+        openapi_extra=PHOTO_BODY,
+    )
+    async def predict(request: Request) -> Response:
+        outcome = outcome_of(request)
+        classifier = _classifier(model)
+        photo = await bodies.photo(request)
+        outcome.filename, outcome.photo_bytes = photo.filename, len(photo.data)
+        outcome.model_version = classifier.bundle.version
+        began, answer = await queue.run(classifier.predict, photo.data)
+        outcome.prediction_seconds = time.perf_counter() - began
+        outcome.prediction, outcome.prediction_id = answer, uuid.uuid4().hex
+        content = PredictionAnswer.of(
+            answer, round(outcome.prediction_seconds, 6), outcome.model_version, outcome.prediction_id
+        )
+        return JSONResponse(content.model_dump())
+
+    @app.get("/health", summary="Whether the process is alive", response_model=Health)
+    async def health() -> Health:
+        return Health()
+
+    @app.get("/ready", summary="Whether a model is loaded", response_model=Ready, responses=_documented(503))
+    async def ready() -> Ready:
+        return Ready(model_version=_classifier(model).bundle.version)
+
+    @app.get(
+        "/version", summary="What answers, and where it comes from", response_model=Version, responses=_documented(503)
+    )
+    async def version() -> Version:
+        return Version.of(_classifier(model).bundle)
+
+    @app.get("/metrics", summary="Figures for Prometheus", response_class=PlainTextResponse)
+    async def metrics() -> Response:
+        text, media_type = telemetry.exposition()
+        return Response(text, media_type=media_type)
+
+    page.add(app, model)
+    return app
+
+
+class _Queue:
+    """Photos wait here for their turn; so many at once are looked at, so many may wait."""
+
+    def __init__(self, settings: ServiceSettings) -> None:
+        self._most = settings.concurrency + settings.max_waiting
+        self._now = 0
+        self._pool = ThreadPoolExecutor(settings.concurrency, thread_name_prefix="photo")
+
+    async def run(self, predict: Callable[[bytes], Any], data: bytes) -> tuple[float, Any]:
+        """Run in its turn; also says when the turn began."""
+        if self._now >= self._most:
+            raise busy()
+        self._now += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._pool, _timed, predict, data)
+        except PhotoError as error:
+            raise ProblemError(_PHOTO_PROBLEMS[type(error)], str(error)) from None
+        except MemoryError:
+            raise ProblemError(problems.TOO_LARGE, "there is too little memory for this photo; scale it down") from None
+        finally:
+            self._now -= 1
+
+
+def _timed(predict: Callable[[bytes], Any], data: bytes) -> tuple[float, Any]:
+    began = time.perf_counter()
+    return began, predict(data)
+
+
+def _classifier(model: Model) -> Classifier:
+    if model.classifier is None:
+        raise ProblemError(problems.NOT_READY, model.reason, {"retry-after": "5"})
+    return model.classifier
+
+
+async def _answer_problem(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ProblemError)
+    outcome = outcome_of(request)
+    outcome.problem, outcome.detail = error.kind.name, error.detail
+    return problems.document(error, outcome.request_id)
+
+
+async def _answer_http_exception(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    path, method = request.url.path[:200], request.method[:20]
+    if error.status_code == 404:
+        found = ProblemError(problems.NOT_FOUND, f"there is nothing at {path}; see /docs for what there is")
+    elif error.status_code == 405:
+        allowed = (error.headers or {}).get("Allow", "GET")
+        detail = f"{method} is not possible at {path}; use {allowed}"
+        found = ProblemError(problems.METHOD_NOT_ALLOWED, detail, {"allow": allowed})
+    else:
+        found = ProblemError(problems.MALFORMED, f"the request cannot be read ({error.detail}); send it again whole")
+    return await _answer_problem(request, found)
+
+
+def _documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Document the problems that an operation may end with."""
+    kinds: dict[int, list[Kind]] = {}
+    for kind in problems.KINDS.values():
+        kinds.setdefault(kind.status, []).append(kind)
+    return {
+        status: {
+            "model": Problem,
+            "description": " ".join(f"{kind.title}: {kind.meaning}" for kind in kinds[status]),
+            "content": {problems.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+        }
+        for status in (*statuses, 500)
+    }

@@ -1,0 +1,87 @@
+"""Problem documents (RFC 9457): what went wrong, and what the sender should do."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
+
+from catsdogs_lib.errors import CatsdogsError
+
+MEDIA_TYPE = "application/problem+json"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of problem; its `name` ends the type URI ``/problems/<name>``."""
+
+    name: str
+    status: int
+    title: str
+    meaning: str
+
+
+NO_PHOTO = Kind("no-photo", 400, "No photo in the request", "The body is empty, or has no file in the field 'file'.")
+MALFORMED = Kind("malformed-request", 400, "The request cannot be read", "The body or the head breaks its format.")
+NOT_FOUND = Kind("not-found", 404, "Nothing at this path", "See /docs for the paths that there are.")
+METHOD_NOT_ALLOWED = Kind("method-not-allowed", 405, "Method not allowed", "The header Allow names the right ones.")
+SLOW_BODY = Kind("slow-body", 408, "The body did not arrive in time", "Send it again over a better connection.")
+TOO_LARGE = Kind("too-large", 413, "The photo is too large", "More bytes or pixels than are read; scale it down.")
+NOT_A_PHOTO = Kind("not-a-photo", 415, "Not a photo that can be read", "The content is in no format that is read.")
+UNDECODABLE = Kind("undecodable", 422, "The photo is damaged", "Its head can be read, but its pixels cannot.")
+INTERNAL = Kind("internal-error", 500, "Unexpected error", "A mistake of ours. It was logged under the request id.")
+NOT_READY = Kind("not-ready", 503, "No model loaded", "The service cannot answer yet, or no longer.")
+BUSY = Kind("busy", 503, "Too many requests at once", "Come again after the seconds that Retry-After names.")
+
+KINDS: dict[str, Kind] = {
+    kind.name: kind
+    for kind in (
+        NO_PHOTO, MALFORMED, NOT_FOUND, METHOD_NOT_ALLOWED, SLOW_BODY, TOO_LARGE,
+        NOT_A_PHOTO, UNDECODABLE, INTERNAL, NOT_READY, BUSY,
+    )
+}  # fmt: skip
+
+
+class Problem(BaseModel):
+    """A problem document."""
+
+    type: str = Field(description="URI reference of the kind of problem", examples=["/problems/not-a-photo"])
+    title: str
+    status: int = Field(description="the HTTP status, again")
+    detail: str = Field(description="what is wrong here and what to do about it")
+    request_id: str = Field(description="name it when you report the problem")
+
+
+@dataclass
+class ProblemError(CatsdogsError):
+    """A request ends with a problem document.
+
+    Attributes
+    ----------
+    kind
+        What kind of problem.
+    detail
+        What is wrong here and what to do, one or two sentences.
+    headers
+        To be sent along, e.g. ``Retry-After``.
+    """
+
+    kind: Kind
+    detail: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return self.detail
+
+
+def document(problem: ProblemError, request_id: str) -> JSONResponse:
+    """Build the response for a problem."""
+    kind = problem.kind
+    content = Problem(
+        type=f"/problems/{kind.name}",
+        title=kind.title,
+        status=kind.status,
+        detail=problem.detail,
+        request_id=request_id,
+    )
+    return JSONResponse(content.model_dump(), kind.status, dict(problem.headers), MEDIA_TYPE)

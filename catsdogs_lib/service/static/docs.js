@@ -1,0 +1,21 @@
+// Swagger UI out of our own files, under the page's strict Content-Security-Policy.
+
+const dark = matchMedia("(prefers-color-scheme: dark)");
+const paint = () => document.documentElement.classList.toggle("dark-mode", dark.matches);
+dark.addEventListener("change", paint);
+paint();
+
+async function open() {
+  try {
+    const spec = await (await fetch("openapi.json")).json();
+    // Below a stage prefix "/" would be another place.
+    spec.servers ??= [{ url: new URL(".", location.href).pathname.replace(/(.)\/$/, "$1") }];
+    document.title = spec.info.title;
+    SwaggerUIBundle({ spec, dom_id: "#docs", validatorUrl: null, deepLinking: true, defaultModelsExpandDepth: 0 });
+  } catch (error) {
+    document.getElementById("docs").textContent = "The description cannot be loaded. Check your connection and reload.";
+    console.error(error);
+  }
+}
+
+open();

@@ -1,0 +1,90 @@
+"""The Lambda function: events of a Function URL, an HTTP API or a REST API go to the application.
+
+The model is loaded and run once while the container starts, when Lambda gives full power.
+"""
+
+import logging
+import os
+from typing import Any
+
+from aws_lambda_powertools import Logger, Metrics, Tracer
+from aws_lambda_powertools.logging import correlation_paths
+from aws_lambda_powertools.metrics import MetricUnit
+from mangum import Mangum
+from mangum.adapter import DEFAULT_TEXT_MIME_TYPES
+
+from catsdogs_lib.bundle import BundleError
+from catsdogs_lib.service import problems
+from catsdogs_lib.service.app import create_app
+from catsdogs_lib.service.emf import LambdaTelemetry
+from catsdogs_lib.service.model import Model
+from catsdogs_lib.service.problems import ProblemError
+from catsdogs_lib.service.settings import ServiceSettings
+
+SERVICE = os.environ.get("POWERTOOLS_SERVICE_NAME", "catsdogs")
+WARM_UP_SOURCES = ("catsdogs.warm-up", "aws.events", "aws.scheduler", "serverless-plugin-warmup")
+
+logger = Logger(service=SERVICE, location=None)
+metrics = Metrics(service=SERVICE, namespace=os.environ.get("POWERTOOLS_METRICS_NAMESPACE", "Catsdogs"))
+# Without a daemon there is nobody to send traces to; importing the SDK would only cost time.
+tracer = Tracer(service=SERVICE, disabled=not os.environ.get("AWS_XRAY_DAEMON_ADDRESS"))
+telemetry = LambdaTelemetry(logger, metrics)
+logging.getLogger("python_multipart").setLevel(logging.ERROR)
+
+
+def _load() -> Model:
+    try:
+        model = Model.load()
+    except BundleError as error:
+        # A function that fails to start answers a bare 502, again and again; a sentence is more use.
+        logger.exception("no model")
+        return Model(reason=str(error))
+    if model.classifier is not None:
+        telemetry.model_version = model.classifier.bundle.version
+    return model
+
+
+model = _load()
+application = Mangum(
+    create_app(model, telemetry, ServiceSettings(concurrency=1)),
+    lifespan="off",
+    text_mime_types=[*DEFAULT_TEXT_MIME_TYPES, problems.MEDIA_TYPE],
+)
+
+
+@logger.inject_lambda_context(correlation_id_path=correlation_paths.LAMBDA_FUNCTION_URL, clear_state=True)
+@tracer.capture_lambda_handler(capture_response=False)
+@metrics.log_metrics(capture_cold_start_metric=True)
+def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
+    """Answer one event.
+
+    Parameters
+    ----------
+    event
+        Payload 2.0 (Function URL, HTTP API), payload 1.0 (REST API), or a warm-up ping whose `source` is one of
+        `WARM_UP_SOURCES`.
+    context
+        Lambda's; Powertools reads it.
+
+    Returns
+    -------
+    dict
+        A response in the event's payload version; for a ping the model's version.
+    """
+    if not isinstance(event, dict) or "requestContext" not in event:
+        return _without_request(event)
+    return application(event, context)
+
+
+def _without_request(event: Any) -> dict[str, Any]:
+    if isinstance(event, dict) and (event.get("source") in WARM_UP_SOURCES or event.get("warmup") is True):
+        metrics.add_metric("WarmUps", MetricUnit.Count, 1)
+        return {"warm": True, "model_version": telemetry.model_version or None}
+    metrics.add_metric("UnknownEvents", MetricUnit.Count, 1)
+    detail = "this function answers HTTP events (Function URL, HTTP API, REST API) and warm-up pings; call its URL"
+    response = problems.document(ProblemError(problems.MALFORMED, detail), "")
+    return {
+        "statusCode": response.status_code,
+        "headers": dict(response.headers),
+        "body": bytes(response.body).decode(),
+    }
