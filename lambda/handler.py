@@ -5,9 +5,10 @@ The model is loaded and run once while the container starts, when Lambda gives f
 
 import logging
 import os
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
-from aws_lambda_powertools import Logger, Metrics, Tracer
+from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.logging import correlation_paths
 from aws_lambda_powertools.metrics import MetricUnit
 from mangum import Mangum
@@ -24,10 +25,10 @@ from catsdogs_lib.service.settings import ServiceSettings
 SERVICE = os.environ.get("POWERTOOLS_SERVICE_NAME", "catsdogs")
 WARM_UP_SOURCES = ("catsdogs.warm-up", "aws.events", "aws.scheduler", "serverless-plugin-warmup")
 
+Handler = Callable[[dict[str, Any], Any], dict[str, Any]]
+
 logger = Logger(service=SERVICE, location=None)
 metrics = Metrics(service=SERVICE, namespace=os.environ.get("POWERTOOLS_METRICS_NAMESPACE", "Catsdogs"))
-# Without a daemon there is nobody to send traces to; importing the SDK would only cost time.
-tracer = Tracer(service=SERVICE, disabled=not os.environ.get("AWS_XRAY_DAEMON_ADDRESS"))
 telemetry = LambdaTelemetry(logger, metrics)
 logging.getLogger("python_multipart").setLevel(logging.ERROR)
 
@@ -44,6 +45,16 @@ def _load() -> Model:
     return model
 
 
+def _traced(function: Handler) -> Handler:
+    # Without a daemon nobody takes the traces, and the SDK alone takes a fifth of a second to import.
+    off = os.environ.get("POWERTOOLS_TRACE_DISABLED", "").lower() in ("1", "true", "y", "yes", "on")
+    if off or not os.environ.get("AWS_XRAY_DAEMON_ADDRESS"):
+        return function
+    from aws_lambda_powertools import Tracer
+
+    return cast("Handler", Tracer(service=SERVICE).capture_lambda_handler(function, capture_response=False))
+
+
 model = _load()
 application = Mangum(
     create_app(model, telemetry, ServiceSettings(concurrency=1)),
@@ -53,7 +64,7 @@ application = Mangum(
 
 
 @logger.inject_lambda_context(correlation_id_path=correlation_paths.LAMBDA_FUNCTION_URL, clear_state=True)
-@tracer.capture_lambda_handler(capture_response=False)
+@_traced
 @metrics.log_metrics(capture_cold_start_metric=True)
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     """Answer one event.
