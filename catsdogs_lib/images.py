@@ -14,13 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from catsdogs_lib import anatomy
 from catsdogs_lib.errors import CatsdogsError
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
-"""Pillow's names of the formats that are read; nothing else is even tried."""
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+"""Pillow's names of the formats that are read; nothing else is even tried.
+
+AVIF is not among them: a file of 3 KB that claims 300 x 300 pixels can make its decoder take 400 MB, and Pillow gives
+no way to know before.
+"""
 SUFFIXES = {
     ".jpg": "JPEG", ".jpeg": "JPEG", ".jpe": "JPEG", ".jfif": "JPEG", ".png": "PNG", ".apng": "PNG",
-    ".webp": "WEBP", ".gif": "GIF", ".bmp": "BMP", ".tif": "TIFF", ".tiff": "TIFF", ".avif": "AVIF",
+    ".webp": "WEBP", ".gif": "GIF", ".bmp": "BMP", ".tif": "TIFF", ".tiff": "TIFF",
 }  # fmt: skip
 """File endings that are taken for photos when a folder is walked, and the format each promises."""
 
@@ -29,9 +34,21 @@ MAX_BYTES = 64 * 2**20
 MAX_PIXELS_BASELINE_JPEG = 50_000_000
 """JPEG is decoded at a fraction of its size (`Image.draft`), so it may be large."""
 MAX_PIXELS_PROGRESSIVE_JPEG = 25_000_000
-"""All coefficients of a progressive JPEG stand in memory at once: up to 6 bytes a pixel."""
-MAX_PIXELS = 13_000_000
-"""Any other format is decoded whole; 12-megapixel phone photos still pass."""
+"""A progressive JPEG, or one with a scan for each colour, is held whole in memory: up to 8 bytes a pixel."""
+MAX_PIXELS = 12_600_000
+"""Any other format is decoded whole, at up to 17 bytes a pixel (WebP); 12-megapixel phone photos still pass."""
+MAX_SCANS = 32
+"""Each scan goes over the whole photo again; encoders write about ten."""
+MAX_PARTS = 2000
+"""Segments before the pixels of a JPEG; depth maps take some hundred."""
+MAX_EXIF_PARTS = 4
+"""Segments of a JPEG with EXIF; there is one."""
+MAX_EXIF_BYTES = 2**20
+"""Longer EXIF is not read; that of a JPEG has 64 kB."""
+MAX_CHUNKS = 20_000
+"""Chunks of a PNG, blocks before the first frame of a GIF; encoders write one for every 8 kB or more."""
+MAX_NUMBERS = 2**18
+"""The longest list of numbers in a TIFF's directory; a palette of 16 bits has 196 608."""
 
 EXIF_ORIENTATION = 0x0112
 
@@ -106,6 +123,8 @@ def open_photo(source: bytes | Path) -> Image.Image:
     data = _bytes(source)
     if not data:
         raise NotAnImageError("the file is empty; choose another photo")
+    jpeg = anatomy.jpeg(data, MAX_PARTS)
+    _refuse_costly(data, jpeg)
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -113,12 +132,14 @@ def open_photo(source: bytes | Path) -> Image.Image:
     except Exception:
         # Whatever a plugin raises on a broken header, the answer to the sender is the same.
         names = ", ".join("WebP" if name == "WEBP" else name for name in FORMATS)
-        raise NotAnImageError(f"not a photo that can be read; use one of {names}") from None
-    pixels, limit = image.width * image.height, _max_pixels(image)
+        found = anatomy.unread_format(data)
+        said = f"{found} is not read" if found else "not a photo that can be read"
+        raise NotAnImageError(f"{said}; use one of {names}") from None
+    pixels, limit = image.width * image.height, _max_pixels(image, jpeg)
     if pixels > limit:
         raise PhotoTooLargeError(
-            f"the photo has {image.width} x {image.height} pixels ({pixels / 1e6:.0f} megapixels), more than the "
-            f"{limit / 1e6:.0f} megapixels read of this format; scale it down"
+            f"the photo has {image.width} x {image.height} pixels ({pixels / 1e6:.1f} megapixels), more than the "
+            f"{limit / 1e6:.4g} megapixels read of this format; scale it down"
         )
     return image
 
@@ -141,16 +162,32 @@ def _bytes(source: bytes | Path) -> bytes:
     return data
 
 
-def _max_pixels(image: Image.Image) -> int:
-    if image.format in ("JPEG", "MPO"):
-        return MAX_PIXELS_PROGRESSIVE_JPEG if image.info.get("progressive") else MAX_PIXELS_BASELINE_JPEG
-    return MAX_PIXELS
+def _refuse_costly(data: bytes, jpeg: anatomy.Jpeg | None) -> None:
+    # What would cost much before or in spite of a small header.
+    if jpeg is not None and (jpeg.parts > MAX_PARTS or jpeg.exif > MAX_EXIF_PARTS or jpeg.scans > MAX_SCANS):
+        raise PhotoTooLargeError("the JPEG is made of far too many parts; save it anew")
+    if anatomy.png_parts(data, MAX_CHUNKS) > MAX_CHUNKS:
+        raise PhotoTooLargeError("the PNG is made of far too many parts; save it anew")
+    if anatomy.gif_parts(data, MAX_CHUNKS) > MAX_CHUNKS:
+        raise PhotoTooLargeError("the GIF is made of far too many parts; save it anew")
+    tiff = anatomy.tiff(data)
+    if tiff is not None and (tiff.numbers > MAX_NUMBERS or tiff.tile_pixels > MAX_PIXELS):
+        raise PhotoTooLargeError("the TIFF is made of far too many or too large parts; save it as JPEG")
+
+
+def _max_pixels(image: Image.Image, jpeg: anatomy.Jpeg | None) -> int:
+    if image.format not in ("JPEG", "MPO"):
+        return MAX_PIXELS
+    if jpeg is None:
+        raise UndecodableError("the photo ends before its first pixel; send it again whole")
+    return MAX_PIXELS_BASELINE_JPEG if jpeg.streamed else MAX_PIXELS_PROGRESSIVE_JPEG
 
 
 def read_header(image: Image.Image) -> Header:
     """Read format, stored size, mode and EXIF orientation of an opened photo."""
     try:
-        orientation = image.getexif().get(EXIF_ORIENTATION, 1)
+        long = len(image.info.get("exif", b"")) > MAX_EXIF_BYTES
+        orientation = 1 if long else image.getexif().get(EXIF_ORIENTATION, 1)
     except Exception:
         orientation = 1  # EXIF that cannot be parsed is no reason to refuse a photo
     valid = isinstance(orientation, int) and 1 <= orientation <= 8
@@ -207,17 +244,33 @@ _TRANSPOSE = {
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith(("I", "F")):
-        # 16 bits and more: Pillow's own conversion would clip everything above 255 to white.
-        values = np.nan_to_num(np.asarray(image, dtype=np.float64), nan=0.0, posinf=0.0, neginf=0.0)
-        top = float(values.max(initial=0.0))
-        scale = 255.0 if top <= 1.0 and image.mode == "F" else 1.0 if top <= 255.0 else 255.0 / max(top, 65535.0)
-        image = Image.fromarray(np.clip(values * scale, 0, 255).astype(np.uint8))
+        image = _to_8_bits(image)
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         white = Image.new("RGB", image.size, (255, 255, 255))
         white.paste(rgba, mask=rgba.getchannel("A"))
         return white
     return image.convert("RGB")
+
+
+def _to_8_bits(image: Image.Image) -> Image.Image:
+    # 16 bits and more: Pillow's own conversion would clip everything above 255 to white. A band of rows at a
+    # time, since the photo as float64 alone would be 8 bytes a pixel.
+    values = np.asarray(image)
+    bands = range(0, image.height, max(1, 2**19 // image.width))
+    height = bands.step
+
+    def finite(top: int) -> NDArray[np.float64]:
+        band = values[top : top + height].astype(np.float64)
+        return np.nan_to_num(band, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
+
+    brightest = max(float(finite(top).max()) for top in bands)
+    unit = image.mode == "F" and brightest <= 1.0
+    scale = 255.0 if unit else 1.0 if brightest <= 255.0 else 255.0 / max(brightest, 65535.0)
+    grey = np.empty(values.shape, np.uint8)
+    for top in bands:
+        grey[top : top + height] = np.clip(finite(top) * scale, 0, 255)
+    return Image.fromarray(grey)
 
 
 def read(source: bytes | Path, short_side: int | None = None) -> Image.Image:

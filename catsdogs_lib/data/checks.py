@@ -167,7 +167,7 @@ def _check_bytes(data: bytes, path: Path, min_side: int) -> Checked:
     )
 
 
-_SIGNATURE = re.compile(rb"\xff\xd8\xff|\x89PNG|GIF8|RIFF....WEBP|II\*\0|MM\0\*|....ftypavif", re.DOTALL)
+_SIGNATURE = re.compile(rb"\xff\xd8\xff|\x89PNG|GIF8|RIFF....WEBP|II\*\0|MM\0\*", re.DOTALL)
 """Bytes that begin like this were a photo once."""
 
 

@@ -114,7 +114,7 @@ BINARY: dict[str, Any] = {"type": "string", "format": "binary"}
 PHOTO_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
-        "description": "One photo: JPEG, PNG, WebP, GIF (first frame), BMP, TIFF or AVIF.",
+        "description": "One photo: JPEG, PNG, WebP, GIF (first frame), BMP or TIFF.",
         "content": {
             "multipart/form-data": {
                 "schema": {"type": "object", "required": ["file"], "properties": {"file": BINARY}},

@@ -8,8 +8,8 @@ paint();
 async function open() {
   try {
     const spec = await (await fetch("openapi.json")).json();
-    // Below a stage prefix "/" would be another place.
-    spec.servers ??= [{ url: new URL(".", location.href).pathname.replace(/(.)\/$/, "$1") }];
+    const here = new URL(".", location.href).pathname;
+    if (here !== "/") spec.servers ??= [{ url: here.slice(0, -1) }]; // below a stage prefix "/" is another place
     document.title = spec.info.title;
     SwaggerUIBundle({ spec, dom_id: "#docs", validatorUrl: null, deepLinking: true, defaultModelsExpandDepth: 0 });
   } catch (error) {

@@ -5,6 +5,7 @@ const SHORT_SIDE = 448; // a panorama keeps this much height, twice what the mod
 const KEPT_BYTES = 3.5e6; // a smaller file of a small picture goes as it is
 const MOST_BYTES = 4.4e6; // AWS takes 6 MB with base64 counted, which is 4.5 MB of photo
 const PATIENCE = 60_000; // milliseconds
+const WORTH_A_WORD = 4_000; // milliseconds; a function that nobody called for a while starts in so many
 const SHOWN = 6; // bars, where there are many classes
 const NEWER = Symbol("a newer photo came");
 
@@ -78,6 +79,7 @@ async function look(file) {
   last = file;
   const tooSlow = new Trouble("The service did not answer within a minute. Try again in a moment.", true);
   const timer = setTimeout(() => mine.abort(tooSlow), PATIENCE);
+  const slow = setTimeout(showSlow, WORTH_A_WORD);
   showBusy(file);
   try {
     const photo = await prepare(file);
@@ -90,6 +92,7 @@ async function look(file) {
     if (mine.signal.reason !== NEWER) showTrouble(error);
   } finally {
     clearTimeout(timer);
+    clearTimeout(slow);
   }
 }
 
@@ -201,13 +204,17 @@ function notice(text) {
 
 function showBusy(file) {
   notice("");
-  show("busy", "Looking", "", `Looking at ${file.name || "the photo"}.`);
+  show("busy", "Looking…", "", `Looking at ${file.name || "the photo"}.`);
   drawBars(classes.map((name) => [name, null]));
   URL.revokeObjectURL($("preview").src);
   $("preview").removeAttribute("src");
   $("preview").hidden = $("blind").hidden = true;
   $("name").textContent = file.name || "Photo";
   $("bytes").textContent = size(file.size);
+}
+
+function showSlow() {
+  $("sentence").textContent = $("said").textContent = "Still looking. The service may just be waking up.";
 }
 
 function showPhoto(file, photo) {

@@ -1,0 +1,210 @@
+"""What a file's structure says about the cost of decoding it."""
+
+import io
+import struct
+import zlib
+
+import pytest
+
+from catsdogs_lib import anatomy, images
+from catsdogs_lib.data.drawing import draw
+
+
+def saved(name, **options):
+    stream = io.BytesIO()
+    draw("cat", 3).save(stream, name, **options)
+    return stream.getvalue()
+
+
+def scans_of(data):
+    """The parts of a progressive JPEG: what comes before the last scan, and that scan."""
+    last = data.rindex(b"\xff\xda")
+    return data[:last], data[last:-2]
+
+
+def frame(marker, components):
+    return (
+        b"\xff" + bytes([marker]) + struct.pack(">HBHHB", 8 + 3 * components, 8, 100, 100, components) + b"\1\x11\0" * 3
+    )
+
+
+def scan(components):
+    return (
+        b"\xff\xda"
+        + struct.pack(">HB", 6 + 2 * components, components)
+        + b"\1\0" * components
+        + b"\0\x3f\0"
+        + b"x" * 20
+    )
+
+
+def test_an_ordinary_jpeg_is_streamed_and_a_progressive_one_is_not():
+    assert anatomy.jpeg(saved("JPEG"), 99)[:2] == (True, 1)
+    streamed, scans, _, _ = anatomy.jpeg(saved("JPEG", progressive=True), 99)
+    assert not streamed
+    assert 5 <= scans <= 12
+
+
+def test_a_thumbnail_in_the_metadata_is_no_scan_of_the_photo():
+    thumbnail = saved("JPEG")[:20_000]
+    data = saved("JPEG")
+    segment = b"\xff\xe1" + struct.pack(">H", len(thumbnail) + 2) + thumbnail
+    assert anatomy.jpeg(data[:2] + segment + data[2:], 99)[:2] == (True, 1)
+
+
+@pytest.mark.parametrize(
+    ("marker", "components", "streamed"),
+    [(0xC0, 3, True), (0xC1, 3, True), (0xC0, 1, False), (0xC2, 3, False), (0xC9, 3, False)],
+    ids=["baseline", "extended", "a scan for each colour", "progressive", "arithmetic"],
+)
+def test_only_a_sequential_photo_in_one_scan_is_streamed(marker, components, streamed):
+    data = b"\xff\xd8" + b"\0junk" + b"\xff" * 3 + frame(marker, 3)[1:] + scan(components)
+    assert anatomy.jpeg(data, 99).streamed is streamed
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"\xff\xd8", b"\xff\xd8\xff", b"\xff\xd8\xff\xda", b"\xff\xd8" + b"\xff" * 99, b"GIF"]
+)
+def test_a_jpeg_without_a_scan_has_no_anatomy(data):
+    assert anatomy.jpeg(data, 999) is None
+
+
+def test_a_jpeg_of_very_many_scans_is_refused():
+    before, last = scans_of(saved("JPEG", progressive=True))
+    assert images.read(before + 4 * last + b"\xff\xd9").size == draw("cat", 3).size
+    with pytest.raises(images.PhotoTooLargeError, match="parts"):
+        images.open_photo(before + 40 * last + b"\xff\xd9")
+
+
+def chunk(kind, content=b""):
+    return struct.pack(">L", len(content)) + kind + content + struct.pack(">L", zlib.crc32(kind + content))
+
+
+def png_with(*chunks):
+    data = saved("PNG")
+    return data[:33] + b"".join(chunks) + data[33:]
+
+
+def jpeg_with(*segments):
+    data = saved("JPEG")
+    return data[:2] + b"".join(segments) + data[2:]
+
+
+def gif_with(blocks):
+    data = saved("GIF")
+    at = 13 + 3 * 2 ** (1 + (data[10] & 7))
+    return data[:at] + blocks + data[at:]
+
+
+COMMENT = b"\x21\xfe\1a\0"
+EXIF = b"\xff\xe1\xff\xffExif\0\0" + bytes(65527)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        jpeg_with(b"\xff\xe1\0\2" * 3000),
+        jpeg_with(b"\xff" * 3000),
+        jpeg_with(*[EXIF] * 5),
+        png_with(chunk(b"teSt") * 20_000),
+        gif_with(COMMENT * 7000),
+        gif_with(b"\0" * 20_001),
+    ],
+    ids=["segments", "fill bytes", "EXIF", "chunks", "comments", "zeros"],
+)
+def test_a_small_photo_of_very_many_parts_is_refused(data):
+    with pytest.raises(images.PhotoTooLargeError, match="parts"):
+        images.open_photo(data)
+
+
+def test_a_photo_of_some_hundred_parts_is_read():
+    assert images.read(jpeg_with(b"\xff\xe1\0\2" * 500, EXIF)).size == draw("cat", 3).size
+    assert images.read(png_with(chunk(b"teSt") * 500)).size == draw("cat", 3).size
+    assert images.read(gif_with(COMMENT * 500)).size == draw("cat", 3).size
+
+
+def test_exif_of_megabytes_is_not_read():
+    directory = b"II*\0" + struct.pack("<LH", 8, 1) + struct.pack("<HHLL", images.EXIF_ORIENTATION, 3, 600_000, 26)
+    opened = images.open_photo(png_with(chunk(b"eXIf", directory + b"\6\0" * 600_000)))
+    assert images.read_header(opened).orientation == 1
+
+
+def tiff(entries, order="<"):
+    """A TIFF of 64 x 64 grey pixels; entries are (tag, type, count, value) and come on top."""
+    fields = {
+        256: (3, 1, 64),
+        257: (3, 1, 64),
+        258: (3, 1, 8),
+        259: (3, 1, 1),
+        262: (3, 1, 1),
+        273: (4, 1, 8),
+        277: (3, 1, 1),
+    }
+    fields |= {tag: rest for tag, *rest in entries}
+    table = b"".join(struct.pack(order + "HHLL", tag, *fields[tag]) for tag in sorted(fields))
+    head = {"<": b"II*\0", ">": b"MM\0*"}[order]
+    pixels = bytes(64 * 64)
+    return (
+        head
+        + struct.pack(order + "L", 8 + len(pixels))
+        + pixels
+        + struct.pack(order + "H", len(fields))
+        + table
+        + bytes(4)
+    )
+
+
+def test_a_tiff_of_millions_of_strips_is_refused_before_it_is_opened():
+    data = tiff([(273, 4, 5_000_000, 8)]) + bytes(1000)
+    assert anatomy.tiff(data).numbers == 5_000_000
+    with pytest.raises(images.PhotoTooLargeError, match="parts"):
+        images.open_photo(data)
+    as_bytes = tiff([(273, 1, 5_000_000, 8)])
+    with pytest.raises(images.PhotoTooLargeError, match="parts"):
+        images.open_photo(as_bytes)
+
+
+def test_a_small_tiff_with_huge_tiles_is_refused():
+    data = tiff([(322, 4, 1, 20_000), (323, 4, 1, 20_000)])
+    assert anatomy.tiff(data).tile_pixels == 400_000_000
+    with pytest.raises(images.PhotoTooLargeError, match="parts"):
+        images.open_photo(data)
+
+
+def test_an_ordinary_tiff_passes_in_either_byte_order():
+    assert images.read(saved("TIFF")).size == draw("cat", 3).size
+    assert images.read(tiff([])).size == (64, 64)
+    assert anatomy.tiff(saved("TIFF", compression="tiff_lzw")).tile_pixels == 0
+
+
+def test_a_directory_beyond_the_end_has_no_anatomy():
+    assert anatomy.tiff(b"II*\0" + struct.pack("<L", 10_000) + bytes(20)) is None
+    assert anatomy.tiff(saved("PNG")) is None
+
+
+@pytest.mark.parametrize(
+    ("data", "name"),
+    [
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC"),
+        (b"\0\0\0\x1cftypavif\0\0\0\0avifmif1", "AVIF"),
+        (b"%PDF-1.7", "PDF"),
+        (b"\n  <svg xmlns=", "SVG"),
+        (b"\xff\x0a\xfa\x7f", "JPEG XL"),
+    ],
+)
+def test_formats_that_are_not_read_are_named(data, name):
+    assert anatomy.unread_format(data) == name
+    with pytest.raises(images.NotAnImageError, match=f"^{name} is not read; use one of JPEG, PNG, WebP"):
+        images.open_photo(data + bytes(100))
+
+
+def test_an_unknown_format_has_no_name():
+    assert anatomy.unread_format(b"hello, this is text") is None
+
+
+@pytest.mark.parametrize("mode", ["F", "I"])
+def test_more_than_8_bits_become_8_band_by_band(mode):
+    grey = draw("cat", 3).convert("L").resize((300, 4000))
+    stream = io.BytesIO()
+    grey.convert(mode).save(stream, "TIFF")
+    assert images.read(stream.getvalue()).convert("L").tobytes() == grey.tobytes()
