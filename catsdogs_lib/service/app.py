@@ -163,9 +163,8 @@ def _documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
         kinds.setdefault(kind.status, []).append(kind)
     return {
         status: {
-            "model": Problem,
             "description": " ".join(f"{kind.title}: {kind.meaning}" for kind in kinds[status]),
-            "content": {problems.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+            "content": {problems.MEDIA_TYPE: {"schema": Problem.model_json_schema()}},
         }
         for status in (*statuses, 500)
     }

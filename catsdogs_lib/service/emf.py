@@ -54,8 +54,12 @@ class LambdaTelemetry:
         if outcome.problem is not None:
             metrics.add_metadata("problem", outcome.problem)
         message = "prediction" if outcome.prediction else outcome.problem or "request"
-        # Not as the record's own attributes: 'filename' there is the Python file that logs.
-        with self._logger.append_context_keys(**outcome.fields()):
+        fields = outcome.fields()
+        if outcome.filename is not None:
+            # 'filename' is also an attribute of Python's log records, so Powertools takes its value for a format:
+            # '%(levelno)0999999999d' as a name would write a gigabyte.
+            fields["filename"] = outcome.filename.replace("%", "%%")
+        with self._logger.append_context_keys(**fields):
             self._write[outcome.level](message, exc_info=outcome.error)
 
     def _count_class(self, class_name: str) -> None:

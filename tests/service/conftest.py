@@ -1,0 +1,35 @@
+"""One application with the reference bundle, asked in this process."""
+
+from pathlib import Path
+
+import pytest
+from starlette.testclient import TestClient
+
+from catsdogs_lib.service.app import create_app
+from catsdogs_lib.service.model import Model
+from catsdogs_lib.service.prometheus import ServerTelemetry
+
+ROOT = Path(__file__).parents[2]
+REFERENCE = ROOT / "models" / "reference"
+
+
+@pytest.fixture(scope="session")
+def model() -> Model:
+    return Model.load(REFERENCE)
+
+
+@pytest.fixture
+def telemetry(model) -> ServerTelemetry:
+    return ServerTelemetry(model.classifier.bundle.version)
+
+
+@pytest.fixture
+def ask(model, telemetry):
+    """A client of the application; a mistake in it is an answer, as for a sender."""
+    return TestClient(create_app(model, telemetry), raise_server_exceptions=False)
+
+
+@pytest.fixture(scope="session")
+def photo(model) -> bytes:
+    """A drawn picture, PNG."""
+    return model.classifier.bundle.description.golden[0].data

@@ -1,0 +1,199 @@
+"""The application under uvicorn, as a process: slow senders, broken HTTP, and the signal to stop."""
+
+import contextlib
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PROGRAM = """
+import sys
+from pathlib import Path
+from catsdogs_lib.service import server
+from catsdogs_lib.service.app import create_app
+from catsdogs_lib.service.model import Model
+from catsdogs_lib.service.prometheus import ServerTelemetry
+from catsdogs_lib.service.settings import ServiceSettings
+
+server.HEAD_SECONDS = 1.0
+model = Model.load(Path(sys.argv[1]))
+app = create_app(model, ServerTelemetry(), ServiceSettings(body_seconds=1.0))
+server.serve(app, port=0, on_start=lambda address: print(address, flush=True))
+"""
+
+
+@contextlib.contextmanager
+def running():
+    """A server as a process; gives it and its port."""
+    with subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, ROOT / "models/reference"], stdout=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            yield process, int(process.stdout.readline().rpartition(":")[2])
+        finally:
+            process.kill()
+
+
+@pytest.fixture(scope="module")
+def port():
+    with running() as (_, port):
+        yield port
+
+
+def connect(port):
+    return socket.create_connection(("127.0.0.1", port), timeout=20)
+
+
+def everything(connection):
+    """What comes until the other side closes; nothing where it resets."""
+    received = b""
+    while data := connection.recv(65536):
+        received += data
+    return received
+
+
+def head(length, kind="image/png", more=""):
+    return (
+        f"POST /predict HTTP/1.1\r\nhost: x\r\ncontent-type: {kind}\r\ncontent-length: {length}\r\n{more}\r\n".encode()
+    )
+
+
+def status_and_document(answer):
+    top, _, body = answer.partition(b"\r\n\r\n")
+    return int(top.split()[1]), json.loads(body)
+
+
+@pytest.mark.slow
+def test_a_body_that_does_not_arrive_is_ended_with_408(port):
+    with connect(port) as connection:
+        connection.sendall(head(1000) + b"abc")
+        status, document = status_and_document(everything(connection))
+    assert (status, document["type"]) == (408, "/problems/slow-body")
+    assert "1 seconds" in document["detail"]
+
+
+@pytest.mark.slow
+def test_a_byte_now_and_then_does_not_keep_a_connection(port):
+    for opening in (b"GET /health HT", head(100_000) + b"x"):
+        began = time.monotonic()
+        with connect(port) as connection, contextlib.suppress(OSError):
+            connection.sendall(opening)
+            while time.monotonic() - began < 15:
+                connection.sendall(b"x")
+                time.sleep(0.2)
+        assert time.monotonic() - began < 10
+
+
+@pytest.mark.slow
+def test_the_rest_of_a_refused_body_does_not_keep_a_connection(port):
+    began = time.monotonic()
+    with connect(port) as connection, contextlib.suppress(OSError):
+        connection.sendall(b"POST /health HTTP/1.1\r\nhost: x\r\ncontent-length: 100000\r\n\r\n")
+        while time.monotonic() - began < 15:
+            connection.sendall(b"x")
+            time.sleep(0.2)
+    assert time.monotonic() - began < 10
+
+
+@pytest.mark.slow
+def test_what_is_no_http_gets_a_problem_document(port):
+    with connect(port) as connection:
+        connection.sendall(b"\x16\x03\x01 this is TLS\r\n\r\n")
+        status, document = status_and_document(everything(connection))
+    assert (status, document["type"]) == (400, "/problems/malformed-request")
+
+
+@pytest.mark.slow
+def test_a_sender_who_waits_for_leave_is_refused_before_it_sends(port):
+    with connect(port) as connection:
+        connection.sendall(head(30 * 2**20, more="expect: 100-continue\r\n"))
+        status, document = status_and_document(everything(connection))
+    assert (status, document["type"]) == (413, "/problems/too-large")
+
+
+@pytest.mark.slow
+def test_a_sender_of_too_much_hears_why(port):
+    with connect(port) as connection:
+        connection.sendall(head(30 * 2**20))
+        connection.sendall(bytes(30 * 2**20))
+        status, document = status_and_document(everything(connection))
+    assert (status, document["type"]) == (413, "/problems/too-large")
+
+
+@pytest.mark.slow
+def test_two_requests_on_one_connection_are_answered(port):
+    with connect(port) as connection:
+        connection.sendall(b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n" * 2)
+        received = b""
+        while received.count(b'"alive"') < 2:
+            received += connection.recv(65536)
+    assert received.count(b"HTTP/1.1 200") == 2
+
+
+@pytest.mark.slow
+def test_an_address_in_use_is_one_sentence(port, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "catsdogs_lib", "serve", "--port", str(port)], capture_output=True, text=True, cwd=ROOT
+    )
+    assert done.returncode == 2
+    assert re.search(rf"cannot listen on 127.0.0.1 port {port} .*--port", done.stderr)
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_the_signal_to_stop_loses_no_request(photo):
+    """Clients with one connection a request: whoever could connect gets an answer."""
+    answers, lost, stop = [], [], threading.Event()
+
+    def client(port, request):
+        while not stop.is_set():
+            try:
+                connection = connect(port)
+            except OSError:
+                return  # no longer accepted: the client knows
+            with connection:
+                try:
+                    connection.sendall(request)
+                    answers.append(everything(connection)[:12])
+                except OSError as error:
+                    lost.append(error)
+
+    predict = head(len(photo), more="connection: close\r\n") + photo
+    health = b"GET /health HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
+    with running() as (process, port):
+        clients = [threading.Thread(target=client, args=(port, request)) for request in [predict] * 4 + [health] * 60]
+        for each in clients:
+            each.start()
+        time.sleep(1.5)
+        os.kill(process.pid, signal.SIGTERM)
+        assert process.wait(20) == -signal.SIGTERM
+        stop.set()
+        for each in clients:
+            each.join(30)
+    assert not lost
+    assert len(answers) > 100
+    assert set(answers) == {b"HTTP/1.1 200"}
+
+
+@pytest.mark.slow
+def test_a_request_that_is_still_arriving_at_the_signal_is_answered(photo):
+    with running() as (process, port), connect(port) as connection, connect(port) as silent:
+        connection.sendall(head(len(photo))[:30])
+        time.sleep(0.1)
+        os.kill(process.pid, signal.SIGTERM)
+        time.sleep(0.4)
+        connection.sendall(head(len(photo))[30:] + photo)
+        status, answer = status_and_document(everything(connection))
+        assert status == 200
+        assert answer["prediction"] == "cats"
+        assert everything(silent) == b""
+        assert process.wait(20) == -signal.SIGTERM
