@@ -21,15 +21,22 @@ from catsdogs_lib.classifier import Answer, Classifier
 from catsdogs_lib.errors import CatsdogsError
 from catsdogs_lib.images import SUFFIXES
 from catsdogs_lib.progress import track
+from catsdogs_lib.serving_commands import COMMANDS
 
 FOLDER = click.Path(path_type=Path, file_okay=False)
 ANY_PATH = click.Path(path_type=Path, readable=False)
+EXTRAS = {"botocore": "aws", "mangum": "lambda", "aws_lambda_powertools": "lambda", "aws_xray_sdk": "lambda"}
+"""Which extra brings a module; any other that is missing comes with ``train``."""
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="catsdogs")
 def cli() -> None:
     """From cat and dog photos to a trusted HTTPS endpoint."""
+
+
+for command in COMMANDS:
+    cli.add_command(command)
 
 
 @cli.command()
@@ -250,7 +257,8 @@ def main() -> None:
     except CatsdogsError as error:
         _fail(str(error))
     except ModuleNotFoundError as error:
-        _fail(f"{error.name} is not installed; this command needs the training tools: pip install 'catsdogs[train]'")
+        extra = EXTRAS.get((error.name or "").partition(".")[0], "train")
+        _fail(f"{error.name} is not installed; this command needs more tools: pip install 'catsdogs[{extra}]'")
     except BrokenPipeError:
         # The reader of a pipe has had enough; say nothing, and nothing more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -5,6 +5,7 @@ The model is loaded and run once while the container starts, when Lambda gives f
 
 import logging
 import os
+import warnings
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -31,6 +32,8 @@ logger = Logger(service=SERVICE, location=None)
 metrics = Metrics(service=SERVICE, namespace=os.environ.get("POWERTOOLS_METRICS_NAMESPACE", "Catsdogs"))
 telemetry = LambdaTelemetry(logger, metrics)
 logging.getLogger("python_multipart").setLevel(logging.ERROR)
+# Pillow warns of what senders send; every line of the log is JSON, and theirs are none.
+warnings.filterwarnings("ignore", module="PIL")
 
 
 def _load() -> Model:
@@ -82,9 +85,14 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     dict
         A response in the event's payload version; for a ping the model's version.
     """
-    if not isinstance(event, dict) or "requestContext" not in event:
+    if not _is_request(event):
         return _without_request(event)
     return application(event, context)
+
+
+def _is_request(event: Any) -> bool:
+    context = event.get("requestContext") if isinstance(event, dict) else None
+    return isinstance(context, dict) and ("http" in context or "httpMethod" in event)
 
 
 def _without_request(event: Any) -> dict[str, Any]:

@@ -4,6 +4,8 @@ import contextlib
 import os
 import shutil
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -49,6 +51,17 @@ def edge() -> Path:
 @pytest.fixture(scope="session")
 def pets() -> Path:
     return shared("pets")
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory) -> Path:
+    """The project as a wheel, made of what git tracks; the tracked files lie in ``source`` beside its folder."""
+    folder = tmp_path_factory.mktemp("wheel")
+    # A copy: building in the tree would leave files there.
+    subprocess.run(["git", "-C", ROOT, "checkout-index", "-a", f"--prefix={folder / 'source'}/"], check=True)
+    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*build, "-w", folder / "wheel", folder / "source"], check=True)
+    return next((folder / "wheel").glob("*.whl"))
 
 
 @pytest.fixture(scope="session")

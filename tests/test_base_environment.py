@@ -13,33 +13,14 @@ ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory):
+def base(tmp_path_factory, wheel):
     """A fresh virtual environment with the locked base dependencies and the project."""
     folder = tmp_path_factory.mktemp("base")
     subprocess.run([sys.executable, "-m", "venv", folder], check=True)
     pip = [folder / "bin" / "python", "-m", "pip", "install", "--quiet"]
     subprocess.run([*pip, "--require-hashes", "-r", ROOT / "requirements" / "base.lock"], check=True)
-    # A copy: building in the tree would leave files there.
-    subprocess.run([*pip, "--no-deps", _wheel(folder)], check=True)
+    subprocess.run([*pip, "--no-deps", wheel], check=True)
     return folder
-
-
-def _wheel(folder):
-    build = [
-        sys.executable,
-        "-m",
-        "pip",
-        "wheel",
-        "--quiet",
-        "--no-deps",
-        "--no-build-isolation",
-        "-w",
-        folder / "wheel",
-    ]
-    source = folder / "source"
-    subprocess.run(["git", "-C", ROOT, "checkout-index", "-a", f"--prefix={source}/"], check=True)
-    subprocess.run([*build, source], check=True)
-    return next((folder / "wheel").glob("*.whl"))
 
 
 @pytest.mark.slow

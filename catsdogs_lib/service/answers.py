@@ -118,6 +118,7 @@ PHOTO_BODY: dict[str, Any] = {
         "content": {
             "multipart/form-data": {
                 "schema": {"type": "object", "required": ["file"], "properties": {"file": BINARY}},
+                "encoding": {"file": {"contentType": "image/*"}},
             },
             "image/*": {"schema": BINARY},
         },

@@ -1,5 +1,8 @@
 """One application with the reference bundle, asked in this process."""
 
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -33,3 +36,15 @@ def ask(model, telemetry):
 def photo(model) -> bytes:
     """A drawn picture, PNG."""
     return model.classifier.bundle.description.golden[0].data
+
+
+@pytest.fixture(scope="session")
+def served_address():
+    """The address of `catsdogs serve` with the reference bundle, a process of its own."""
+    command = [sys.executable, "-m", "catsdogs_lib", "serve", "--port", "0", "--bundle", REFERENCE]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
+        try:
+            line = process.stderr.readline()
+            yield re.search(r"http://\S+:\d+", line)[0]
+        finally:
+            process.terminate()

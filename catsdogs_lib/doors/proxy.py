@@ -1,0 +1,106 @@
+"""A local door to an endpoint that asks for AWS's credentials: every request is signed and passed on.
+
+It speaks with the rights of whoever started it, so it hears this machine only, and no page of another site.
+"""
+
+import asyncio
+import json
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import urlsplit
+
+from starlette.types import Receive, Scope, Send
+
+from catsdogs_lib.doors import asgi, events
+from catsdogs_lib.doors.events import HttpRequest, HttpResponse
+from catsdogs_lib.doors.signing import SigningError
+from catsdogs_lib.doors.upstream import UnreachableError, Upstream
+from catsdogs_lib.service import problems
+from catsdogs_lib.service.problems import Kind, ProblemError
+
+UNREACHABLE = Kind("upstream-unreachable", 502, "The endpoint gives no answer", "The proxy could not reach it.")
+NOT_SIGNED = Kind("not-signed", 502, "The request cannot be signed", "The proxy has no valid credentials.")
+NOT_ADMITTED = Kind("not-admitted", 403, "AWS does not admit these credentials", "Signature, permission or age.")
+FOREIGN = Kind("foreign-site", 403, "Not for other sites", "The proxy answers pages that it served itself.")
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+THREADS = 16
+
+
+class Proxy:
+    """ASGI application: passes every request on to `upstream`, signed.
+
+    Parameters
+    ----------
+    upstream
+        The endpoint, with its signer.
+    """
+
+    def __init__(self, upstream: Upstream) -> None:
+        self._upstream = upstream
+        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="proxy")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            return
+        try:
+            response = await self._answer(scope, receive)
+        except asgi.GoneError:
+            return
+        except ProblemError as error:
+            await problems.document(error, uuid.uuid4().hex)(scope, receive, send)
+            return
+        await asgi.send_response(response, scope["method"], send)
+
+    async def _answer(self, scope: Scope, receive: Receive) -> HttpResponse:
+        try:
+            request = await asgi.read_request(scope, receive, events.REQUEST_BYTES)
+        except asgi.BodyTooLargeError:
+            detail = "the body is larger than the 6 MB that AWS takes (4.5 MB for a photo); scale the photo down"
+            raise ProblemError(problems.TOO_LARGE, detail) from None
+        if reason := foreign(request):
+            raise ProblemError(FOREIGN, f"{reason}; open the proxy's own address")
+        try:
+            response = await asyncio.get_running_loop().run_in_executor(self._pool, self._upstream.ask, request)
+        except SigningError as error:
+            raise ProblemError(NOT_SIGNED, str(error)) from None
+        except UnreachableError as error:
+            raise ProblemError(UNREACHABLE, str(error)) from None
+        if response.status == NOT_ADMITTED.status and response.header("x-amzn-errortype"):
+            raise ProblemError(NOT_ADMITTED, _said(response))
+        return self._local(response)
+
+    def _local(self, response: HttpResponse) -> HttpResponse:
+        """Keep whoever follows a redirect at this door."""
+        headers = tuple(
+            (name, value.removeprefix(self._upstream.origin) or "/" if name.lower() == "location" else value)
+            for name, value in response.headers
+        )
+        return HttpResponse(response.status, headers, response.body)
+
+
+def foreign(request: HttpRequest) -> str:
+    """Say why a request comes from another site, or "" where it does not."""
+    host = request.header("host")
+    if urlsplit(f"//{host}").hostname not in LOOPBACK:
+        return f"the request is for '{host[:80]}', a name that is not this machine's"
+    origin = request.header("origin")
+    if origin and origin != f"http://{host}":
+        return f"the request comes from a page of '{origin[:80]}'"
+    if request.header("sec-fetch-site") == "cross-site" and request.header("sec-fetch-mode") != "navigate":
+        return "the request comes from a page of another site"
+    return ""
+
+
+def _said(response: HttpResponse) -> str:
+    kind = response.header("x-amzn-errortype").partition(":")[0]
+    try:
+        content = json.loads(response.body)
+        text = str(content.get("Message") or content.get("message") or "").strip().rstrip(".")
+    except (ValueError, AttributeError):
+        text = ""
+    first = text.splitlines()[0] if text else kind
+    return (
+        f"AWS says: {first[:300]}; sign in again, check the region, and that you may call lambda:InvokeFunctionUrl "
+        "and lambda:InvokeFunction"
+    )

@@ -1,0 +1,89 @@
+"""Write lambda/events anew: one event of each kind that the function meets, with drawn pictures.
+
+python scripts/make_events.py, then e.g. sam local invoke Function -e lambda/events/rest_bare.json
+"""
+
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from catsdogs_lib.data.drawing import draw
+from catsdogs_lib.doors.events import HttpRequest, function_url_event, http_api_event, rest_event
+
+FOLDER = Path(__file__).parents[1] / "lambda" / "events"
+BOUNDARY = "----catsdogs"
+KINDS = {"function_url": function_url_event, "http_api": http_api_event, "rest": rest_event}
+WARM_UP = {"source": "catsdogs.warm-up"}
+SCHEDULE = {
+    "version": "0",
+    "id": "6f2d1c0b-5a49-4837-b625-140f3e2d1c0b",
+    "detail-type": "Scheduled Event",
+    "source": "aws.events",
+    "account": "123456789012",
+    "time": "2026-01-01T00:00:00Z",
+    "region": "us-east-1",
+    "resources": ["arn:aws:events:us-east-1:123456789012:rule/catsdogs-warm-up"],
+    "detail": {},
+}
+
+
+def picture() -> bytes:
+    """A drawn cat, JPEG, some kilobytes."""
+    stream = io.BytesIO()
+    draw("cat", 91, (240, 180)).save(stream, "JPEG", quality=85)
+    return stream.getvalue()
+
+
+def multipart(body: bytes, filename: str, media_type: str) -> HttpRequest:
+    """An upload as ``curl -F file=@photo.jpg`` sends it."""
+    head = (
+        f"--{BOUNDARY}\r\n"
+        f'Content-Disposition: form-data; name="file"; filename="{filename}"\r\n'
+        f"Content-Type: {media_type}\r\n\r\n"
+    )
+    whole = head.encode() + body + f"\r\n--{BOUNDARY}--\r\n".encode()
+    return post(whole, f"multipart/form-data; boundary={BOUNDARY}")
+
+
+def post(body: bytes, media_type: str) -> HttpRequest:
+    """A request for a prediction."""
+    headers = (("Content-Type", media_type), ("Accept", "*/*"), ("User-Agent", "curl/8.14.1"))
+    return HttpRequest("POST", "/predict", headers=headers, body=body)
+
+
+def get(path: str, accept: str = "*/*") -> HttpRequest:
+    """A request that reads."""
+    return HttpRequest("GET", path, headers=(("Accept", accept), ("User-Agent", "curl/8.14.1")))
+
+
+def events() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Name and event of each file."""
+    photo = picture()
+    for kind, event in KINDS.items():
+        yield f"{kind}_multipart", event(multipart(photo, "photo.jpg", "image/jpeg"))
+        yield f"{kind}_bare", event(post(photo, "image/jpeg"))
+    yield "function_url_text_file", function_url_event(multipart(b"Not a photo.\n", "notes.txt", "text/plain"))
+    yield "function_url_cut_off", function_url_event(post(photo[: len(photo) // 3], "image/jpeg"))
+    yield "function_url_no_photo", function_url_event(post(b"", "image/jpeg"))
+    yield "get_page", function_url_event(get("/", "text/html"))
+    yield "get_information", function_url_event(get("/", "application/json"))
+    yield "get_health", function_url_event(get("/health"))
+    yield "get_ready", rest_event(get("/ready"))
+    yield "get_nothing", http_api_event(get("/nothing"))
+    yield "warm_up", WARM_UP
+    yield "warm_up_schedule", SCHEDULE
+
+
+def main() -> None:
+    """Write a file for each event."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    for old in FOLDER.glob("*.json"):
+        old.unlink()
+    for name, event in events():
+        (FOLDER / f"{name}.json").write_text(json.dumps(event, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

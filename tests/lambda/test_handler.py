@@ -1,0 +1,184 @@
+"""The handler in this process: every kind of event, what it logs and counts."""
+
+import base64
+import importlib.util
+import json
+import logging
+import sys
+import warnings
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from catsdogs_lib.doors.events import HttpRequest, function_url_event, http_api_event, rest_event
+
+ROOT = Path(__file__).parents[2]
+CONTEXT = SimpleNamespace(
+    function_name="catsdogs",
+    memory_limit_in_mb=1769,
+    invoked_function_arn="arn:aws:lambda:us-east-1:123456789012:function:catsdogs",
+    aws_request_id="11111111-2222-3333-4444-555555555555",
+)
+
+
+def loaded(monkeypatch, **environment):
+    """The module, loaded anew as in a fresh container."""
+    for name, value in {"CATSDOGS_BUNDLE": str(ROOT / "models/reference"), **environment}.items():
+        monkeypatch.setenv(name, value)
+    from aws_lambda_powertools.metrics.provider import cold_start
+
+    monkeypatch.setattr(cold_start, "is_cold_start", True)
+    # Powertools keeps its handler, and by it this test's stdout, on the logger.
+    monkeypatch.delitem(logging.Logger.manager.loggerDict, "catsdogs", raising=False)
+    spec = importlib.util.spec_from_file_location("handler", ROOT / "lambda/handler.py")
+    module = importlib.util.module_from_spec(spec)
+    with warnings.catch_warnings():
+        spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def function(monkeypatch, capsys):
+    module = loaded(monkeypatch)
+    yield module
+    logging.Logger.manager.loggerDict.pop("catsdogs", None)
+    module.metrics.clear_metrics()
+
+
+@pytest.fixture
+def golden(function):
+    return function.model.classifier.bundle.description.golden[0]
+
+
+def upload(data, content_type="image/png", **headers):
+    pairs = (("Content-Type", content_type), *headers.items())
+    return HttpRequest("POST", "/predict", headers=pairs, body=data)
+
+
+def lines(capsys):
+    """What was written: log lines, and metrics."""
+    written = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    return [line for line in written if "_aws" not in line], [line for line in written if "_aws" in line]
+
+
+@pytest.mark.parametrize("make", [function_url_event, http_api_event, rest_event])
+def test_each_kind_of_event_gets_its_golden_answer(function, golden, make):
+    response = function.handler(make(upload(golden.data)), CONTEXT)
+    assert response["statusCode"] == 200
+    assert response["isBase64Encoded"] is False
+    assert json.loads(response["body"])["probabilities"] == pytest.approx(golden.probabilities, abs=1e-3)
+
+
+@pytest.mark.parametrize("make", [function_url_event, http_api_event, rest_event])
+def test_a_problem_is_text_of_its_own_type(function, make):
+    response = function.handler(make(upload(b"no photo")), CONTEXT)
+    assert response["statusCode"] == 415
+    headers = response.get("headers") or {}
+    headers |= {name: value[0] for name, value in response.get("multiValueHeaders", {}).items()}
+    assert headers["content-type"] == "application/problem+json"
+    assert json.loads(response["body"])["type"] == "/problems/not-a-photo"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "lambda/events").glob("*.json")), ids=lambda path: path.stem)
+def test_each_sample_event_is_answered(function, path):
+    response = function.handler(json.loads(path.read_text()), CONTEXT)
+    if path.stem.startswith("warm_up"):
+        assert response == {"warm": True, "model_version": function.model.classifier.bundle.version}
+    else:
+        expected = {
+            "function_url_cut_off": 422,
+            "function_url_no_photo": 400,
+            "function_url_text_file": 415,
+            "get_nothing": 404,
+        }
+        assert response["statusCode"] == expected.get(path.stem, 200)
+
+
+@pytest.mark.parametrize("event", [{}, {"Records": []}, [], None, {"requestContext": {}}])
+def test_what_is_no_request_is_told_so(function, event):
+    response = function.handler(event, CONTEXT)
+    assert response["statusCode"] == 400
+    assert "HTTP events" in json.loads(response["body"])["detail"]
+
+
+def test_the_log_line_names_the_request_and_holds_no_photo(function, golden, capsys):
+    event = function_url_event(upload(golden.data))
+    body = json.loads(function.handler(event, CONTEXT)["body"])
+    (line,), _ = lines(capsys)
+    assert line["correlation_id"] == line["request_id"] == event["requestContext"]["requestId"]
+    assert line["function_request_id"] == CONTEXT.aws_request_id
+    assert line["prediction"] == body["prediction"]
+    assert line["prediction_id"] == body["prediction_id"]
+    assert {"timestamp", "confidence", "latency_seconds", "model_version", "cold_start"} <= set(line)
+    assert base64.b64encode(golden.data[:30]).decode() not in json.dumps(line)
+
+
+def test_the_file_name_of_a_form_is_in_the_log(function, golden, capsys):
+    head = b'--b\r\ncontent-disposition: form-data; name="file"; filename="my cat.png"\r\n\r\n'
+    form = head + golden.data + b"\r\n--b--\r\n"
+    function.handler(function_url_event(upload(form, "multipart/form-data; boundary=b")), CONTEXT)
+    (line,), _ = lines(capsys)
+    assert line["filename"] == "my cat.png"
+    assert line["status"] == 200
+
+
+def test_metrics_have_few_dimensions_and_the_cold_start_comes_once(function, golden, capsys):
+    for data in (golden.data, b"no photo"):
+        function.handler(function_url_event(upload(data)), CONTEXT)
+    _, metrics = lines(capsys)
+    named = {}
+    for blob in metrics:
+        (directive,) = blob["_aws"]["CloudWatchMetrics"]
+        assert directive["Namespace"] == "Catsdogs"
+        for metric in directive["Metrics"]:
+            named.setdefault(metric["Name"], []).append((frozenset(*directive["Dimensions"]), blob))
+    for name in ("Requests", "Latency", "Problems", "UnhandledError"):
+        assert {dimensions for dimensions, _ in named[name]} == {frozenset({"service", "route", "model_version"})}
+    assert [blob["Requests"] for _, blob in named["Requests"]] == [[1.0], [1.0]]
+    assert [blob["Problems"] for _, blob in named["Problems"]] == [[0.0], [1.0]]
+    assert [(dimensions, blob["class_name"]) for dimensions, blob in named["PredictionsByClass"]] == [
+        (frozenset({"service", "class_name"}), "cats")
+    ]
+    assert len(named["Confidence"]) == 1
+    assert len(named["ColdStart"]) == 1
+
+
+def test_the_unforeseen_is_counted(function, golden, capsys, monkeypatch):
+    def fail(_):
+        raise RuntimeError("secret")
+
+    monkeypatch.setattr(function.model.classifier, "predict", fail)
+    response = function.handler(function_url_event(upload(golden.data)), CONTEXT)
+    assert response["statusCode"] == 500
+    assert "secret" not in response["body"]
+    (line,), metrics = lines(capsys)
+    assert "secret" in line["exception"]
+    assert [blob["UnhandledError"] for blob in metrics if "UnhandledError" in blob] == [[1.0]]
+
+
+def test_without_a_bundle_the_sender_hears_why(monkeypatch, tmp_path, capsys):
+    module = loaded(monkeypatch, CATSDOGS_BUNDLE=str(tmp_path))
+    response = module.handler(function_url_event(HttpRequest("GET", "/ready")), CONTEXT)
+    assert response["statusCode"] == 503
+    assert str(tmp_path) in json.loads(response["body"])["detail"]
+    assert module.handler(function_url_event(HttpRequest("GET", "/health")), CONTEXT)["statusCode"] == 200
+    assert "no model" in capsys.readouterr().out
+
+
+def test_metrics_say_that_cloudwatch_has_them(function):
+    response = function.handler(function_url_event(HttpRequest("GET", "/metrics")), CONTEXT)
+    assert "CloudWatch" in response["body"]
+    assert all(line.startswith("#") for line in response["body"].splitlines())
+
+
+def test_traces_are_taken_only_where_there_is_a_daemon(monkeypatch, golden):
+    for name in [name for name in sys.modules if name.startswith("aws_xray_sdk")]:
+        monkeypatch.delitem(sys.modules, name)
+    loaded(monkeypatch)
+    assert "aws_xray_sdk" not in sys.modules
+    loaded(monkeypatch, AWS_XRAY_DAEMON_ADDRESS="127.0.0.1:2000", POWERTOOLS_TRACE_DISABLED="true")
+    assert "aws_xray_sdk" not in sys.modules
+    module = loaded(monkeypatch, AWS_XRAY_DAEMON_ADDRESS="127.0.0.1:2000", POWERTOOLS_TRACE_DISABLED="false")
+    assert "aws_xray_sdk" in sys.modules
+    assert module.handler(function_url_event(upload(golden.data)), CONTEXT)["statusCode"] == 200
