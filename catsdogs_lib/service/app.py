@@ -60,6 +60,7 @@ def create_app(model: Model, telemetry: Telemetry, settings: ServiceSettings | N
     @app.post(
         "/predict",
         summary="Say what is on a photo",
+        tags=["Prediction"],
         response_model=PredictionAnswer,
         responses=_documented(400, 408, 413, 415, 422, 503),
         openapi_extra=PHOTO_BODY,
@@ -78,21 +79,31 @@ def create_app(model: Model, telemetry: Telemetry, settings: ServiceSettings | N
         )
         return JSONResponse(content.model_dump())
 
-    @app.get("/health", summary="Whether the process is alive", response_model=Health)
+    @app.get("/health", summary="Whether the process is alive", tags=["Operation"], response_model=Health)
     async def health() -> Health:
         return Health()
 
-    @app.get("/ready", summary="Whether a model is loaded", response_model=Ready, responses=_documented(503))
+    @app.get(
+        "/ready",
+        summary="Whether a model is loaded",
+        tags=["Operation"],
+        response_model=Ready,
+        responses=_documented(503),
+    )
     async def ready() -> Ready:
         return Ready(model_version=_classifier(model).bundle.version)
 
     @app.get(
-        "/version", summary="What answers, and where it comes from", response_model=Version, responses=_documented(503)
+        "/version",
+        summary="What answers, and where it comes from",
+        tags=["About"],
+        response_model=Version,
+        responses=_documented(503),
     )
     async def version() -> Version:
         return Version.of(_classifier(model).bundle)
 
-    @app.get("/metrics", summary="Figures for Prometheus", response_class=PlainTextResponse)
+    @app.get("/metrics", summary="Figures for Prometheus", tags=["Operation"], response_class=PlainTextResponse)
     async def metrics() -> Response:
         text, media_type = telemetry.exposition()
         return Response(text, media_type=media_type)

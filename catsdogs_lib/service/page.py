@@ -2,6 +2,7 @@
 
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.responses import FileResponse, JSONResponse, Response
@@ -19,7 +20,7 @@ STATIC = Path(__file__).parent / "static"
 def add(app: FastAPI, model: Model) -> None:
     """Add the routes for people to an application."""
 
-    @app.get("/", summary="What this endpoint is; a page for browsers", response_model=Information)
+    @app.get("/", summary="What this endpoint is; a page for browsers", response_model=Information, tags=["About"])
     async def information(request: Request) -> Response:
         if wants_page(request.headers.get("accept", "")):
             return _page("page.html")
@@ -37,8 +38,16 @@ def add(app: FastAPI, model: Model) -> None:
             raise ProblemError(problems.NOT_FOUND, f"there is no kind of problem of this name; there are {known}")
         return JSONResponse({"type": f"/problems/{name}", "title": kind.title, "meaning": kind.meaning})
 
-    app.router.routes.append(Mount("/static/swagger", StaticFiles(directory=_swagger())))
-    app.router.routes.append(Mount("/static", StaticFiles(directory=STATIC)))
+    app.router.routes.append(Mount("/static/swagger", _Files(directory=_swagger())))
+    app.router.routes.append(Mount("/static", _Files(directory=STATIC)))
+
+
+class _Files(StaticFiles):
+    def file_response(self, *args: Any, **kwargs: Any) -> Response:
+        # A browser asks each time whether its copy is still right: the page's parts must be of one release.
+        response = super().file_response(*args, **kwargs)
+        response.headers["cache-control"] = "no-cache"
+        return response
 
 
 def wants_page(accept: str) -> bool:

@@ -29,8 +29,6 @@ def loaded(monkeypatch, **environment):
     from aws_lambda_powertools.metrics.provider import cold_start
 
     monkeypatch.setattr(cold_start, "is_cold_start", True)
-    # Powertools keeps its handler, and by it this test's stdout, on the logger.
-    monkeypatch.delitem(logging.Logger.manager.loggerDict, "catsdogs", raising=False)
     spec = importlib.util.spec_from_file_location("handler", ROOT / "lambda/handler.py")
     module = importlib.util.module_from_spec(spec)
     with warnings.catch_warnings():
@@ -38,17 +36,30 @@ def loaded(monkeypatch, **environment):
     return module
 
 
+@pytest.fixture(autouse=True)
+def _own_logger():
+    """Powertools keeps its handler, and by it a test's stdout, on the logger: each test has a new one."""
+    logging.Logger.manager.loggerDict.pop("catsdogs", None)
+    yield
+    logging.Logger.manager.loggerDict.pop("catsdogs", None)
+
+
 @pytest.fixture
-def function(monkeypatch, capsys):
+def function(monkeypatch):
     module = loaded(monkeypatch)
     yield module
-    logging.Logger.manager.loggerDict.pop("catsdogs", None)
     module.metrics.clear_metrics()
 
 
 @pytest.fixture
 def golden(function):
     return function.model.classifier.bundle.description.golden[0]
+
+
+def ask(function, event):
+    """Call the handler, with its log going to where this test listens."""
+    function.logger.registered_handler.setStream(sys.stdout)
+    return function.handler(event, CONTEXT)
 
 
 def upload(data, content_type="image/png", **headers):
@@ -64,7 +75,7 @@ def lines(capsys):
 
 @pytest.mark.parametrize("make", [function_url_event, http_api_event, rest_event])
 def test_each_kind_of_event_gets_its_golden_answer(function, golden, make):
-    response = function.handler(make(upload(golden.data)), CONTEXT)
+    response = ask(function, make(upload(golden.data)))
     assert response["statusCode"] == 200
     assert response["isBase64Encoded"] is False
     assert json.loads(response["body"])["probabilities"] == pytest.approx(golden.probabilities, abs=1e-3)
@@ -72,7 +83,7 @@ def test_each_kind_of_event_gets_its_golden_answer(function, golden, make):
 
 @pytest.mark.parametrize("make", [function_url_event, http_api_event, rest_event])
 def test_a_problem_is_text_of_its_own_type(function, make):
-    response = function.handler(make(upload(b"no photo")), CONTEXT)
+    response = ask(function, make(upload(b"no photo")))
     assert response["statusCode"] == 415
     headers = response.get("headers") or {}
     headers |= {name: value[0] for name, value in response.get("multiValueHeaders", {}).items()}
@@ -82,7 +93,7 @@ def test_a_problem_is_text_of_its_own_type(function, make):
 
 @pytest.mark.parametrize("path", sorted((ROOT / "lambda/events").glob("*.json")), ids=lambda path: path.stem)
 def test_each_sample_event_is_answered(function, path):
-    response = function.handler(json.loads(path.read_text()), CONTEXT)
+    response = ask(function, json.loads(path.read_text()))
     if path.stem.startswith("warm_up"):
         assert response == {"warm": True, "model_version": function.model.classifier.bundle.version}
     else:
@@ -97,14 +108,14 @@ def test_each_sample_event_is_answered(function, path):
 
 @pytest.mark.parametrize("event", [{}, {"Records": []}, [], None, {"requestContext": {}}])
 def test_what_is_no_request_is_told_so(function, event):
-    response = function.handler(event, CONTEXT)
+    response = ask(function, event)
     assert response["statusCode"] == 400
     assert "HTTP events" in json.loads(response["body"])["detail"]
 
 
 def test_the_log_line_names_the_request_and_holds_no_photo(function, golden, capsys):
     event = function_url_event(upload(golden.data))
-    body = json.loads(function.handler(event, CONTEXT)["body"])
+    body = json.loads(ask(function, event)["body"])
     (line,), _ = lines(capsys)
     assert line["correlation_id"] == line["request_id"] == event["requestContext"]["requestId"]
     assert line["function_request_id"] == CONTEXT.aws_request_id
@@ -117,7 +128,7 @@ def test_the_log_line_names_the_request_and_holds_no_photo(function, golden, cap
 def test_the_file_name_of_a_form_is_in_the_log(function, golden, capsys):
     head = b'--b\r\ncontent-disposition: form-data; name="file"; filename="my cat.png"\r\n\r\n'
     form = head + golden.data + b"\r\n--b--\r\n"
-    function.handler(function_url_event(upload(form, "multipart/form-data; boundary=b")), CONTEXT)
+    ask(function, function_url_event(upload(form, "multipart/form-data; boundary=b")))
     (line,), _ = lines(capsys)
     assert line["filename"] == "my cat.png"
     assert line["status"] == 200
@@ -125,7 +136,7 @@ def test_the_file_name_of_a_form_is_in_the_log(function, golden, capsys):
 
 def test_metrics_have_few_dimensions_and_the_cold_start_comes_once(function, golden, capsys):
     for data in (golden.data, b"no photo"):
-        function.handler(function_url_event(upload(data)), CONTEXT)
+        ask(function, function_url_event(upload(data)))
     _, metrics = lines(capsys)
     named = {}
     for blob in metrics:
@@ -149,7 +160,7 @@ def test_the_unforeseen_is_counted(function, golden, capsys, monkeypatch):
         raise RuntimeError("secret")
 
     monkeypatch.setattr(function.model.classifier, "predict", fail)
-    response = function.handler(function_url_event(upload(golden.data)), CONTEXT)
+    response = ask(function, function_url_event(upload(golden.data)))
     assert response["statusCode"] == 500
     assert "secret" not in response["body"]
     (line,), metrics = lines(capsys)
@@ -159,15 +170,15 @@ def test_the_unforeseen_is_counted(function, golden, capsys, monkeypatch):
 
 def test_without_a_bundle_the_sender_hears_why(monkeypatch, tmp_path, capsys):
     module = loaded(monkeypatch, CATSDOGS_BUNDLE=str(tmp_path))
-    response = module.handler(function_url_event(HttpRequest("GET", "/ready")), CONTEXT)
+    response = ask(module, function_url_event(HttpRequest("GET", "/ready")))
     assert response["statusCode"] == 503
     assert str(tmp_path) in json.loads(response["body"])["detail"]
-    assert module.handler(function_url_event(HttpRequest("GET", "/health")), CONTEXT)["statusCode"] == 200
+    assert ask(module, function_url_event(HttpRequest("GET", "/health")))["statusCode"] == 200
     assert "no model" in capsys.readouterr().out
 
 
 def test_metrics_say_that_cloudwatch_has_them(function):
-    response = function.handler(function_url_event(HttpRequest("GET", "/metrics")), CONTEXT)
+    response = ask(function, function_url_event(HttpRequest("GET", "/metrics")))
     assert "CloudWatch" in response["body"]
     assert all(line.startswith("#") for line in response["body"].splitlines())
 
@@ -181,4 +192,4 @@ def test_traces_are_taken_only_where_there_is_a_daemon(monkeypatch, golden):
     assert "aws_xray_sdk" not in sys.modules
     module = loaded(monkeypatch, AWS_XRAY_DAEMON_ADDRESS="127.0.0.1:2000", POWERTOOLS_TRACE_DISABLED="false")
     assert "aws_xray_sdk" in sys.modules
-    assert module.handler(function_url_event(upload(golden.data)), CONTEXT)["statusCode"] == 200
+    assert ask(module, function_url_event(upload(golden.data)))["statusCode"] == 200

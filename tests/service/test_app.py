@@ -244,6 +244,14 @@ def test_browsers_get_the_page_and_programs_json(ask, accept, page):
     assert response.headers["vary"] == "accept"
 
 
+def test_parts_of_the_page_are_asked_for_anew_each_time(ask):
+    first = ask.get("/static/page.js")
+    assert first.headers["cache-control"] == "no-cache"
+    again = ask.get("/static/page.js", headers={"if-none-match": first.headers["etag"]})
+    assert again.status_code == 304
+    assert again.headers["cache-control"] == "no-cache"
+
+
 def test_metrics_count_by_their_names(ask, photo, telemetry):
     ask.post("/predict", files={"file": ("a.png", photo)})
     ask.post("/predict", content=b"x", headers={"content-type": "image/png"})

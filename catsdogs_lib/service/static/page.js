@@ -4,6 +4,7 @@ const LONG_SIDE = 1600; // pixels; the model looks at far fewer
 const SHORT_SIDE = 448; // a panorama keeps this much height, twice what the model looks at
 const KEPT_BYTES = 3.5e6; // a smaller file of a small picture goes as it is
 const MOST_BYTES = 4.4e6; // AWS takes 6 MB with base64 counted, which is 4.5 MB of photo
+const UNREAD = /avif|hei[cf]|jxl|svg/; // shown by some browsers, not read by the service: sent as JPEG
 const PATIENCE = 60_000; // milliseconds
 const WORTH_A_WORD = 4_000; // milliseconds; a function that nobody called for a while starts in so many
 const SHOWN = 6; // bars, where there are many classes
@@ -111,13 +112,14 @@ async function prepare(file) {
   }
   const { width, height } = bitmap;
   const scale = Math.min(1, Math.max(LONG_SIDE / Math.max(width, height), SHORT_SIDE / Math.min(width, height)));
-  if (scale === 1 && file.size <= KEPT_BYTES) {
+  const read = !UNREAD.test(file.type);
+  if (scale === 1 && file.size <= KEPT_BYTES && read) {
     bitmap.close();
     return { blob: file, name: file.name, seen: true };
   }
   const smaller = await redraw(bitmap, Math.round(width * scale), Math.round(height * scale));
   bitmap.close();
-  if (!smaller || (scale === 1 && smaller.size >= file.size)) return { blob: fits(file), name: file.name, seen: true };
+  if (!smaller || (scale === 1 && smaller.size >= file.size && read)) return { blob: fits(file), name: file.name, seen: true };
   return { blob: fits(smaller), name: `${file.name.replace(/\.\w+$/, "")}.jpg`, seen: true };
 }
 
