@@ -8,6 +8,10 @@ INSTALLED := $(VENV)/.installed
 DATA ?= sample
 # Parameters of params.yaml to set first, e.g. SET="train.method=finetune train.epochs=3".
 SET ?=
+# What the image is made of, and its name. The bundle is the one that serving takes here.
+BASE_IMAGE ?= public.ecr.aws/lambda/python:3.13
+BUNDLE ?= $(if $(wildcard models/bundle/model.json),models/bundle,models/reference)
+TAG ?= catsdogs-lambda
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: help
@@ -34,7 +38,39 @@ test: $(INSTALLED) ## Run every test
 
 .PHONY: lint
 lint: $(INSTALLED) ## Check style, types and the floors
-	@ruff check . && ruff format --check . && mypy && lint-imports
+	@ruff check . && ruff format --check . && mypy && mypy lambda/handler.py && lint-imports
+
+.PHONY: serve
+serve: $(INSTALLED) ## Serve the bundle on http://127.0.0.1:8000: a page, and an API
+	@catsdogs serve
+
+.PHONY: function-url
+function-url: $(INSTALLED) ## Put the Lambda handler behind a local Function URL, http://127.0.0.1:8001
+	@catsdogs function-url
+
+.PHONY: image
+image: ## Build the image that Lambda and container hosts run; BASE_IMAGE, BUNDLE, TAG
+	@BUILDX_NO_DEFAULT_ATTESTATIONS=1 docker build --quiet --platform linux/amd64 --file Dockerfile.lambda \
+		--build-arg BASE_IMAGE=$(BASE_IMAGE) --build-arg BUNDLE=$(BUNDLE) \
+		--build-arg REVISION=$$(git rev-parse HEAD 2>/dev/null || echo unknown) --tag $(TAG) .
+
+.PHONY: sam-local
+sam-local: .venv-sam/.installed ## Build with SAM and answer on http://127.0.0.1:3000 through a REST API; BASE_IMAGE, BUNDLE
+	@scripts/sam build --parameter-overrides BaseImage=$(BASE_IMAGE) Bundle=$(BUNDLE)
+	@exec scripts/sam local start-api --port 3000 --warm-containers EAGER --skip-pull-image
+
+.PHONY: events
+events: $(INSTALLED) ## Write the sample events of lambda/events anew
+	@python scripts/make_events.py
+
+# Tools that pin versions of boto3 which exclude each other: an environment each. The locks are whole, nothing is resolved.
+.venv-%/.installed: requirements/%.lock
+	@$(PYTHON) -m venv --clear .venv-$*
+	@.venv-$*/bin/python -m pip install --quiet --no-deps --require-hashes --requirement $<
+	@touch $@
+
+.PHONY: tools
+tools: .venv-sam/.installed .venv-checkov/.installed ## Make the environments of SAM and checkov, once
 
 .PHONY: mlflow
 mlflow: $(INSTALLED) ## Open MLflow's pages on http://127.0.0.1:5000

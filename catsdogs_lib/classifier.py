@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
 
 from catsdogs_lib.bundle import Bundle, BundleCorruptError
 from catsdogs_lib.images import PhotoError, model_input
+
+# Read when ONNX Runtime is imported: without it, it reports to its makers and writes below the home folder.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+import onnxruntime as ort
 
 INPUT, LOGITS, PROBABILITIES = "image", "logits", "probabilities"
 """Names in the graph; the bundle's contract."""

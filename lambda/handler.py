@@ -31,7 +31,9 @@ Handler = Callable[[dict[str, Any], Any], dict[str, Any]]
 logger = Logger(service=SERVICE, location=None)
 metrics = Metrics(service=SERVICE, namespace=os.environ.get("POWERTOOLS_METRICS_NAMESPACE", "Catsdogs"))
 telemetry = LambdaTelemetry(logger, metrics)
+# One line a request says it all; these would add theirs.
 logging.getLogger("python_multipart").setLevel(logging.ERROR)
+logging.getLogger("mangum").setLevel(logging.WARNING)
 # Pillow warns of what senders send; every line of the log is JSON, and theirs are none.
 warnings.filterwarnings("ignore", module="PIL")
 

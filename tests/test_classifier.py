@@ -1,4 +1,8 @@
 import dataclasses
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -9,6 +13,8 @@ from catsdogs_lib import files
 from catsdogs_lib.bundle import Bundle, BundleCorruptError
 from catsdogs_lib.classifier import Classifier, golden_difference
 from catsdogs_lib.images import PhotoError
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
@@ -108,3 +114,16 @@ def test_a_graph_with_other_inputs_is_refused(classifier):
     onnx.checker.check_model(model)
     with pytest.raises(BundleCorruptError, match="inputs"):
         Classifier(with_graph(classifier.bundle, model.SerializeToString()))
+
+
+def test_nothing_is_reported_to_the_makers_of_the_runtime(tmp_path):
+    """ONNX Runtime would write an id below the home folder, and report."""
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(("COVERAGE", "ORT_", "XDG_"))
+    }
+    code = (
+        "from pathlib import Path; from catsdogs_lib.bundle import Bundle; from catsdogs_lib.classifier import Classifier;"
+        "Classifier(Bundle.load(Path('models/reference')))"
+    )
+    subprocess.run([sys.executable, "-c", code], env=environment | {"HOME": str(tmp_path)}, cwd=ROOT, check=True)
+    assert list(tmp_path.iterdir()) == []
