@@ -72,6 +72,14 @@ events: $(INSTALLED) ## Write the sample events of lambda/events anew
 .PHONY: tools
 tools: .venv-sam/.installed .venv-checkov/.installed ## Make the environments of SAM and checkov, once
 
+.PHONY: soak
+soak: $(INSTALLED) ## Load the server for ten minutes, one file in ten hostile, slow senders, a restart; MINUTES
+	@python benchmarks/soak.py $(if $(MINUTES),--minutes $(MINUTES))
+
+.PHONY: benchmark
+benchmark: $(INSTALLED) ## Measure the handler beside an eager torch handler under the same emulator (some minutes)
+	@python benchmarks/against_torch_eager.py
+
 .PHONY: mlflow
 mlflow: $(INSTALLED) ## Open MLflow's pages on http://127.0.0.1:5000
 	@if [ -n "$$MLFLOW_TRACKING_URI" ]; then echo "MLFLOW_TRACKING_URI names $$MLFLOW_TRACKING_URI: open that"; \

@@ -118,12 +118,13 @@ def test_a_graph_with_other_inputs_is_refused(classifier):
 
 def test_nothing_is_reported_to_the_makers_of_the_runtime(tmp_path):
     """ONNX Runtime would write an id below the home folder, and report."""
-    environment = {
-        name: value for name, value in os.environ.items() if not name.startswith(("COVERAGE", "ORT_", "XDG_"))
-    }
-    code = (
-        "from pathlib import Path; from catsdogs_lib.bundle import Bundle; from catsdogs_lib.classifier import Classifier;"
-        "Classifier(Bundle.load(Path('models/reference')))"
-    )
+    own = ("COVERAGE", "ORT_", "XDG_")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(own)}
+    code = """
+from pathlib import Path
+from catsdogs_lib.bundle import Bundle
+from catsdogs_lib.classifier import Classifier
+Classifier(Bundle.load(Path("models/reference")))
+"""
     subprocess.run([sys.executable, "-c", code], env=environment | {"HOME": str(tmp_path)}, cwd=ROOT, check=True)
     assert list(tmp_path.iterdir()) == []

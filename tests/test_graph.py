@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import urllib.request
 import zipfile
 from pathlib import Path
 
@@ -55,6 +56,23 @@ def test_three_classes_go_to_a_bundle_and_right_answers(project, made, tmp_path)
     assert set(answers[0]["probabilities"]) == {"cats", "dogs", "rabbits"}
     right = sum(Path(a["path"]).name.startswith(a["prediction"].removesuffix("s")) for a in answers)
     assert right >= 25, f"{right} of 30"
+
+
+@pytest.mark.slow
+def test_a_bundle_of_three_classes_serves_and_passes_smoke(project, made):
+    bundle = project / "models" / "bundle"
+    command = [BIN / "catsdogs", "serve", "--port", "0", "--bundle", bundle]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as server:
+        try:
+            address = server.stderr.readline().split()[0]
+            smoke = [BIN / "catsdogs", "smoke", address, "--bundle", bundle, "--wait", "30"]
+            done = subprocess.run(smoke, capture_output=True, text=True)
+            with urllib.request.urlopen(address) as response:
+                information = json.load(response)
+        finally:
+            server.terminate()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert information["classes"] == ["cats", "dogs", "rabbits"]
 
 
 @pytest.mark.slow
