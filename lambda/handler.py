@@ -42,9 +42,10 @@ def _load() -> Model:
     try:
         model = Model.load()
     except BundleError as error:
-        # A function that fails to start answers a bare 502, again and again; a sentence is more use.
-        logger.exception("no model")
-        return Model(reason=str(error))
+        # A function that fails to start answers a bare 502, again and again; a sentence is more use. Strangers
+        # need not know our folders.
+        logger.exception("no model", extra={"reason": str(error)})
+        return Model(reason="there is no model to ask; the log of the service says why")
     if model.classifier is not None:
         telemetry.model_version = model.classifier.bundle.version
     return model

@@ -7,9 +7,13 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from pathlib import Path
 
 import pytest
+
+from catsdogs_lib.bundle import Bundle
+from catsdogs_lib.classifier import Classifier
 
 ROOT = Path(__file__).parents[2]
 MAX_BYTES = 260_000_000
@@ -104,6 +108,24 @@ def test_the_emulator_in_the_container_answers_the_golden_pictures(docker, conta
     state = json.loads(docker("inspect", one))[0]["State"]
     assert state["Running"]
     assert not state["OOMKilled"]
+
+
+def test_the_container_gives_the_same_probabilities_for_100_real_photos(docker, container, engine, pets):
+    """The fifth door; `tests/lambda/test_five_doors.py` compares the others, torch among them, on these photos."""
+    classifier = Classifier(Bundle.load(ROOT / "models" / "reference"))
+    photos = [path for name in ("cats", "dogs") for path in sorted((pets / "test" / name).iterdir())[::12][:50]]
+    assert len(photos) == 100
+    one, worst = container("--publish", "127.0.0.1::8080"), 0.0
+    with function_url(f"http://127.0.0.1:{port_of(docker, one, 8080)}", engine) as url:
+        smoke(url, engine)
+        for path in photos:
+            request = urllib.request.Request(f"{url}/predict", path.read_bytes(), {"content-type": "image/jpeg"})
+            with urllib.request.urlopen(request) as response:
+                answer = json.load(response)["probabilities"]
+            here = classifier.predict(path).probabilities
+            worst = max(worst, *(abs(here[name] - answer[name]) for name in here))
+    print(f"largest difference from the container: {worst:.2g}")
+    assert worst <= 1e-3
 
 
 def test_the_same_image_serves_under_uvicorn_and_stops_when_told(docker, container, engine):

@@ -246,9 +246,10 @@ def test_a_broken_bundle_is_a_sentence_and_no_crash(runtime, hostile, tmp_path):
         ):
             problem = judge(running.ask(request))
             assert (problem["status"], problem["type"]) == (503, "/problems/not-ready")
-            assert "altered" in problem["detail"]
+            assert "log of the service" in problem["detail"]
         assert running.ask(HttpRequest("GET", "/health")).status == 200
-        assert any(entry.get("level") == "ERROR" for entry in map(json.loads, running.lines()))
+        (error,) = (entry for entry in map(json.loads, running.lines()) if entry.get("level") == "ERROR")
+        assert "altered" in error["reason"]
 
 
 def test_what_is_served_is_small_and_holds_no_training_tool(served):

@@ -172,9 +172,11 @@ def test_without_a_bundle_the_sender_hears_why(monkeypatch, tmp_path, capsys):
     module = loaded(monkeypatch, CATSDOGS_BUNDLE=str(tmp_path))
     response = ask(module, function_url_event(HttpRequest("GET", "/ready")))
     assert response["statusCode"] == 503
-    assert str(tmp_path) in json.loads(response["body"])["detail"]
+    assert "log of the service" in json.loads(response["body"])["detail"]
+    assert str(tmp_path) not in response["body"]
     assert ask(module, function_url_event(HttpRequest("GET", "/health")))["statusCode"] == 200
-    assert "no model" in capsys.readouterr().out
+    logged = json.loads(capsys.readouterr().out.splitlines()[0])
+    assert str(tmp_path) in logged["reason"]
 
 
 def test_metrics_say_that_cloudwatch_has_them(function):
