@@ -20,6 +20,8 @@ _TIFF_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 
 _TIFF_BLOBS = frozenset({1, 2, 6, 7})
 _TIFF_TILE_WIDTH, _TIFF_TILE_LENGTH = 322, 323
 _TIFF_OFFSETS = frozenset({273, 279, 324, 325})
+_TIFF_BELOW = frozenset({34665, 34853, 40965})
+_TIFF_DIRECTORIES = 8
 
 _BRANDS = {
     b"heic": "HEIC", b"heix": "HEIC", b"hevc": "HEIC", b"heim": "HEIC", b"heis": "HEIC", b"mif1": "HEIF",
@@ -60,7 +62,7 @@ class Tiff(NamedTuple):
     Attributes
     ----------
     numbers
-        Length of the longest list of numbers in its directory; Pillow makes Python objects of them.
+        Numbers in its directory and those below it (EXIF, GPS); Pillow makes Python objects of them.
     tile_pixels
         Pixels of one tile, which is decoded whole, however small the photo; 0 where there are none.
     """
@@ -125,7 +127,7 @@ def gif_parts(data: bytes, most: int) -> int:
 
 
 def tiff(data: bytes) -> Tiff | None:
-    """Read the first directory of a TIFF or BigTIFF; None where it cannot be read, or it is neither."""
+    """Read the directories of the first page of a TIFF or BigTIFF; None where they cannot be read, or it is neither."""
     order = {b"II": "<", b"MM": ">"}.get(data[:2])
     if order is None or len(data) < 16:
         return None
@@ -134,21 +136,31 @@ def tiff(data: bytes) -> Tiff | None:
     if not big and 42 not in data[2:4]:
         return None
     try:
-        (at,) = struct.unpack_from(order + ("Q" if big else "L"), data, 8 if big else 4)
-        (entries,) = struct.unpack_from(order + ("Q" if big else "H"), data, at)
-        at += 8 if big else 2
-        width, entry = (20, order + "HHQ") if big else (12, order + "HHL")
-        numbers, tile = 0, [0, 0]
-        for place in range(at, at + width * min(entries, 65536), width):
-            tag, kind, count = struct.unpack_from(entry, data, place)
-            if kind not in _TIFF_BLOBS or tag in _TIFF_OFFSETS:
-                numbers = max(numbers, count)
-            if tag in (_TIFF_TILE_WIDTH, _TIFF_TILE_LENGTH):
-                value = place + struct.calcsize(entry)
-                code = {1: "B", 2: "H", 4: "L", 8: "Q"}[min(_TIFF_SIZES.get(kind, 4), 8 if big else 4)]
-                (tile[tag - _TIFF_TILE_WIDTH],) = struct.unpack_from(order + code, data, value)
+        return _directories(data, order, big)
     except (struct.error, OverflowError):
         return None
+
+
+def _directories(data: bytes, order: str, big: bool) -> Tiff:
+    """Add up the first directory and those below it."""
+    width, entry, word = (20, order + "HHQ", order + "Q") if big else (12, order + "HHL", order + "L")
+    waiting = list(struct.unpack_from(word, data, 8 if big else 4))
+    numbers, tile, visited = 0, [0, 0], 0
+    while waiting and visited < _TIFF_DIRECTORIES:
+        at = waiting.pop(0)
+        visited += 1
+        (entries,) = struct.unpack_from(order + ("Q" if big else "H"), data, at)
+        at += 8 if big else 2
+        for place in range(at, at + width * min(entries, 65536), width):
+            tag, kind, count = struct.unpack_from(entry, data, place)
+            value = place + struct.calcsize(entry)
+            if kind not in _TIFF_BLOBS or tag in _TIFF_OFFSETS:
+                numbers += count
+            if tag in _TIFF_BELOW and visited < _TIFF_DIRECTORIES:
+                waiting += struct.unpack_from(word, data, value)
+            if tag in (_TIFF_TILE_WIDTH, _TIFF_TILE_LENGTH) and visited == 1:
+                code = {1: "B", 2: "H", 4: "L", 8: "Q"}[min(_TIFF_SIZES.get(kind, 4), 8 if big else 4)]
+                (tile[tag - _TIFF_TILE_WIDTH],) = struct.unpack_from(order + code, data, value)
     return Tiff(numbers, tile[0] * tile[1])
 
 

@@ -48,7 +48,7 @@ MAX_EXIF_BYTES = 2**20
 MAX_CHUNKS = 20_000
 """Chunks of a PNG, blocks before the first frame of a GIF; encoders write one for every 8 kB or more."""
 MAX_NUMBERS = 2**18
-"""The longest list of numbers in a TIFF's directory; a palette of 16 bits has 196 608."""
+"""Numbers in the directories of a TIFF; a palette of 16 bits alone has 196 608."""
 
 EXIF_ORIENTATION = 0x0112
 
@@ -129,6 +129,8 @@ def open_photo(source: bytes | Path) -> Image.Image:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise PhotoTooLargeError("the photo has far more pixels than are decoded; scale it down") from None
+    except MemoryError:
+        raise
     except Exception:
         # Whatever a plugin raises on a broken header, the answer to the sender is the same.
         names = ", ".join("WebP" if name == "WEBP" else name for name in FORMATS)
@@ -222,12 +224,13 @@ def decode(image: Image.Image, short_side: int | None = None) -> Image.Image:
             image.draft(None, (short_side, short_side))
         image.load()
         rgb = _to_rgb(image)
-    except (MemoryError, RecursionError):
+    except MemoryError:
         raise
     except Exception as error:
         # Decoders raise half a dozen kinds of error on hostile bytes; all mean the same here.
         raise UndecodableError(f"the photo is damaged and cannot be decoded ({error}); send it again whole") from None
-    transpose = _TRANSPOSE.get(orientation)
+    # Pillow turns a TIFF by itself when it loads it.
+    transpose = None if image.format == "TIFF" else _TRANSPOSE.get(orientation)
     return rgb.transpose(transpose) if transpose is not None else rgb
 
 

@@ -25,6 +25,11 @@ def _port_option(default: int) -> Callable[[Callable[..., Any]], Callable[..., A
     return click.option("--port", default=default, show_default=True, type=port, help="Port; 0 takes a free one.")
 
 
+def _credentials_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    profile = click.option("--profile", help="Profile of ~/.aws; else AWS_PROFILE or the default one.")
+    return click.option("--region", help="AWS region; else the URL's, AWS_REGION, or the profile's.")(profile(command))
+
+
 @click.command()
 @_host_option
 @_port_option(8000)
@@ -66,8 +71,7 @@ def function_url(host: str, port: int, workers: int, emulator: str | None, handl
 @click.command()
 @click.argument("url")
 @_port_option(8002)
-@click.option("--region", help="AWS region; else the URL's, AWS_REGION, or the profile's.")
-@click.option("--profile", help="Profile of ~/.aws; else AWS_PROFILE or the default one.")
+@_credentials_options
 def proxy(url: str, port: int, region: str | None, profile: str | None) -> None:
     """Open a local door to the Function URL at URL that signs every request with your AWS credentials."""
     from catsdogs_lib.doors.proxy import Proxy
@@ -81,13 +85,16 @@ def proxy(url: str, port: int, region: str | None, profile: str | None) -> None:
 @click.command()
 @click.argument("url")
 @click.option("--aws-iam", is_flag=True, help="Sign the requests with your AWS credentials.")
+@_credentials_options
 @click.option("--bundle", "folder", type=FOLDER, help=f"What URL should answer with; {BUNDLE_HELP}")
 @click.option("--wait", default=0.0, metavar="S", type=click.FloatRange(0), help="Seconds that URL has to get ready.")
-def smoke(url: str, aws_iam: bool, folder: Path | None, wait: float) -> None:
+def smoke(url: str, aws_iam: bool, region: str | None, profile: str | None, folder: Path | None, wait: float) -> None:
     """See whether the endpoint at URL answers as its bundle says.
 
     Ends with 0 if all is well, with 1 if something is not, with 2 if it could not begin.
     """
+    if (region or profile) and not aws_iam:
+        raise click.UsageError("--region and --profile are for signed requests; add --aws-iam")
     from rich.console import Console
     from rich.markup import escape
 
@@ -98,7 +105,7 @@ def smoke(url: str, aws_iam: bool, folder: Path | None, wait: float) -> None:
     if aws_iam:
         from catsdogs_lib.doors.signing import Signer
 
-        signer = Signer(url)
+        signer = Signer(url, region, profile)
     upstream, bundle = Upstream(url, signer), Bundle.load(locate(folder))
     console = Console(highlight=False)
     failed = 0

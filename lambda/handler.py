@@ -88,14 +88,14 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     dict
         A response in the event's payload version; for a ping the model's version.
     """
-    if not _is_request(event):
+    if not isinstance(event, dict) or "requestContext" not in event:
         return _without_request(event)
-    return application(event, context)
-
-
-def _is_request(event: Any) -> bool:
-    context = event.get("requestContext") if isinstance(event, dict) else None
-    return isinstance(context, dict) and ("http" in context or "httpMethod" in event)
+    try:
+        return application(event, context)
+    except Exception:
+        # The application answers every request; what is raised here is about an event that is none.
+        logger.exception("unreadable event")
+        return _without_request(event)
 
 
 def _without_request(event: Any) -> dict[str, Any]:

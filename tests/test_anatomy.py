@@ -156,12 +156,27 @@ def tiff(entries, order="<"):
 
 def test_a_tiff_of_millions_of_strips_is_refused_before_it_is_opened():
     data = tiff([(273, 4, 5_000_000, 8)]) + bytes(1000)
-    assert anatomy.tiff(data).numbers == 5_000_000
+    assert 5_000_000 <= anatomy.tiff(data).numbers < 5_000_100
     with pytest.raises(images.PhotoTooLargeError, match="parts"):
         images.open_photo(data)
     as_bytes = tiff([(273, 1, 5_000_000, 8)])
     with pytest.raises(images.PhotoTooLargeError, match="parts"):
         images.open_photo(as_bytes)
+
+
+@pytest.mark.parametrize("below", [34665, 34853])
+def test_a_tiff_with_millions_of_numbers_further_down_is_refused(below):
+    plain = tiff([(below, 4, 1, 0)])
+    directory = struct.pack("<HHHLL", 1, 282, 5, 3_000_000, 8) + bytes(4)
+    data = tiff([(below, 4, 1, len(plain))]) + directory + bytes(1000)
+    assert anatomy.tiff(data).numbers > 3_000_000
+    with pytest.raises(images.PhotoTooLargeError, match="parts"):
+        images.open_photo(data)
+
+
+def test_directories_that_point_at_each_other_end():
+    data = tiff([(34665, 4, 1, 8 + 64 * 64), (34853, 4, 1, 8 + 64 * 64)])
+    assert anatomy.tiff(data).numbers < 1000
 
 
 def test_a_small_tiff_with_huge_tiles_is_refused():

@@ -24,8 +24,9 @@ def half_red(size=(64, 32)):
     return image
 
 
+@pytest.mark.parametrize("name", ["PNG", "WEBP", "TIFF"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_orientation_is_applied(orientation):
+def test_exif_orientation_is_applied(orientation, name):
     upright = half_red()
     stored = {
         1: upright,
@@ -39,7 +40,8 @@ def test_exif_orientation_is_applied(orientation):
     }[orientation]
     exif = Image.Exif()
     exif[images.EXIF_ORIENTATION] = orientation
-    read = images.read(encode(stored, "PNG", exif=exif))
+    options = {"lossless": True} if name == "WEBP" else {}
+    read = images.read(encode(stored, name, exif=exif, **options))
     assert np.array_equal(np.asarray(read), np.asarray(upright))
 
 

@@ -1,6 +1,7 @@
 """What both local doors need of ASGI: a request read whole within limits, and a response sent."""
 
 import asyncio
+from dataclasses import replace
 
 from starlette.types import Receive, Scope, Send
 
@@ -16,8 +17,25 @@ class BodyTooLargeError(Exception):
     """The body has more bytes than the door takes."""
 
 
+class SlowBodyError(Exception):
+    """The body did not arrive within `BODY_SECONDS`; the sender is still there."""
+
+
 class GoneError(Exception):
-    """The sender has left, or never sent the whole body."""
+    """The sender has left: nobody hears an answer."""
+
+
+def head_of(scope: Scope) -> HttpRequest:
+    """What a request says of itself before its body."""
+    return HttpRequest(
+        method=scope["method"],
+        path=(scope.get("raw_path") or b"/").decode("latin-1"),
+        query=scope["query_string"].decode("latin-1"),
+        headers=tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]),
+        source_ip=(scope.get("client") or ("127.0.0.1", 0))[0],
+        scheme=scope["scheme"],
+        port=(scope.get("server") or ("", 80))[1] or 80,
+    )
 
 
 async def read_request(scope: Scope, receive: Receive, limit: int) -> HttpRequest:
@@ -27,8 +45,10 @@ async def read_request(scope: Scope, receive: Receive, limit: int) -> HttpReques
     ------
     BodyTooLargeError
         The body is larger.
+    SlowBodyError
+        The body did not arrive in time.
     GoneError
-        The body did not arrive.
+        The sender has left.
     """
     body, received = bytearray(), 0
     try:
@@ -44,19 +64,10 @@ async def read_request(scope: Scope, receive: Receive, limit: int) -> HttpReques
                     body += part
                 more = message.get("more_body", False) and received <= DRAIN_BYTES
     except TimeoutError:
-        raise GoneError from None
+        raise SlowBodyError from None
     if received > limit:
         raise BodyTooLargeError
-    return HttpRequest(
-        method=scope["method"],
-        path=(scope.get("raw_path") or b"/").decode("latin-1"),
-        query=scope["query_string"].decode("latin-1"),
-        headers=tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]),
-        body=bytes(body),
-        source_ip=(scope.get("client") or ("127.0.0.1", 0))[0],
-        scheme=scope["scheme"],
-        port=(scope.get("server") or ("", 80))[1] or 80,
-    )
+    return replace(head_of(scope), body=bytes(body))
 
 
 async def send_response(response: HttpResponse, method: str, send: Send) -> None:

@@ -36,8 +36,16 @@ _TEXT = re.compile(r"text/.*|application/(json|javascript|xml|.*\+json|.*\+xml)"
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
+class _Headed:
+    headers: Pairs
+
+    def header(self, name: str) -> str:
+        """Value of a header, given in lower case; repeated ones joined by commas, "" where there is none."""
+        return ",".join(value for key, value in self.headers if key.lower() == name)
+
+
 @dataclass(frozen=True)
-class HttpRequest:
+class HttpRequest(_Headed):
     """A request as it came over the wire.
 
     Parameters
@@ -65,22 +73,14 @@ class HttpRequest:
     scheme: str = "https"
     port: int = 443
 
-    def header(self, name: str) -> str:
-        """Value of a header, given in lower case; repeated ones joined by commas, "" where there is none."""
-        return ",".join(value for key, value in self.headers if key.lower() == name)
-
 
 @dataclass(frozen=True)
-class HttpResponse:
+class HttpResponse(_Headed):
     """A response to be sent; the length of the body is not yet among the headers."""
 
     status: int
     headers: Pairs
     body: bytes
-
-    def header(self, name: str) -> str:
-        """Value of a header, given in lower case; repeated ones joined by commas, "" where there is none."""
-        return ",".join(value for key, value in self.headers if key.lower() == name)
 
 
 class Arrival(NamedTuple):
@@ -248,13 +248,15 @@ def _collect(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
     return found
 
 
-def message(status: int, text: str) -> HttpResponse:
+def message(status: int, text: str, *headers: tuple[str, str]) -> HttpResponse:
     """Answer as AWS's front does by itself."""
     body = json.dumps({"Message": text}, separators=(",", ":")).encode()
-    return HttpResponse(status, (("content-type", "application/json"),), body)
+    return HttpResponse(status, (("content-type", "application/json"), *headers), body)
 
 
 TOO_LARGE = message(413, "Request Entity Too Large")
+TOO_SLOW = message(408, "Request Timeout", ("connection", "close"))
+"""AWS documents none for a body that does not arrive; this has the shape of its others."""
 FUNCTION_FAILED = HttpResponse(502, (("content-type", "text/plain"),), b"Internal Server Error")
 """What a Function URL answers when the function fails, dies, takes too long or returns what cannot be sent."""
 

@@ -167,6 +167,8 @@ class FunctionUrl:
             return
         except asgi.BodyTooLargeError:
             response = events.TOO_LARGE
+        except asgi.SlowBodyError:
+            response = events.TOO_SLOW
         else:
             response = await self._answer(request, arrival)
         ours = (("x-amzn-requestid", arrival.request_id), ("x-amzn-trace-id", arrival.trace))

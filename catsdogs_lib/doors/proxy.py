@@ -53,13 +53,17 @@ class Proxy:
         await asgi.send_response(response, scope["method"], send)
 
     async def _answer(self, scope: Scope, receive: Receive) -> HttpResponse:
+        # Who is refused need not send the body.
+        if reason := foreign(asgi.head_of(scope)):
+            raise ProblemError(FOREIGN, f"{reason}; open the proxy's own address")
         try:
             request = await asgi.read_request(scope, receive, events.REQUEST_BYTES)
         except asgi.BodyTooLargeError:
             detail = "the body is larger than the 6 MB that AWS takes (4.5 MB for a photo); scale the photo down"
             raise ProblemError(problems.TOO_LARGE, detail) from None
-        if reason := foreign(request):
-            raise ProblemError(FOREIGN, f"{reason}; open the proxy's own address")
+        except asgi.SlowBodyError:
+            detail = f"the body did not arrive within {asgi.BODY_SECONDS:g} seconds; send it again, perhaps scaled down"
+            raise ProblemError(problems.SLOW_BODY, detail, {"connection": "close"}) from None
         try:
             response = await asyncio.get_running_loop().run_in_executor(self._pool, self._upstream.ask, request)
         except SigningError as error:
@@ -82,7 +86,7 @@ class Proxy:
 def foreign(request: HttpRequest) -> str:
     """Say why a request comes from another site, or "" where it does not."""
     host = request.header("host")
-    if urlsplit(f"//{host}").hostname not in LOOPBACK:
+    if _hostname(host) not in LOOPBACK:
         return f"the request is for '{host[:80]}', a name that is not this machine's"
     origin = request.header("origin")
     if origin and origin != f"http://{host}":
@@ -90,6 +94,13 @@ def foreign(request: HttpRequest) -> str:
     if request.header("sec-fetch-site") == "cross-site" and request.header("sec-fetch-mode") != "navigate":
         return "the request comes from a page of another site"
     return ""
+
+
+def _hostname(host: str) -> str | None:
+    try:
+        return urlsplit(f"//{host}").hostname
+    except ValueError:
+        return None
 
 
 def _said(response: HttpResponse) -> str:

@@ -10,9 +10,8 @@ from typing import Any, NamedTuple
 from catsdogs_lib.bundle import Bundle, Golden
 from catsdogs_lib.doors.events import HttpRequest, HttpResponse, Pairs
 from catsdogs_lib.doors.upstream import UnreachableError, Upstream
+from catsdogs_lib.service.model import GOLDEN_TOLERANCE
 
-TOLERANCE = 1e-3
-"""Largest difference of a probability from the bundle's golden answers."""
 ANSWER_FIELDS = frozenset(
     {"prediction", "confidence", "probabilities", "latency_seconds", "confident", "reason", "model_version",
      "prediction_id"}
@@ -147,8 +146,8 @@ def _golden(upstream: Upstream, golden: Golden, multipart: bool, answers: list[A
     if not isinstance(found, dict) or set(found) != set(wanted) or not all(_is_number(p) for p in found.values()):
         raise _Wrong(f"probabilities of {sorted(found) if isinstance(found, dict) else found}, not of {sorted(wanted)}")
     difference = max(abs(found[name] - wanted[name]) for name in wanted)
-    if not difference <= TOLERANCE:
-        raise _Wrong(f"differs by {difference:.4f} from the bundle's answer, more than {TOLERANCE:g}")
+    if not difference <= GOLDEN_TOLERANCE:
+        raise _Wrong(f"differs by {difference:.4f} from the bundle's answer, more than {GOLDEN_TOLERANCE:g}")
     return f"{answer.get('prediction')}, differs by {difference:.1e}, {seconds * 1000:.0f} ms"
 
 
@@ -161,7 +160,7 @@ def _shape(answers: list[Any], bundle: Bundle) -> str:
         found = answer["probabilities"]
         if not isinstance(found, dict) or not found or not all(_is_number(p) for p in found.values()):
             raise _Wrong("the probabilities are no numbers by class")
-        if abs(sum(found.values()) - 1) > TOLERANCE:
+        if abs(sum(found.values()) - 1) > GOLDEN_TOLERANCE:
             raise _Wrong(f"probabilities sum to {sum(found.values()):.4f}, not to 1")
         best = max(found, key=lambda name: found[name])
         if answer["prediction"] != best or answer["confidence"] != found[best]:

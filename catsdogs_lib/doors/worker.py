@@ -15,6 +15,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from catsdogs_lib.doors.events import ACCOUNT, REGION
 from catsdogs_lib.errors import CatsdogsError
 
 NAME = "catsdogs"
@@ -23,7 +24,6 @@ MEMORY_MB = 1769
 SECONDS = 30.0
 """A function that takes longer is ended."""
 START_SECONDS = 120.0
-REGION, ACCOUNT = "us-east-1", "123456789012"
 
 Handler = Callable[[Any, Any], Any]
 

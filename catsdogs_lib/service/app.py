@@ -50,6 +50,8 @@ def create_app(model: Model, telemetry: Telemetry, settings: ServiceSettings | N
         docs_url=None,
         redoc_url=None,
         separate_input_output_schemas=False,
+        redirect_slashes=False,
+        responses=_documented(),
     )
     app.add_middleware(Observed, telemetry=telemetry)
     app.add_exception_handler(ProblemError, _answer_problem)
@@ -68,11 +70,11 @@ def create_app(model: Model, telemetry: Telemetry, settings: ServiceSettings | N
     async def predict(request: Request) -> Response:
         outcome = outcome_of(request)
         classifier = _classifier(model)
-        photo = await bodies.photo(request)
-        outcome.filename, outcome.photo_bytes = photo.filename, len(photo.data)
-        outcome.model_version = classifier.bundle.version
-        began, answer = await queue.run(classifier.predict, photo.data)
-        outcome.prediction_seconds = time.perf_counter() - began
+        async with bodies.photo(request) as photo:
+            outcome.filename, outcome.photo_bytes = photo.filename, len(photo.data)
+            outcome.model_version = classifier.bundle.version
+            began, answer = await queue.run(classifier.predict, photo.data)
+            outcome.prediction_seconds = time.perf_counter() - began
         outcome.prediction, outcome.prediction_id = answer, uuid.uuid4().hex
         content = PredictionAnswer.of(
             answer, round(outcome.prediction_seconds, 6), outcome.model_version, outcome.prediction_id

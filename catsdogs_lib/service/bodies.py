@@ -1,7 +1,9 @@
 """A request's body, within limits of size, time and memory, and the photo in it."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+import re
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
 from typing import NamedTuple
 
 from python_multipart.exceptions import FormParserError
@@ -28,6 +30,24 @@ class Photo(NamedTuple):
     filename: str | None
 
 
+class _Held:
+    """What one request holds of the memory that all bodies share."""
+
+    def __init__(self, bodies: "Bodies") -> None:
+        self._bodies = bodies
+        self._bytes = 0
+
+    def take(self, count: int) -> None:
+        if self._bodies.held + count > self._bodies.settings.max_held_bytes:
+            raise busy()
+        self._bodies.held += count
+        self._bytes += count
+
+    def give_back(self) -> None:
+        self._bodies.held -= self._bytes
+        self._bytes = 0
+
+
 class Bodies:
     """Reads bodies; knows how much all of them hold.
 
@@ -38,11 +58,12 @@ class Bodies:
     """
 
     def __init__(self, settings: ServiceSettings) -> None:
-        self._settings = settings
-        self._held = 0
+        self.settings = settings
+        self.held = 0
 
-    async def photo(self, request: Request) -> Photo:
-        """Read the photo of a request.
+    @asynccontextmanager
+    async def photo(self, request: Request) -> AsyncIterator[Photo]:
+        """Read the photo of a request; it counts as held until the context ends.
 
         Raises
         ------
@@ -51,8 +72,15 @@ class Bodies:
         ClientDisconnect
             The sender has left.
         """
+        held = _Held(self)
+        try:
+            yield await self._photo(request, held)
+        finally:
+            held.give_back()
+
+    async def _photo(self, request: Request, held: _Held) -> Photo:
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        data = await self._read(request)
+        data = await self._read(request, held)
         if not data:
             raise ProblemError(problems.NO_PHOTO, f"the body is empty; {SEND}")
         if kind.startswith("image/"):
@@ -62,39 +90,35 @@ class Bodies:
         said = f"the content type '{kind[:80]}' is not read" if kind else "there is no content type"
         raise ProblemError(problems.NOT_A_PHOTO, f"{said}; {SEND}")
 
-    async def _read(self, request: Request) -> bytes:
-        limit, length = self._settings.max_body_bytes, request.headers.get("content-length", "")
-        declared = int(length) if length.isascii() and length.isdigit() else 0
+    async def _read(self, request: Request, held: _Held) -> bytes:
+        limit, length = self.settings.max_body_bytes, request.headers.get("content-length", "")
+        declared = int(length) if re.fullmatch("[0-9]{1,18}", length) else 0
         waits = request.headers.get("expect", "").lower() == "100-continue"
         if declared > DRAIN_BYTES or (declared > limit and waits):
             raise self._too_large()
-        body, received, mine = bytearray(), 0, 0
+        body, received = bytearray(), 0
         try:
-            async with asyncio.timeout(self._settings.body_seconds):
+            async with asyncio.timeout(self.settings.body_seconds):
                 async for chunk in request.stream():
                     received += len(chunk)
                     if received > DRAIN_BYTES:
                         raise self._too_large()
                     if received > limit:
                         body.clear()
+                        held.give_back()
                         continue
-                    if self._held + len(chunk) > self._settings.max_held_bytes:
-                        raise busy()
-                    self._held += len(chunk)
-                    mine += len(chunk)
+                    held.take(len(chunk))
                     body += chunk
         except TimeoutError:
-            seconds = self._settings.body_seconds
+            seconds = self.settings.body_seconds
             detail = f"the body did not arrive within {seconds:g} seconds; send it again, perhaps scaled down"
             raise ProblemError(problems.SLOW_BODY, detail, {"connection": "close"}) from None
-        finally:
-            self._held -= mine
         if received > limit:
             raise self._too_large()
         return bytes(body)
 
     def _too_large(self) -> ProblemError:
-        limit = self._settings.max_body_bytes / 2**20
+        limit = self.settings.max_body_bytes / 2**20
         detail = f"the body is larger than {limit:g} MiB; scale the photo down"
         return ProblemError(problems.TOO_LARGE, detail, {"connection": "close"})
 
@@ -109,6 +133,15 @@ class _InMemory(MultiPartParser):
     """Keeps files in memory: the body has been read whole, and within its limit."""
 
     spool_max_size = 2**31
+
+    @property
+    def _charset(self) -> str:
+        # Not the sender's choice: some charsets make text of bytes that no log can hold.
+        return "utf-8"
+
+    @_charset.setter
+    def _charset(self, named: str) -> None:
+        pass
 
 
 async def _file_of(request: Request, body: bytes) -> Photo:

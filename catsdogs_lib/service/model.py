@@ -5,6 +5,7 @@ from pathlib import Path
 
 from catsdogs_lib.bundle import Bundle, BundleCorruptError, locate
 from catsdogs_lib.classifier import Classifier, golden_difference
+from catsdogs_lib.service.memory import give_back_large_blocks
 
 GOLDEN_TOLERANCE = 1e-3
 """Largest difference of a probability from the bundle's golden answers."""
@@ -18,14 +19,14 @@ class Model:
     Attributes
     ----------
     classifier
-        None where there is none, not yet or no longer.
+        None where there is none.
     reason
         Why not, one sentence.
     """
 
     def __init__(self, classifier: Classifier | None = None, reason: str = "") -> None:
         self.classifier = classifier
-        self.reason = reason or "the model is still loading; try again in some seconds"
+        self.reason = reason
 
     @classmethod
     def load(cls, folder: Path | None = None, threads: int | None = None) -> "Model":
@@ -43,6 +44,7 @@ class Model:
         BundleError
             The bundle cannot be used, or does not give its own golden answers here.
         """
+        give_back_large_blocks()
         classifier = Classifier(Bundle.load(locate(folder)), threads or available_threads())
         difference = golden_difference(classifier)
         if difference > GOLDEN_TOLERANCE:

@@ -58,6 +58,9 @@ class Observed:
         method = scope["method"] if scope["method"] in METHODS else "other"
         outcome = scope[_OUTCOME] = Outcome(_request_id(scope), method)
         started = False
+        # Whatever answers GET answers HEAD, with the same head alone (RFC 9110, section 9.1).
+        head_only = scope["method"] == "HEAD"
+        inner = {**scope, "method": "GET"} if head_only else scope
 
         async def send_observed(message: Message) -> None:
             nonlocal started
@@ -68,10 +71,12 @@ class Observed:
                 headers["x-request-id"] = outcome.request_id
                 for name, value in SAFE_HEADERS.items():
                     headers.setdefault(name, value)
+            if head_only and message["type"] == "http.response.body":
+                message = {**message, "body": b""}
             await send(message)
 
         try:
-            await self._app(scope, receive, send_observed)
+            await self._app(inner, receive, send_observed)
         except ClientDisconnect:
             outcome.status = 499
         except Exception as error:
@@ -84,7 +89,7 @@ class Observed:
             await response(scope, receive, send_observed)
         finally:
             outcome.seconds = time.perf_counter() - began
-            outcome.route = _route(scope)
+            outcome.route = _route(inner)
             self._telemetry.record(outcome)
 
 

@@ -14,13 +14,20 @@ from catsdogs_lib.service.answers import Information
 from catsdogs_lib.service.model import Model
 from catsdogs_lib.service.problems import ProblemError
 
+_PAGE: dict[int | str, dict[str, Any]] = {200: {"content": {"text/html": {"schema": {"type": "string"}}}}}
 STATIC = Path(__file__).parent / "static"
 
 
 def add(app: FastAPI, model: Model) -> None:
     """Add the routes for people to an application."""
 
-    @app.get("/", summary="What this endpoint is; a page for browsers", response_model=Information, tags=["About"])
+    @app.get(
+        "/",
+        summary="What this endpoint is; a page for browsers",
+        response_model=Information,
+        tags=["About"],
+        responses=_PAGE,
+    )
     async def information(request: Request) -> Response:
         if wants_page(request.headers.get("accept", "")):
             return _page("page.html")

@@ -30,7 +30,7 @@ TOO_LARGE = Kind("too-large", 413, "The photo is too large", "More bytes or pixe
 NOT_A_PHOTO = Kind("not-a-photo", 415, "Not a photo that can be read", "The content is in no format that is read.")
 UNDECODABLE = Kind("undecodable", 422, "The photo is damaged", "Its head can be read, but its pixels cannot.")
 INTERNAL = Kind("internal-error", 500, "Unexpected error", "A mistake of ours. It was logged under the request id.")
-NOT_READY = Kind("not-ready", 503, "No model loaded", "The service cannot answer yet, or no longer.")
+NOT_READY = Kind("not-ready", 503, "No model loaded", "Whoever runs the service has to mend that.")
 BUSY = Kind("busy", 503, "Too many requests at once", "Come again after the seconds that Retry-After names.")
 
 KINDS: dict[str, Kind] = {

@@ -1,12 +1,13 @@
 """uvicorn, with what it lacks: time limits for the head of a request, and a shutdown that loses no request."""
 
 import asyncio
+import contextlib
 import ctypes
-import json
 import logging
 import socket
 import struct
 import sys
+import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -17,41 +18,46 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from catsdogs_lib.errors import CatsdogsError
 from catsdogs_lib.service import problems
+from catsdogs_lib.service.problems import ProblemError
+from catsdogs_lib.service.prometheus import LOGGER
 
 HEAD_SECONDS = 10.0
 """A connection that has not sent the head of a request by then is closed."""
+REQUEST_SECONDS = 120.0
+"""A connection whose request is not answered, or whose answer is not read, by then is closed."""
 GRACE_SECONDS = 30
 """Requests under way may go on for so long after the signal to stop."""
 SO_ATTACH_FILTER = 26
 
 
 class Connection(H11Protocol):
-    """One connection: ended when the head of a request does not arrive, served to its end when the server stops."""
+    """One connection: ended when its peer neither sends nor reads, served to its end when the server stops."""
 
-    _head_timer: asyncio.TimerHandle | None = None
+    _timer: asyncio.TimerHandle | None = None
     _last = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for a request."""
         super().connection_made(transport)
-        self._await_head()
+        self._end_after(HEAD_SECONDS)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the timer."""
         super().connection_lost(exc)
-        self._cancel_head_timer()
+        if self._timer is not None:
+            self._timer.cancel()
 
     def handle_events(self) -> None:
-        """Stop waiting once a new request is under way."""
+        """Allow more time once a new request is under way."""
         before = self.cycle
         super().handle_events()
         if self.cycle is not before:
-            self._cancel_head_timer()
+            self._end_after(REQUEST_SECONDS)
             self.cycle.keep_alive = self.cycle.keep_alive and not self._last
 
     def on_response_complete(self) -> None:
-        """Wait for the next request; what is left of a body that nobody reads counts as waiting."""
-        self._await_head()
+        """Wait for the next request; a body or an answer that nobody reads to its end counts as waiting."""
+        self._end_after(HEAD_SECONDS)
         super().on_response_complete()
 
     def shutdown(self) -> None:
@@ -64,30 +70,22 @@ class Connection(H11Protocol):
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is no HTTP with a problem document."""
-        kind = problems.MALFORMED
         detail = f"{msg.rstrip('.')}: it breaks the HTTP protocol; check the client"
-        body = json.dumps({"type": f"/problems/{kind.name}", "title": kind.title, "status": 400, "detail": detail})
-        head = [("content-type", problems.MEDIA_TYPE), ("content-length", str(len(body))), ("connection", "close")]
-        try:
-            for event in (h11.Response(status_code=400, headers=head, reason=b"Bad Request"),
-                          h11.Data(data=body.encode()), h11.EndOfMessage()):  # fmt: skip
+        request_id = uuid.uuid4().hex
+        response = problems.document(ProblemError(problems.MALFORMED, detail, {"connection": "close"}), request_id)
+        logging.getLogger(LOGGER).warning(problems.MALFORMED.name, extra={"fields": {"request_id": request_id}})
+        headers = [*response.raw_headers, (b"x-request-id", request_id.encode())]
+        with contextlib.suppress(h11.LocalProtocolError):  # an answer may already be on its way
+            for event in (h11.Response(status_code=400, headers=headers, reason=b"Bad Request"),
+                          h11.Data(data=bytes(response.body)), h11.EndOfMessage()):  # fmt: skip
                 self.transport.write(self.conn.send(event))
-        except h11.LocalProtocolError:
-            pass  # an answer was already on its way
         self.transport.close()
 
-    def _await_head(self) -> None:
-        self._cancel_head_timer()
-        self._head_timer = self.loop.call_later(HEAD_SECONDS, self._head_is_late)
-
-    def _cancel_head_timer(self) -> None:
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
-
-    def _head_is_late(self) -> None:
-        if not self.transport.is_closing():
-            self.transport.close()
+    def _end_after(self, seconds: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        # Not close(), which waits until the peer has read what is still to be sent.
+        self._timer = self.loop.call_later(seconds, self.transport.abort)
 
 
 class Server(uvicorn.Server):
@@ -104,12 +102,16 @@ class Server(uvicorn.Server):
 
 
 def _stop_connecting(listener: Any) -> None:
-    """Let the kernel drop packets of new connections (Linux): they look for another server, or are refused."""
+    """Let the kernel answer no new connection (Linux): it looks for another server, or is refused."""
     if not sys.platform.startswith("linux"):
         return
-    # The classic BPF program "return 0": struct sock_filter {u16 code; u8 jt, jf; u32 k}.
-    program = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0))
-    filter_ = struct.pack("HL", 1, ctypes.addressof(program))
+    # Classic BPF on the TCP header: a packet with SYN is dropped, any other passes, so that a handshake that is
+    # under way comes to its end. struct sock_filter {u16 code; u8 jt, jf; u32 k}: 0x30 loads the byte at k, 0x45
+    # goes jt or jf instructions on by the bits k, 6 returns k, the bytes to keep.
+    flags, syn, keep = 13, 0x02, 0xFFFFFFFF
+    steps = ((0x30, 0, 0, flags), (0x45, 0, 1, syn), (0x06, 0, 0, 0), (0x06, 0, 0, keep))
+    program = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in steps))
+    filter_ = struct.pack("HL", len(steps), ctypes.addressof(program))
     try:
         listener.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, filter_)
     except OSError:

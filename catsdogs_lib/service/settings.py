@@ -14,7 +14,8 @@ class ServiceSettings:
     body_seconds
         A body that has not arrived whole by then is ended.
     max_held_bytes
-        What all bodies together may hold in memory; beyond it a request is told to come again.
+        What the bodies of all requests that are arriving, waiting or being looked at may hold in memory; beyond it
+        a request is told to come again. Parsing a form holds a second copy for a moment.
     max_waiting
         Photos that may wait for their turn; beyond it a request is told to come again.
     concurrency

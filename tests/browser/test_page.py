@@ -258,6 +258,32 @@ def test_a_newer_photo_ends_the_older_one(visit):
     expect(page.locator("#verdict")).to_have_text("dogs")
 
 
+def test_a_photo_that_takes_long_to_prepare_is_not_the_services_fault_and_is_overtaken(visit):
+    page = visit()
+    page.clock.install()
+    page.evaluate(
+        """() => {
+            const decode = createImageBitmap;
+            const released = new Promise(resolve => window.release = resolve);
+            window.createImageBitmap = async (file, options) => {
+                if (file.name === "cat.jpg") await released;
+                return decode(file, options);
+            };
+        }"""
+    )
+    drop(page, CAT)
+    page.clock.run_for(61_000)
+    expect(page.locator("#card")).to_have_attribute("data-state", "busy")
+    assert "service" not in page.locator("#sentence").text_content()
+    drop(page, DOG)
+    bars(page)
+    page.clock.run_for(61_000)
+    page.evaluate("release()")
+    page.clock.run_for(61_000)
+    expect(page.locator("#verdict")).to_have_text("dogs")
+    expect(page.locator("#said")).to_have_text(re.compile("^Dogs, "))
+
+
 def test_while_it_looks_the_page_says_so(visit):
     page = visit()
     held = []

@@ -2,6 +2,7 @@
 
 import contextlib
 import http.client
+import socket
 import threading
 import time
 from pathlib import Path
@@ -63,6 +64,23 @@ def serve():
 @pytest.fixture
 def send():
     return ask
+
+
+@pytest.fixture
+def send_half():
+    """Send a request whose body never comes whole; what is heard until the connection is closed."""
+
+    def half(url, host=None):
+        address = url.removeprefix("http://")
+        name, _, port = address.partition(":")
+        with socket.create_connection((name, int(port)), timeout=20) as connection:
+            head = f"POST /predict HTTP/1.1\r\nhost: {host or address}\r\ncontent-length: 1000\r\n\r\n"
+            connection.sendall(head.encode() + b"x" * 10)
+            answer = http.client.HTTPResponse(connection)
+            answer.begin()
+            return answer.status, answer.getheaders(), answer.read()
+
+    return half
 
 
 @pytest.fixture

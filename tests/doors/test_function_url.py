@@ -1,6 +1,7 @@
 import base64
 import json
 import os
+import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -8,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from catsdogs_lib.doors import worker
+from catsdogs_lib.doors import asgi, worker
 from catsdogs_lib.doors.function_url import INVOCATIONS, Emulator, FunctionUrl, Workers, find_handler
 from catsdogs_lib.errors import CatsdogsError
 
@@ -112,6 +113,26 @@ def test_a_request_of_which_the_event_has_more_than_six_megabytes_never_reaches_
     assert send(url, "POST", "/", b"x" * 6_000_000, text)[0] == 200
     assert send(url, "POST", "/", b'"' * 6_000_000, text)[0] == 413
     assert calls.read_text() == "xx"
+
+
+def test_a_body_that_does_not_arrive_is_told_so(function_url, send_half, send, monkeypatch, caplog):
+    monkeypatch.setattr(asgi, "BODY_SECONDS", 0.2)
+    url = function_url(ECHO)
+    status, headers, body = send_half(url)
+    assert (status, body) == (408, b'{"Message":"Request Timeout"}')
+    assert dict(headers)["connection"] == "close"
+    assert "x-amzn-requestid" in dict(headers)
+    assert send(url)[0] == 200
+    assert caplog.text == ""
+
+
+def test_who_leaves_before_the_end_of_a_body_is_no_error(function_url, send, caplog):
+    url = function_url(ECHO)
+    host, _, port = url.removeprefix("http://").partition(":")
+    with socket.create_connection((host, int(port))) as connection:
+        connection.sendall(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\nx")
+    assert send(url)[0] == 200
+    assert caplog.text == ""
 
 
 SPANS = """

@@ -17,11 +17,13 @@ from urllib.parse import parse_qsl, quote, unquote_to_bytes
 
 import pytest
 
+from catsdogs_lib.doors import asgi
 from catsdogs_lib.doors.proxy import Proxy
 from catsdogs_lib.doors.signing import Signer, SigningError
 from catsdogs_lib.doors.upstream import Upstream
 from catsdogs_lib.errors import CatsdogsError
 
+ROOT = Path(__file__).parents[2]
 CATSDOGS = Path(sys.executable).parent / "catsdogs"
 KEY, SECRET, REGION = "AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY", "eu-west-1"
 
@@ -256,11 +258,27 @@ def test_pages_of_other_sites_are_not_served(headers, proxy, send):
     problem(send(proxy, headers=headers), 403, "foreign-site")
 
 
-def test_a_name_that_another_site_points_here_is_not_served(proxy):
+@pytest.mark.parametrize("host", ["rebound.example:80", "[", "[::1", "[x]", "127.0.0.1.rebound.example"])
+def test_a_name_that_another_site_points_here_is_not_served(host, proxy, caplog):
     connection = http.client.HTTPConnection(proxy.removeprefix("http://"))
-    connection.request("GET", "/", headers={"Host": "rebound.example:80"})
-    assert connection.getresponse().status == 403
+    connection.request("GET", "/", headers={"Host": host})
+    answer = connection.getresponse()
+    problem((answer.status, answer.getheaders(), answer.read()), 403, "foreign-site")
     connection.close()
+    assert caplog.text == ""
+
+
+def test_another_site_is_refused_before_its_body_is_read(proxy, send_half):
+    problem(send_half(proxy, "rebound.example"), 403, "foreign-site")
+
+
+def test_a_body_that_does_not_arrive_is_a_problem_document(proxy, send_half, send, monkeypatch, caplog):
+    monkeypatch.setattr(asgi, "BODY_SECONDS", 0.2)
+    answer = send_half(proxy)
+    assert "0.2 seconds" in problem(answer, 408, "slow-body")
+    assert dict(answer[1])["connection"] == "close"
+    assert send(proxy)[0] == 200
+    assert caplog.text == ""
 
 
 def test_its_own_page_is_served(proxy, send):
@@ -363,3 +381,18 @@ def test_the_command_without_credentials_or_botocore_is_one_sentence(endpoint, m
     assert done.returncode == 2
     assert "pip install 'catsdogs[aws]'" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_smoke_signs_with_the_profile_and_region_that_it_is_given(endpoint, monkeypatch, tmp_path):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION"):
+        monkeypatch.delenv(name)
+    (tmp_path / "credentials").write_text(f"[mine]\naws_access_key_id = {KEY}\naws_secret_access_key = {SECRET}\n")
+    command = [CATSDOGS, "smoke", endpoint, "--bundle", ROOT / "models" / "reference", "--profile", "mine"]
+    done = subprocess.run([*command, "--aws-iam", "--region", REGION], capture_output=True, text=True)
+    assert done.returncode == 1, done.stderr
+    assert "FAILED  health: status is None, not 'alive'" in done.stdout, "an answer, so the signature was right"
+    done = subprocess.run([*command, "--aws-iam"], capture_output=True, text=True)
+    assert "--region" in done.stderr
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "add --aws-iam" in done.stderr

@@ -106,7 +106,9 @@ def test_each_sample_event_is_answered(function, path):
         assert response["statusCode"] == expected.get(path.stem, 200)
 
 
-@pytest.mark.parametrize("event", [{}, {"Records": []}, [], None, {"requestContext": {}}])
+@pytest.mark.parametrize(
+    "event", [{}, {"Records": []}, [], None, {"requestContext": {}}, {"requestContext": {"http": {}}}]
+)
 def test_what_is_no_request_is_told_so(function, event):
     response = ask(function, event)
     assert response["statusCode"] == 400

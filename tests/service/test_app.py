@@ -139,6 +139,28 @@ def test_what_bodies_held_is_given_back(model, telemetry, photo):
     assert client.post("/predict", files={"file": ("a.png", photo)}).status_code == 200
 
 
+def test_head_is_answered_like_get_without_a_body(ask):
+    for path in ("/", "/health", "/ready", "/static/page.js"):
+        head, get = ask.head(path), ask.get(path)
+        assert (head.status_code, head.content) == (200, b"")
+        assert head.headers["content-length"] == get.headers["content-length"]
+    assert ask.head("/predict").status_code == 405
+
+
+def test_a_slash_too_many_is_no_redirect_to_where_the_sender_says(ask):
+    for path in ("/health/", "/static", "/predict/"):
+        refusal(ask.get(path, headers={"host": "evil.example"}, follow_redirects=False), "not-found")
+
+
+@pytest.mark.parametrize("charset", ["unicode_escape", "utf-7", "utf-16", "nonsense"])
+def test_the_charset_of_a_form_is_not_the_senders_choice(ask, photo, charset, caplog):
+    head = b'--b\r\ncontent-disposition: form-data; name="file"; filename="\\ud800.jpg"\r\n\r\n'
+    headers = {"content-type": f"multipart/form-data; boundary=b; charset={charset}"}
+    with caplog.at_level("INFO", "catsdogs"):
+        assert ask.post("/predict", content=head + photo + b"\r\n--b--\r\n", headers=headers).status_code == 200
+    assert caplog.records[-1].fields["filename"] == "\\ud800.jpg"
+
+
 def test_nothing_is_at_other_paths(ask):
     assert "/nowhere" in refusal(ask.get("/nowhere"), "not-found")
     refusal(ask.get("/static/nothing.js"), "not-found")
@@ -271,6 +293,29 @@ def test_the_openapi_document_tells_of_every_answer(ask):
     assert set(predict["requestBody"]["content"]) == {"multipart/form-data", "image/*"}
     for status, response in predict["responses"].items():
         assert list(response["content"]) == ["application/json" if status == "200" else "application/problem+json"]
+    assert set(document["paths"]["/"]["get"]["responses"]["200"]["content"]) == {"application/json", "text/html"}
+    for operations in document["paths"].values():
+        assert all("500" in operation["responses"] for operation in operations.values())
+
+
+def test_photos_that_wait_count_as_held(model, telemetry, photo):
+    import httpx
+
+    async def many():
+        settings = ServiceSettings(max_held_bytes=3 * len(photo), concurrency=1)
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(create_app(model, telemetry, settings)), base_url="http://test"
+        ) as client:
+            asked = (client.post("/predict", content=photo, headers={"content-type": "image/png"}) for _ in range(12))
+            first = [response.status_code for response in await asyncio.gather(*asked)]
+            return first, (
+                await client.post("/predict", content=photo, headers={"content-type": "image/png"})
+            ).status_code
+
+    first, later = asyncio.run(many())
+    assert first.count(200) == 3
+    assert first.count(503) == 9
+    assert later == 200
 
 
 def test_waiting_photos_are_bounded(model, telemetry, photo):

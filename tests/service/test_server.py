@@ -24,7 +24,7 @@ from catsdogs_lib.service.model import Model
 from catsdogs_lib.service.prometheus import ServerTelemetry
 from catsdogs_lib.service.settings import ServiceSettings
 
-server.HEAD_SECONDS = 1.0
+server.HEAD_SECONDS, server.REQUEST_SECONDS = 1.0, 4.0
 model = Model.load(Path(sys.argv[1]))
 app = create_app(model, ServerTelemetry(), ServiceSettings(body_seconds=1.0))
 server.serve(app, port=0, on_start=lambda address: print(address, flush=True))
@@ -105,11 +105,30 @@ def test_the_rest_of_a_refused_body_does_not_keep_a_connection(port):
 
 
 @pytest.mark.slow
+def test_clients_that_do_not_read_do_not_keep_connections():
+    """Their answers are larger than what the kernel takes on its way: the server would wait for them to read."""
+    with running() as (process, port), contextlib.ExitStack() as connections:
+        descriptors = Path(f"/proc/{process.pid}/fd")
+        with connect(port) as connection:
+            connection.sendall(b"GET /health HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+            everything(connection)
+        before = len(list(descriptors.iterdir()))
+        for _ in range(5):
+            connection = connections.enter_context(connect(port))
+            connection.sendall(b"GET /static/swagger/swagger-ui-bundle.js HTTP/1.1\r\nhost: x\r\n\r\n" * 12)
+        time.sleep(1)
+        assert len(list(descriptors.iterdir())) >= before + 5
+        time.sleep(6)
+        assert len(list(descriptors.iterdir())) <= before
+
+
+@pytest.mark.slow
 def test_what_is_no_http_gets_a_problem_document(port):
     with connect(port) as connection:
         connection.sendall(b"\x16\x03\x01 this is TLS\r\n\r\n")
         status, document = status_and_document(everything(connection))
     assert (status, document["type"]) == (400, "/problems/malformed-request")
+    assert document["request_id"]
 
 
 @pytest.mark.slow

@@ -79,13 +79,15 @@ async function look(file) {
   underWay = mine;
   last = file;
   const tooSlow = new Trouble("The service did not answer within a minute. Try again in a moment.", true);
-  const timer = setTimeout(() => mine.abort(tooSlow), PATIENCE);
-  const slow = setTimeout(showSlow, WORTH_A_WORD);
+  let timer, slow;
   showBusy(file);
   try {
     const photo = await prepare(file);
     mine.signal.throwIfAborted();
     showPhoto(file, photo);
+    // From here on it is the service that is waited for.
+    timer = setTimeout(() => mine.abort(tooSlow), PATIENCE);
+    slow = setTimeout(() => underWay === mine && showSlow(), WORTH_A_WORD);
     const started = performance.now();
     const answer = await ask(photo, mine.signal);
     showAnswer(answer, performance.now() - started);
