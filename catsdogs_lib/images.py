@@ -26,8 +26,12 @@ no way to know before.
 SUFFIXES = {
     ".jpg": "JPEG", ".jpeg": "JPEG", ".jpe": "JPEG", ".jfif": "JPEG", ".png": "PNG", ".apng": "PNG",
     ".webp": "WEBP", ".gif": "GIF", ".bmp": "BMP", ".tif": "TIFF", ".tiff": "TIFF",
+    ".avif": "AVIF", ".heic": "HEIC", ".heif": "HEIC",
 }  # fmt: skip
-"""File endings that are taken for photos when a folder is walked, and the format each promises."""
+"""File endings that are taken for photos when a folder is walked, and the format each promises.
+
+Photos in a format that is not read are among them: they are refused by name, not passed over in silence.
+"""
 
 MAX_BYTES = 64 * 2**20
 """A larger file is not read."""

@@ -94,7 +94,7 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
         return application(event, context)
     except Exception:
         # The application answers every request; what is raised here is about an event that is none.
-        logger.exception("unreadable event")
+        logger.warning("unreadable event", exc_info=True)
         return _without_request(event)
 
 

@@ -1,5 +1,6 @@
 """The handler in this process: every kind of event, what it logs and counts."""
 
+import asyncio
 import base64
 import importlib.util
 import json
@@ -37,10 +38,14 @@ def loaded(monkeypatch, **environment):
 
 
 @pytest.fixture(autouse=True)
-def _own_logger():
-    """Powertools keeps its handler, and by it a test's stdout, on the logger: each test has a new one."""
+def _own_logger_and_loop():
+    """Powertools keeps a test's stdout on its logger, Mangum never closes its event loop: each test has new ones."""
     logging.Logger.manager.loggerDict.pop("catsdogs", None)
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
     yield
+    asyncio.set_event_loop(None)
+    loop.close()
     logging.Logger.manager.loggerDict.pop("catsdogs", None)
 
 
