@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import contextlib
 import importlib.util
 import json
 import logging
@@ -41,6 +42,9 @@ def loaded(monkeypatch, **environment):
 def _own_logger_and_loop():
     """Powertools keeps a test's stdout on its logger, Mangum never closes its event loop: each test has new ones."""
     logging.Logger.manager.loggerDict.pop("catsdogs", None)
+    with warnings.catch_warnings(), contextlib.suppress(RuntimeError):
+        warnings.simplefilter("ignore", DeprecationWarning)
+        asyncio.get_event_loop().close()  # what an earlier test or a plugin has left
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     yield
