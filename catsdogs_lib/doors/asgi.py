@@ -6,11 +6,10 @@ from dataclasses import replace
 from starlette.types import Receive, Scope, Send
 
 from catsdogs_lib.doors.events import HttpRequest, HttpResponse
+from catsdogs_lib.service.bodies import DRAIN_BYTES
 
 BODY_SECONDS = 30.0
 """A body that has not arrived whole by then is given up."""
-DRAIN_BYTES = 64 * 2**20
-"""A sender hears a refusal only once it has stopped sending: so much of a body too large is read and dropped."""
 
 
 class BodyTooLargeError(Exception):

@@ -56,7 +56,7 @@ class Outcome:
     @property
     def level(self) -> int:
         """Severity of the log line: health checks that pass are not worth one."""
-        if self.status >= 500 and self.problem == "internal-error":
+        if self.error is not None:
             return logging.ERROR
         if self.problem is not None:
             return logging.WARNING

@@ -176,6 +176,7 @@ def test_the_unforeseen_is_counted(function, golden, capsys, monkeypatch):
     assert "secret" not in response["body"]
     (line,), metrics = lines(capsys)
     assert "secret" in line["exception"]
+    assert line["level"] == "ERROR"
     assert [blob["UnhandledError"] for blob in metrics if "UnhandledError" in blob] == [[1.0]]
 
 

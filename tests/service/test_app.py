@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import logging
 import re
 
 import pytest
@@ -15,6 +16,7 @@ from catsdogs_lib.service.model import Model
 from catsdogs_lib.service.page import wants_page
 from catsdogs_lib.service.prometheus import ServerTelemetry
 from catsdogs_lib.service.settings import ServiceSettings
+from catsdogs_lib.service.telemetry import Outcome
 
 
 def encoded(picture, name, **options):
@@ -233,6 +235,11 @@ def test_the_unforeseen_is_a_problem_document_counted_and_logged_without_a_trace
     assert "Traceback" not in response.text
     assert telemetry.registry.get_sample_value("unhandled_errors_total") == 1
     assert "secret /etc/passwd" in caplog.text
+
+
+def test_a_mistake_in_the_middle_of_an_answer_is_logged_as_an_error():
+    assert Outcome("id", status=200, error=RuntimeError(), problem="internal-error").level == logging.ERROR
+    assert Outcome("id", status=415, problem="not-a-photo").level == logging.WARNING
 
 
 def test_every_answer_is_named_and_safe(ask):
