@@ -70,7 +70,7 @@ events: $(INSTALLED) ## Write the sample events of lambda/events anew
 	@touch $@
 
 .PHONY: tools
-tools: .venv-sam/.installed .venv-checkov/.installed ## Make the environments of SAM and checkov, once
+tools: $(foreach name,sam checkov moto checks,.venv-$(name)/.installed) ## Make the environments of SAM, checkov, moto and other checkers, once
 
 .PHONY: soak
 soak: $(INSTALLED) ## Load the server for ten minutes, one file in ten hostile, slow senders, a restart; MINUTES
