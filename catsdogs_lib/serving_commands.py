@@ -42,9 +42,9 @@ def serve(host: str, port: int, folder: Path | None, threads: int | None) -> Non
     from catsdogs_lib.service.prometheus import ServerTelemetry, log_to_stdout
 
     model = Model.load(folder, threads)
-    version = model.classifier.bundle.version if model.classifier else ""
+    bundle = model.classifier.bundle if model.classifier else None
     log_to_stdout()
-    _serve(create_app(model, ServerTelemetry(version)), host, port, f"model {version}")
+    _serve(create_app(model, ServerTelemetry(bundle)), host, port, f"model {bundle.version if bundle else 'none'}")
 
 
 @click.command("function-url")

@@ -23,7 +23,7 @@ def model() -> Model:
 
 @pytest.fixture
 def telemetry(model) -> ServerTelemetry:
-    return ServerTelemetry(model.classifier.bundle.version)
+    return ServerTelemetry(model.classifier.bundle)
 
 
 @pytest.fixture
