@@ -28,6 +28,10 @@ $(INSTALLED): requirements/dev.lock pyproject.toml
 .PHONY: install
 install: $(INSTALLED) ## Make .venv with the locked dependencies, once
 
+.PHONY: all
+all: ## Everything: install, pipeline, test, image, Compose, smoke tests; DATA, SKIP="test"
+	@DATA="$(DATA)" BASE_IMAGE="$(BASE_IMAGE)" SKIP="$(SKIP)" scripts/all
+
 .PHONY: pipeline
 pipeline: $(INSTALLED) ## Run the graph from photos to a bundle; DATA=sample, kaggle, oxford-pets, a folder or zip
 	@catsdogs pipeline --data "$(DATA)" $(foreach setting,$(SET),--set "$(setting)")
