@@ -35,7 +35,8 @@ def _credentials_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @_port_option(8000)
 @click.option("--bundle", "folder", type=FOLDER, help=f"Bundle to serve; {BUNDLE_HELP}")
 @click.option("--threads", type=click.IntRange(1, 256), help="Threads for one photo; else every core.")
-def serve(host: str, port: int, folder: Path | None, threads: int | None) -> None:
+@click.option("--fd", type=click.IntRange(0), help="A listening socket to serve on, in place of host and port.")
+def serve(host: str, port: int, folder: Path | None, threads: int | None, fd: int | None) -> None:
     """Serve a bundle: the page, and an API for programs."""
     from catsdogs_lib.service.app import create_app
     from catsdogs_lib.service.model import Model
@@ -44,7 +45,8 @@ def serve(host: str, port: int, folder: Path | None, threads: int | None) -> Non
     model = Model.load(folder, threads)
     bundle = model.classifier.bundle if model.classifier else None
     log_to_stdout()
-    _serve(create_app(model, ServerTelemetry(bundle)), host, port, f"model {bundle.version if bundle else 'none'}")
+    app = create_app(model, ServerTelemetry(bundle))
+    _serve(app, host, port, f"model {bundle.version if bundle else 'none'}", fd)
 
 
 @click.command("function-url")
@@ -120,7 +122,7 @@ def smoke(url: str, aws_iam: bool, region: str | None, profile: str | None, fold
         raise SystemExit(1)
 
 
-def _serve(app: Any, host: str, port: int, what: str) -> None:
+def _serve(app: Any, host: str, port: int, what: str, fd: int | None = None) -> None:
     from catsdogs_lib.service.server import serve as run
 
     def announce(address: str) -> None:
@@ -128,7 +130,7 @@ def _serve(app: Any, host: str, port: int, what: str) -> None:
 
     # Ctrl-C is how a server is ended: nothing is left half done.
     with contextlib.suppress(KeyboardInterrupt):
-        run(app, host, port, announce)
+        run(app, host, port, announce, fd)
 
 
 COMMANDS = (serve, function_url, proxy, smoke)

@@ -89,14 +89,30 @@ class Connection(H11Protocol):
 
 
 class Server(uvicorn.Server):
-    """Stops in an order that resets no connection: no new ones, then those in the queue, then the end."""
+    """Stops in an order that resets no connection: no new ones, then those in the queue, then the end.
+
+    Parameters
+    ----------
+    config
+        uvicorn's.
+    shared
+        Whether other processes listen on the same socket: then they take what waits in its queue.
+    """
+
+    def __init__(self, config: uvicorn.Config, *, shared: bool = False) -> None:
+        super().__init__(config)
+        self._shared = shared
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Take what has already connected, then shut down."""
         for server in self.servers:
+            if self._shared:
+                server.close()
+                continue
             for listener in server.sockets:
                 _stop_connecting(listener)
-        # Connections that the kernel has already made are accepted before the listener closes and resets them.
+        # Connections that the kernel has already made are accepted before the listener closes and resets them; those
+        # that are accepted get their protocol.
         await asyncio.sleep(0.2)
         await super().shutdown(sockets)
 
@@ -123,6 +139,7 @@ def serve(
     host: str = "127.0.0.1",
     port: int = 8000,
     on_start: Callable[[str], None] | None = None,
+    fd: int | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT; requests already accepted are answered first.
 
@@ -134,24 +151,19 @@ def serve(
         Where to listen; port 0 takes a free one.
     on_start
         Is told the address, ``http://host:port``, once connections are accepted.
+    fd
+        A listening TCP socket that this process was given, in place of `host` and `port`. Several processes may serve
+        on one: they can be replaced in turn, and no connection is lost as long as one of them listens.
 
     Raises
     ------
     CatsdogsError
         The address cannot be used.
     """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    with listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind((host, port))
-        except (OSError, OverflowError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
-            raise CatsdogsError(f"cannot listen on {host} port {port} ({reason}); name another with --port") from None
-        shown = f"[{host}]" if ":" in host else host
-        listener.listen(2048)
+    with _listener(host, port) if fd is None else _given(fd) as listener:
         listener.setblocking(False)
+        name = listener.getsockname()
+        shown = f"[{name[0]}]" if ":" in name[0] else name[0]
         config = uvicorn.Config(
             app,
             http=Connection,
@@ -164,5 +176,31 @@ def serve(
             h11_max_incomplete_event_size=64 * 1024,
         )
         if on_start is not None:
-            on_start(f"http://{shown}:{listener.getsockname()[1]}")
-        Server(config).run(sockets=[listener])
+            on_start(f"http://{shown}:{name[1]}")
+        Server(config, shared=fd is not None).run(sockets=[listener])
+
+
+def _listener(host: str, port: int) -> socket.socket:
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(2048)
+    except (OSError, OverflowError) as error:
+        listener.close()
+        reason = getattr(error, "strerror", None) or str(error)
+        raise CatsdogsError(f"cannot listen on {host} port {port} ({reason}); name another with --port") from None
+    return listener
+
+
+def _given(fd: int) -> socket.socket:
+    sentence = f"file descriptor {fd} is no listening TCP socket; pass one down, or name --host and --port"
+    try:
+        listener = socket.socket(fileno=fd)
+    except OSError:
+        raise CatsdogsError(sentence) from None
+    inet = listener.family in (socket.AF_INET, socket.AF_INET6) and listener.type == socket.SOCK_STREAM
+    if not inet or not listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        listener.detach()
+        raise CatsdogsError(sentence)
+    return listener
