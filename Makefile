@@ -58,6 +58,16 @@ image: ## Build the image that Lambda and container hosts run; BASE_IMAGE, BUNDL
 		--build-arg BASE_IMAGE=$(BASE_IMAGE) --build-arg BUNDLE=$(BUNDLE) \
 		--build-arg REVISION=$$(git rev-parse HEAD 2>/dev/null || echo unknown) --tag $(TAG) .
 
+COMPOSE = BASE_IMAGE=$(BASE_IMAGE) docker compose --file deploy/compose/compose.yaml $(if $(PROFILE),--profile $(PROFILE))
+.PHONY: up
+up: ## Start the service (port 8000) and MLflow (5000) with Compose; PROFILE=monitoring adds Prometheus and Grafana
+	@docker image inspect "$${CATSDOGS_IMAGE:-$(TAG)}" >/dev/null 2>&1 || test -e deploy/compose/.env || $(MAKE) image
+	@BUILDX_NO_DEFAULT_ATTESTATIONS=1 $(COMPOSE) up --detach --build --wait --wait-timeout 180
+
+.PHONY: down
+down: ## Stop what make up started; what MLflow and Prometheus keep stays
+	@docker compose --file deploy/compose/compose.yaml --profile monitoring down
+
 .PHONY: sam-local
 sam-local: .venv-sam/.installed ## Build with SAM and answer on http://127.0.0.1:3000 through a REST API; BASE_IMAGE, BUNDLE
 	@scripts/sam build --parameter-overrides BaseImage=$(BASE_IMAGE) Bundle=$(BUNDLE)
