@@ -56,9 +56,8 @@ class ServerTelemetry:
             found = bundle.description
             origin = {"model_version": bundle.version, "mlflow_run": found.mlflow_run, "git_commit": found.git_commit,
                       "data_sha256": found.data.sha256}  # fmt: skip
-            Gauge("model_info", "The bundle that answers, and where it comes from.", origin, **new).labels(
-                **origin
-            ).set(1)
+            info = Gauge("model_info", "The bundle that answers, and where it comes from.", origin, **new)
+            info.labels(**origin).set(1)
             for name in found.classes:
                 self._classes.labels(name)
 
