@@ -32,11 +32,21 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: (item.path.suffix == ".ipynb", item.get_closest_marker("slow") is not None))
 
 
-@pytest.fixture(autouse=True)
-def _own_settings(monkeypatch):
+SETTINGS = ("CATSDOGS_BUNDLE", "MLFLOW_TRACKING_URI")
+
+
+def pytest_sessionstart():
     """No test sees the settings of whoever runs it."""
-    for name in ("CATSDOGS_BUNDLE", "MLFLOW_TRACKING_URI"):
-        monkeypatch.delenv(name, raising=False)
+    for name in SETTINGS:
+        os.environ.pop(name, None)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_leaks():
+    """MLflow writes its address into the environment, where the next test's processes would take it for a wish."""
+    yield
+    leaked = {name: os.environ.pop(name) for name in SETTINGS if name in os.environ}
+    assert not leaked, f"this test left {leaked} in the environment"
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import mlflow
 import pytest
+from mlflow import MlflowClient
 
 ROOT = Path(__file__).parents[2]
 FILE = ROOT / "deploy" / "compose" / "compose.yaml"
@@ -83,7 +83,8 @@ def test_the_core_answers_and_keeps_runs_over_a_restart(plain, base_image, image
 
     note = tmp_path / "note.txt"
     note.write_text("kept")
-    before = mlflow.get_tracking_uri()
+    # A client of its own: the process-wide address and experiment would outlive this test.
+    client = MlflowClient(tracking_uri=f"http://127.0.0.1:{store}")
     try:
         make("up")  # waits until both are healthy
         served = docker("inspect", "--format", "{{.Image}} {{.State.Health.Status}}", f"{name}-service-1").split()
@@ -91,18 +92,15 @@ def test_the_core_answers_and_keeps_runs_over_a_restart(plain, base_image, image
         smoke = [sys.executable, "-m", "catsdogs_lib", "smoke", f"http://127.0.0.1:{port}", "--wait", "20", "--bundle"]
         done = subprocess.run([*smoke, ROOT / "models" / "reference"], cwd=ROOT, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
-        mlflow.set_tracking_uri(f"http://127.0.0.1:{store}")
-        with mlflow.start_run() as run:
-            mlflow.log_metric("accuracy", 0.5)
-            mlflow.log_artifact(str(note))
+        run_id = client.create_run("0").info.run_id
+        client.log_metric(run_id, "accuracy", 0.5)
+        client.log_artifact(run_id, str(note))
         make("down")
         make("up")
-        found = mlflow.get_run(run.info.run_id)
-        assert found.data.metrics == {"accuracy": 0.5}
-        address = f"runs:/{run.info.run_id}/note.txt"
-        kept = mlflow.artifacts.download_artifacts(address, dst_path=str(tmp_path / "back"))
+        assert client.get_run(run_id).data.metrics == {"accuracy": 0.5}
+        (tmp_path / "back").mkdir()
+        kept = client.download_artifacts(run_id, "note.txt", str(tmp_path / "back"))
         assert Path(kept).read_text() == "kept"
     finally:
-        mlflow.set_tracking_uri(before)
         down = ["docker", "compose", "--file", FILE, "--profile", "monitoring", "down", "--volumes", "--timeout", "5"]
         subprocess.run(down, env=environment, capture_output=True, check=True)
