@@ -1,14 +1,15 @@
 """Compose: what it would start, and its core started for real."""
 
 import json
+import os
 import re
 import socket
 import subprocess
 import sys
 from pathlib import Path
 
-import mlflow
 import pytest
+from mlflow import MlflowClient
 
 ROOT = Path(__file__).parents[2]
 FILE = ROOT / "deploy" / "compose" / "compose.yaml"
@@ -69,7 +70,7 @@ def free_port():
 @pytest.mark.slow
 def test_the_core_answers_and_keeps_runs_over_a_restart(plain, base_image, image, docker, tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # a server that is lost is a failure, not a wait
-    name, port, store = "catsdogs-test", free_port(), free_port()
+    name, port, store = f"catsdogs-test-{os.getpid()}", free_port(), free_port()
     environment = plain | {
         "COMPOSE_PROJECT_NAME": name, "CATSDOGS_IMAGE": image.name,
         "CATSDOGS_PORT": str(port), "MLFLOW_PORT": str(store),
@@ -83,7 +84,8 @@ def test_the_core_answers_and_keeps_runs_over_a_restart(plain, base_image, image
 
     note = tmp_path / "note.txt"
     note.write_text("kept")
-    before = mlflow.get_tracking_uri()
+    # A client of its own: the process-wide address and experiment would outlive this test.
+    client = MlflowClient(tracking_uri=f"http://127.0.0.1:{store}")
     try:
         make("up")  # waits until both are healthy
         served = docker("inspect", "--format", "{{.Image}} {{.State.Health.Status}}", f"{name}-service-1").split()
@@ -91,18 +93,21 @@ def test_the_core_answers_and_keeps_runs_over_a_restart(plain, base_image, image
         smoke = [sys.executable, "-m", "catsdogs_lib", "smoke", f"http://127.0.0.1:{port}", "--wait", "20", "--bundle"]
         done = subprocess.run([*smoke, ROOT / "models" / "reference"], cwd=ROOT, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
-        mlflow.set_tracking_uri(f"http://127.0.0.1:{store}")
-        with mlflow.start_run() as run:
-            mlflow.log_metric("accuracy", 0.5)
-            mlflow.log_artifact(str(note))
+        # Not /health or /version: those MLflow gives to any name.
+        ask = "import urllib.request as u; print(u.urlopen(u.Request('http://mlflow:5000/', headers={})).status)"
+        inside = ("exec", f"{name}-service-1", "python", "-c")
+        assert docker(*inside, ask.format({})).strip() == "200"
+        with pytest.raises(AssertionError, match="403"):  # a page elsewhere under a name of its own
+            docker(*inside, ask.format({"host": "elsewhere.example"}))
+        run_id = client.create_run("0").info.run_id
+        client.log_metric(run_id, "accuracy", 0.5)
+        client.log_artifact(run_id, str(note))
         make("down")
         make("up")
-        found = mlflow.get_run(run.info.run_id)
-        assert found.data.metrics == {"accuracy": 0.5}
-        address = f"runs:/{run.info.run_id}/note.txt"
-        kept = mlflow.artifacts.download_artifacts(address, dst_path=str(tmp_path / "back"))
+        assert client.get_run(run_id).data.metrics == {"accuracy": 0.5}
+        (tmp_path / "back").mkdir()
+        kept = client.download_artifacts(run_id, "note.txt", str(tmp_path / "back"))
         assert Path(kept).read_text() == "kept"
     finally:
-        mlflow.set_tracking_uri(before)
         down = ["docker", "compose", "--file", FILE, "--profile", "monitoring", "down", "--volumes", "--timeout", "5"]
         subprocess.run(down, env=environment, capture_output=True, check=True)

@@ -34,7 +34,7 @@ EVENTS = {
     "function_url_bare": 200, "function_url_multipart": 200, "http_api_bare": 200, "http_api_multipart": 200,
     "rest_bare": 200, "rest_multipart": 200, "function_url_text_file": 415, "function_url_cut_off": 422,
     "function_url_no_photo": 400, "get_page": 200, "get_information": 200, "get_health": 200, "get_ready": 200,
-    "get_nothing": 404, "warm_up": None, "warm_up_schedule": None,
+    "get_nothing": 404, "warm_up": None, "warm_up_schedule": None, "map-batch": 400, "sqs-s3-batch": 400,
 }  # fmt: skip
 
 
