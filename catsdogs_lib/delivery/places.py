@@ -150,6 +150,13 @@ class Overlay:
             self._yaml.dump(document, stream)
 
 
+LAMBDA = (
+    "Next: scripts/sam deploy --template-file template.yaml --stack-name STACK --resolve-s3"
+    " --capabilities CAPABILITY_IAM CAPABILITY_AUTO_EXPAND --image-repository ${{image%@*}}"
+    " --parameter-overrides ImageUri=$image, with image={image}"
+)
+
+
 @dataclass(frozen=True)
 class Elsewhere:
     """Somewhere that others put it: here it is only said how."""
@@ -170,6 +177,6 @@ def named(name: str, project: Path, key: str = "") -> Place:
         case "kubernetes":
             return Overlay(project)
         case "lambda":
-            return Elsewhere(name, "Next: scripts/sam deploy --parameter-overrides ImageUri={image}")
+            return Elsewhere(name, LAMBDA)
         case _:
             return Elsewhere(name, "{image} is in its registry, in service nowhere yet")
