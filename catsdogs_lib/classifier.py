@@ -20,6 +20,7 @@ import onnxruntime as ort
 
 INPUT, LOGITS, PROBABILITIES = "image", "logits", "probabilities"
 """Names in the graph; the bundle's contract."""
+TOO_LITTLE_MEMORY = "there is too little memory to decode the photo; scale it down"
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,7 @@ class Classifier:
         except PhotoError as error:
             return Answer(path, None, str(error))
         except MemoryError:
-            return Answer(path, None, "there is too little memory to decode the photo; scale it down")
+            return Answer(path, None, TOO_LITTLE_MEMORY)
 
     def judge(self, probabilities: NDArray[np.float32]) -> Prediction:
         """Turn the probabilities of one photo, shape (classes,), into an answer."""

@@ -21,11 +21,13 @@ from catsdogs_lib.classifier import Answer, Classifier
 from catsdogs_lib.errors import CatsdogsError
 from catsdogs_lib.images import SUFFIXES
 from catsdogs_lib.progress import track
+from catsdogs_lib.release_commands import COMMANDS as RELEASE_COMMANDS
 from catsdogs_lib.serving_commands import COMMANDS
 
 FOLDER = click.Path(path_type=Path, file_okay=False)
 ANY_PATH = click.Path(path_type=Path, readable=False)
-EXTRAS = {"botocore": "aws", "mangum": "lambda", "aws_lambda_powertools": "lambda", "aws_xray_sdk": "lambda"}
+EXTRAS = {"botocore": "aws", "mangum": "lambda", "aws_lambda_powertools": "lambda", "aws_xray_sdk": "lambda",
+          "fsspec": "score", "pyarrow": "score"}  # fmt: skip
 """Which extra brings a module; any other that is missing comes with ``train``."""
 
 
@@ -35,7 +37,7 @@ def cli() -> None:
     """From cat and dog photos to a trusted HTTPS endpoint."""
 
 
-for command in COMMANDS:
+for command in (*COMMANDS, *RELEASE_COMMANDS):
     cli.add_command(command)
 
 

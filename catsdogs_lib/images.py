@@ -8,7 +8,7 @@ import io
 import stat
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,15 +58,27 @@ EXIF_ORIENTATION = 0x0112
 
 
 class PhotoError(CatsdogsError):
-    """A photo cannot be used; ``str()`` says why in one sentence."""
+    """A photo cannot be used; ``str()`` says why in one sentence.
+
+    Attributes
+    ----------
+    kind
+        Names the problem for programs.
+    """
+
+    kind: ClassVar[str] = "undecodable"
 
 
 class NotAnImageError(PhotoError):
     """The bytes are not a photo in a format that is read."""
 
+    kind = "not-a-photo"
+
 
 class PhotoTooLargeError(PhotoError):
     """The photo is larger than what is decoded."""
+
+    kind = "too-large"
 
 
 class UndecodableError(PhotoError):

@@ -20,6 +20,14 @@ def git_commit(root: Path) -> str:
     return f"{commit}-dirty" if changed else commit
 
 
+def subject(root: Path, commit: str) -> str | None:
+    """First line of a commit's message; None where the checkout below `root` does not hold the commit."""
+    try:
+        return _git(root, "log", "-1", "--format=%s", "--end-of-options", commit)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
 def _git(root: Path, *arguments: str) -> str:
     command = ["git", "-C", str(root), *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603

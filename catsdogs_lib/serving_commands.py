@@ -30,22 +30,45 @@ def _credentials_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("--region", help="AWS region; else the URL's, AWS_REGION, or the profile's.")(profile(command))
 
 
+def _key_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    shown = "Key of the endpoint, where it wants one; better as $CATSDOGS_KEY, which no list of processes shows."
+    return click.option("--key", envvar="CATSDOGS_KEY", default="", metavar="KEY", help=shown)(command)
+
+
+@click.command()
+def key() -> None:
+    """Make a key for a service, and its digest.
+
+    Callers name the key (proxy and smoke take it from $CATSDOGS_KEY); the service is given the digest alone.
+    """
+    from catsdogs_lib.service import keys
+
+    made = keys.new()
+    print(f"CATSDOGS_KEY={made.key}\nCATSDOGS_KEY_SHA256={made.sha256}")
+    if sys.stdout.isatty():
+        print("The key is for callers and is not shown again; the digest is for the service.", file=sys.stderr)
+
+
 @click.command()
 @_host_option
 @_port_option(8000)
 @click.option("--bundle", "folder", type=FOLDER, help=f"Bundle to serve; {BUNDLE_HELP}")
 @click.option("--threads", type=click.IntRange(1, 256), help="Threads for one photo; else every core.")
-@click.option("--fd", type=click.IntRange(0), help="A listening socket to serve on, in place of host and port.")
+@click.option(
+    "--fd", type=click.IntRange(0), help="A listening socket that was passed down, in place of host and port."
+)
 def serve(host: str, port: int, folder: Path | None, threads: int | None, fd: int | None) -> None:
     """Serve a bundle: the page, and an API for programs."""
     from catsdogs_lib.service.app import create_app
     from catsdogs_lib.service.model import Model
     from catsdogs_lib.service.prometheus import ServerTelemetry, log_to_stdout
+    from catsdogs_lib.service.settings import ServiceSettings
 
+    settings = ServiceSettings.from_environment()
     model = Model.load(folder, threads)
     bundle = model.classifier.bundle if model.classifier else None
     log_to_stdout()
-    app = create_app(model, ServerTelemetry(bundle))
+    app = create_app(model, ServerTelemetry(bundle), settings)
     _serve(app, host, port, f"model {bundle.version if bundle else 'none'}", fd)
 
 
@@ -74,13 +97,14 @@ def function_url(host: str, port: int, workers: int, emulator: str | None, handl
 @click.argument("url")
 @_port_option(8002)
 @_credentials_options
-def proxy(url: str, port: int, region: str | None, profile: str | None) -> None:
+@_key_option
+def proxy(url: str, port: int, region: str | None, profile: str | None, key: str) -> None:
     """Open a local door to the Function URL at URL that signs every request with your AWS credentials."""
     from catsdogs_lib.doors.proxy import Proxy
     from catsdogs_lib.doors.signing import Signer
     from catsdogs_lib.doors.upstream import Upstream
 
-    upstream = Upstream(url, Signer(url, region, profile))
+    upstream = Upstream(url, Signer(url, region, profile), key=key)
     _serve(Proxy(upstream), "127.0.0.1", port, f"signs for {upstream.origin}")
 
 
@@ -90,7 +114,10 @@ def proxy(url: str, port: int, region: str | None, profile: str | None) -> None:
 @_credentials_options
 @click.option("--bundle", "folder", type=FOLDER, help=f"What URL should answer with; {BUNDLE_HELP}")
 @click.option("--wait", default=0.0, metavar="S", type=click.FloatRange(0), help="Seconds that URL has to get ready.")
-def smoke(url: str, aws_iam: bool, region: str | None, profile: str | None, folder: Path | None, wait: float) -> None:
+@_key_option
+def smoke(
+    url: str, aws_iam: bool, region: str | None, profile: str | None, folder: Path | None, wait: float, key: str
+) -> None:
     """See whether the endpoint at URL answers as its bundle says.
 
     Ends with 0 if all is well, with 1 if something is not, with 2 if it could not begin.
@@ -108,7 +135,7 @@ def smoke(url: str, aws_iam: bool, region: str | None, profile: str | None, fold
         from catsdogs_lib.doors.signing import Signer
 
         signer = Signer(url, region, profile)
-    upstream, bundle = Upstream(url, signer), Bundle.load(locate(folder))
+    upstream, bundle = Upstream(url, signer, key=key), Bundle.load(locate(folder))
     console = Console(highlight=False)
     failed = 0
     for check in look.run(upstream, bundle, wait):
@@ -119,6 +146,32 @@ def smoke(url: str, aws_iam: bool, region: str | None, profile: str | None, fold
         else:
             print(f"{'ok' if check.passed else 'FAILED'}  {check.name}: {check.detail}", flush=True)
     if failed:
+        raise SystemExit(1)
+
+
+@click.command()
+@click.argument("source")
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--bundle", "folder", type=FOLDER, help=f"Bundle that answers; {BUNDLE_HELP}")
+@click.option("--workers", type=click.IntRange(1, 1024), help="Processes; else one for every core.")
+def score(source: str, out: Path, folder: Path | None, workers: int | None) -> None:
+    """Answer every photo of SOURCE into Parquet files in the folder OUT.
+
+    SOURCE is a folder with all below it, a zip, an address that fsspec reads (s3://bucket/photos,
+    https://..., with * as a glob), or a list: a text file with one path or address a line, or a CSV
+    with a column 'path'. Each photo is a row; one that cannot be read or used has its reason in the
+    column 'error'. However the command was ended, the same one goes on.
+
+    Ends with 0 if every photo was answered, with 1 if some were not, with 2 if it could not begin.
+    """
+    from catsdogs_lib.scoring.run import score as run
+
+    done = run(source, out, Bundle.load(locate(folder)), workers)
+    before = f", {done.kept} of them before" if done.kept else ""
+    speed = f"; {done.photos_per_second:.0f} photos/s" if done.kept < done.photos else ""
+    answered = done.photos - done.unanswered
+    print(f"{done.photos} photos in {out}{before}: {answered} answered, {done.unanswered} not{speed}")
+    if done.unanswered:
         raise SystemExit(1)
 
 
@@ -133,4 +186,4 @@ def _serve(app: Any, host: str, port: int, what: str, fd: int | None = None) -> 
         run(app, host, port, announce, fd)
 
 
-COMMANDS = (serve, function_url, proxy, smoke)
+COMMANDS = (serve, function_url, proxy, smoke, key, score)

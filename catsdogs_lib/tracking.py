@@ -57,8 +57,9 @@ def connect(uri: str, artifacts: Path) -> None:
     TrackingError
         The store cannot be reached.
     """
-    # Progress bars and advice of MLflow's own would fill the notebooks' reports.
+    # Progress bars, links and advice of MLflow's own would fill the notebooks' reports and what commands print.
     os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
+    os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
     for name in ("alembic", "mlflow.store.db.utils", "mlflow.utils.environment"):
         logging.getLogger(name).setLevel(logging.WARNING)
     local = uri.startswith("sqlite:")

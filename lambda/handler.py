@@ -21,6 +21,7 @@ from catsdogs_lib.service.app import create_app
 from catsdogs_lib.service.emf import LambdaTelemetry
 from catsdogs_lib.service.model import Model
 from catsdogs_lib.service.problems import ProblemError
+from catsdogs_lib.service.settings import ServiceSettings
 
 SERVICE = os.environ.get("POWERTOOLS_SERVICE_NAME", "catsdogs")
 WARM_UP_SOURCES = ("catsdogs.warm-up", "aws.events", "aws.scheduler", "serverless-plugin-warmup")
@@ -62,7 +63,7 @@ def _traced(function: Handler) -> Handler:
 
 model = _load()
 application = Mangum(
-    create_app(model, telemetry),
+    create_app(model, telemetry, ServiceSettings.from_environment()),
     lifespan="off",
     text_mime_types=[*DEFAULT_TEXT_MIME_TYPES, problems.MEDIA_TYPE],
 )

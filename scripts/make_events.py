@@ -1,13 +1,15 @@
-"""Write lambda/events anew: one event of each kind that the function meets, with drawn pictures.
+"""Write lambda/events anew: one event of each kind that the functions meet, with drawn pictures.
 
 python scripts/make_events.py, then e.g. sam local invoke Function -e lambda/events/rest_bare.json
 """
 
+import hashlib
 import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote_plus
 
 from catsdogs_lib.data.drawing import draw
 from catsdogs_lib.doors.events import HttpRequest, function_url_event, http_api_event, rest_event
@@ -27,6 +29,70 @@ SCHEDULE = {
     "resources": ["arn:aws:events:us-east-1:123456789012:rule/catsdogs-warm-up"],
     "detail": {},
 }
+BUCKET = "catsdogs-photos"
+
+
+def record(number: int, key: str) -> dict[str, Any]:
+    """What S3 tells of an object that landed in a bucket."""
+    return {
+        "eventVersion": "2.1",
+        "eventSource": "aws:s3",
+        "awsRegion": "us-east-1",
+        "eventTime": "2026-01-01T00:00:00.000Z",
+        "eventName": "ObjectCreated:Put",
+        "s3": {
+            "s3SchemaVersion": "1.0",
+            "configurationId": "arrived",
+            "bucket": {"name": BUCKET, "arn": f"arn:aws:s3:::{BUCKET}"},
+            "object": {
+                "key": quote_plus(key, safe="/"),
+                "size": 24_000 + number,
+                "eTag": f"{number:032x}",
+                "sequencer": f"{number:016X}",
+            },
+        },
+    }
+
+
+def bridged(number: int, key: str) -> dict[str, Any]:
+    """The same, as EventBridge tells it."""
+    about = {"key": key, "size": 24_000 + number, "etag": f"{number:032x}", "sequencer": f"{number:016X}"}
+    return {
+        "version": "0",
+        "id": "17793124-05d4-b198-2fde-7ededc63b103",
+        "detail-type": "Object Created",
+        "source": "aws.s3",
+        "account": "123456789012",
+        "time": "2026-01-01T00:00:00Z",
+        "region": "us-east-1",
+        "resources": [f"arn:aws:s3:::{BUCKET}"],
+        "detail": {"version": "0", "bucket": {"name": BUCKET}, "object": about, "reason": "PutObject"},
+    }
+
+
+def messages(*bodies: dict[str, Any]) -> dict[str, Any]:
+    """Messages as SQS hands them to a function."""
+    return {
+        "Records": [
+            {
+                "messageId": f"00000000-0000-0000-0000-{number:012}",
+                "receiptHandle": f"receipt-{number}",
+                "body": json.dumps(body),
+                "attributes": {
+                    "ApproximateReceiveCount": "1",
+                    "SentTimestamp": "1767225600000",
+                    "SenderId": "AIDAJXNJGGKNS7OSV23OI",
+                    "ApproximateFirstReceiveTimestamp": "1767225600001",
+                },
+                "messageAttributes": {},
+                "md5OfBody": hashlib.md5(json.dumps(body).encode(), usedforsecurity=False).hexdigest(),
+                "eventSource": "aws:sqs",
+                "eventSourceARN": "arn:aws:sqs:us-east-1:123456789012:catsdogs",
+                "awsRegion": "us-east-1",
+            }
+            for number, body in enumerate(bodies, 1)
+        ]
+    }
 
 
 def picture() -> bytes:
@@ -72,6 +138,16 @@ def events() -> Iterator[tuple[str, dict[str, Any]]]:
     yield "get_health", function_url_event(get("/health"))
     yield "get_ready", rest_event(get("/ready"))
     yield "get_nothing", http_api_event(get("/nothing"))
+    keys = ["incoming/cat.jpg", "incoming/my cat + dog.jpg", "incoming/Größe/猫.jpg"]
+    yield (
+        "sqs-s3-batch",
+        messages(
+            {"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": BUCKET},
+            *({"Records": [record(number, key)]} for number, key in enumerate(keys, 1)),
+            bridged(4, "incoming/dog.jpg"),
+        ),
+    )
+    yield "map-batch", {"BatchInput": {"bucket": BUCKET}, "Items": [{"Key": key, "Size": 24_000} for key in keys]}
     yield "warm_up", WARM_UP
     yield "warm_up_schedule", SCHEDULE
 

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -32,7 +33,8 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: (item.path.suffix == ".ipynb", item.get_closest_marker("slow") is not None))
 
 
-SETTINGS = ("CATSDOGS_BUNDLE", "MLFLOW_TRACKING_URI")
+SETTINGS = ("CATSDOGS_BUNDLE", "CATSDOGS_IMAGE", "CATSDOGS_KEY", "CATSDOGS_KEY_COVERS", "CATSDOGS_KEY_SHA256",
+            "CATSDOGS_UPLOADS", "MLFLOW_TRACKING_URI")  # fmt: skip
 
 
 def pytest_sessionstart():
@@ -215,6 +217,24 @@ def tool() -> Callable[[str], Path]:
         return ROOT / f".venv-{name}" / "bin"
 
     return programs
+
+
+@pytest.fixture(scope="session")
+def templates() -> dict[str, dict[str, Any]]:
+    """The stacks for AWS by name; a short function ``!Ref X`` reads ``{"Ref": "X"}``."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.constructor import SafeConstructor
+
+    class Constructor(SafeConstructor):
+        def short(self, suffix, node):
+            value = getattr(self, f"construct_{node.id}")(node, *([] if node.id == "scalar" else [True]))
+            return {suffix if suffix in ("Ref", "Condition") else f"Fn::{suffix}": value}
+
+    Constructor.add_multi_constructor("!", Constructor.short)
+    yaml = YAML(typ="safe", pure=True)
+    yaml.Constructor = Constructor
+    files = (ROOT / "template.yaml", *(ROOT / "deploy" / "aws").glob("*.yaml"))
+    return {file.stem: yaml.load(file.read_text()) for file in files}
 
 
 @pytest.fixture(scope="session")

@@ -35,14 +35,24 @@ def test_modules_stay_short():
     assert not long
 
 
-def test_the_handler_stands_on_serving_alone():
+@pytest.mark.parametrize(
+    ("name", "floors"),
+    [
+        ("handler.py", ("catsdogs_lib.bundle", "catsdogs_lib.service")),
+        (
+            "batch.py",
+            ("catsdogs_lib.classifier", "catsdogs_lib.doors.batch", "catsdogs_lib.service", "catsdogs_lib.storage"),
+        ),
+    ],
+)
+def test_the_handlers_stand_on_serving_alone(name, floors):
     """`lambda` is a keyword: import-linter cannot name what lies in it."""
-    tree = ast.parse((ROOT / "lambda" / "handler.py").read_text())
+    tree = ast.parse((ROOT / "lambda" / name).read_text())
     named = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     named |= {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     ours = {name for name in named if name.startswith("catsdogs_lib")}
     assert ours
-    assert all(name.startswith(("catsdogs_lib.bundle", "catsdogs_lib.service")) for name in ours)
+    assert all(name.startswith(floors) for name in ours)
     assert {name.partition(".")[0] for name in named - ours} <= sys.stdlib_module_names | {
         "aws_lambda_powertools",
         "mangum",

@@ -5,11 +5,11 @@ import time
 import uuid
 from collections.abc import Iterator
 from http import HTTPStatus
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from catsdogs_lib.bundle import Bundle, Golden
 from catsdogs_lib.doors.events import HttpRequest, HttpResponse, Pairs
-from catsdogs_lib.doors.upstream import UnreachableError, Upstream
+from catsdogs_lib.doors.upstream import UnreachableError
 from catsdogs_lib.service.model import GOLDEN_TOLERANCE
 
 ANSWER_FIELDS = frozenset(
@@ -28,11 +28,18 @@ class Check(NamedTuple):
     detail: str
 
 
+class Endpoint(Protocol):
+    """What is looked at: a URL (`catsdogs_lib.doors.upstream.Upstream`), or a function that is called."""
+
+    def ask(self, request: HttpRequest) -> HttpResponse:
+        """Answer a request; raises `UnreachableError` where nobody does."""
+
+
 class _Wrong(Exception):  # noqa: N818 - it ends one check, and is no error
     """What the endpoint answered instead."""
 
 
-def run(upstream: Upstream, bundle: Bundle, wait_seconds: float = 0.0) -> Iterator[Check]:
+def run(upstream: Endpoint, bundle: Bundle, wait_seconds: float = 0.0) -> Iterator[Check]:
     """Look at an endpoint.
 
     Parameters
@@ -72,7 +79,7 @@ def run(upstream: Upstream, bundle: Bundle, wait_seconds: float = 0.0) -> Iterat
                  HTTPStatus.BAD_REQUEST, "no-photo")  # fmt: skip
 
 
-def wait_until_ready(upstream: Upstream, seconds: float) -> None:
+def wait_until_ready(upstream: Endpoint, seconds: float) -> None:
     """Ask until the endpoint is ready, or the time is over.
 
     Raises
@@ -111,21 +118,21 @@ def _json(answer: HttpResponse, status: int = HTTPStatus.OK) -> dict[str, Any]:
     return content
 
 
-def _health(upstream: Upstream) -> str:
+def _health(upstream: Endpoint) -> str:
     status = _json(upstream.ask(HttpRequest("GET", "/health"))).get("status")
     if status != "alive":
         raise _Wrong(f"status is {status!r}, not 'alive'")
     return "alive"
 
 
-def _ready(upstream: Upstream) -> str:
+def _ready(upstream: Endpoint) -> str:
     content = _json(upstream.ask(HttpRequest("GET", "/ready")))
     if content.get("status") != "ready":
         raise _Wrong(f"status is {content.get('status')!r}, not 'ready'")
     return f"model {content.get('model_version')}"
 
 
-def _version(upstream: Upstream, bundle: Bundle) -> str:
+def _version(upstream: Endpoint, bundle: Bundle) -> str:
     content = _json(upstream.ask(HttpRequest("GET", "/version")))
     found = content.get("model_version")
     if found != bundle.version:
@@ -134,7 +141,7 @@ def _version(upstream: Upstream, bundle: Bundle) -> str:
     return f"service {content.get('service_version')}, model {found} as in {bundle.folder}"
 
 
-def _golden(upstream: Upstream, golden: Golden, multipart: bool, answers: list[Any]) -> str:
+def _golden(upstream: Endpoint, golden: Golden, multipart: bool, answers: list[Any]) -> str:
     headers, body = _form(golden.data, f"{golden.name}.png", "image/png")
     if not multipart:
         headers, body = (("content-type", "image/png"),), golden.data
@@ -174,7 +181,7 @@ def _shape(answers: list[Any], bundle: Bundle) -> str:
     return f"{len(ANSWER_FIELDS)} fields in each of {len(answers)} answers, probabilities sum to 1"
 
 
-def _refused(upstream: Upstream, sent: tuple[Pairs, bytes], status: int, name: str) -> str:
+def _refused(upstream: Endpoint, sent: tuple[Pairs, bytes], status: int, name: str) -> str:
     headers, body = sent
     answer = upstream.ask(HttpRequest("POST", "/predict", headers=headers, body=body))
     content = _json(answer, status)

@@ -2,6 +2,7 @@
 
 import contextlib
 import http.client
+import re
 from typing import Protocol
 from urllib.parse import quote, unquote_to_bytes, urlsplit
 
@@ -12,6 +13,7 @@ SECONDS = 60.0
 """So long an answer may take. The function's own limit is shorter."""
 MAX_BYTES = 8 * 2**20
 """A larger answer is not read; Lambda sends at most 6 MB."""
+KEY_HEADER = "x-api-key"
 _OURS = HOP_BY_HOP | {"host", "content-length", "authorization"}
 
 
@@ -37,14 +39,19 @@ class Upstream:
         Signs each request; None where nobody asks for that.
     seconds
         So long an answer may take.
+    key
+        Named in the header ``x-api-key`` of each request, in the place of another; "" leaves that header as it is.
 
     Raises
     ------
     CatsdogsError
-        This is no such URL.
+        This is no such URL, or the key cannot be sent.
     """
 
-    def __init__(self, url: str, signer: Signs | None = None, seconds: float = SECONDS) -> None:
+    def __init__(self, url: str, signer: Signs | None = None, seconds: float = SECONDS, key: str = "") -> None:
+        if not re.fullmatch("[!-~]*", key):
+            raise CatsdogsError("the key holds signs that no header can; give it as 'catsdogs key' printed it")
+        self._key: Pairs = ((KEY_HEADER, key),) if key else ()
         self._signer = signer
         self._seconds = seconds
         try:
@@ -73,13 +80,13 @@ class Upstream:
         SigningError
             The request cannot be signed.
         """
-        target, headers = self._prefix + request.path, []
+        target, headers = self._prefix + request.path, list(self._key)
         if request.query:
             target += f"?{request.query}"
         if self._signer is not None:
             target = plain_target(self._prefix + request.path, request.query)
             signed = self._signer.sign(request.method, self.origin + target, request.body)
-            headers = list(signed.items())
+            headers += signed.items()
         kept = end_to_end(request.headers, _OURS | {name.lower() for name, _ in headers})
         kept = tuple(pair for pair in kept if self._signer is None or not pair[0].lower().startswith("x-amz-"))
         try:

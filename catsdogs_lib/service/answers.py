@@ -1,5 +1,6 @@
 """What the endpoint answers; the models are the OpenAPI document's, too."""
 
+import os
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -7,6 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from catsdogs_lib import __version__
 from catsdogs_lib.bundle import Bundle, Metric
 from catsdogs_lib.classifier import Prediction
+
+IMAGE_VARIABLE = "CATSDOGS_IMAGE"
+"""Environment variable: the image that the process runs from, ``name@sha256:...``; it cannot see that itself."""
 
 
 class _Answer(BaseModel):
@@ -90,6 +94,7 @@ class Version(_Answer):
     data_sha256: str
     created: str
     weights_licence: str
+    image: str | None = Field(description="the image that answers, by its digest; null where none was named")
     metrics: dict[str, Metric] = Field(description="measured on test photos, with 95 % intervals")
 
     @classmethod
@@ -106,22 +111,42 @@ class Version(_Answer):
             data_sha256=found.data.sha256,
             created=found.created.isoformat(),
             weights_licence=found.weights_licence,
+            image=os.environ.get(IMAGE_VARIABLE) or None,
             metrics=found.metrics,
         )
 
 
+class Upload(_Answer):
+    """Where a photo too large for a request goes."""
+
+    url: str = Field(description="post the form here")
+    fields: dict[str, str] = Field(description="of the form, before the field 'file' that is the photo")
+    key: str = Field(description="name it to /predict once the photo is there")
+    expires_seconds: int = Field(description="so long the upload may begin")
+    max_bytes: int
+
+
+class UploadedPhoto(BaseModel):
+    """A photo that was uploaded."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    key: str = Field(max_length=1100, description="that /uploads gave")
+
+
 BINARY: dict[str, Any] = {"type": "string", "format": "binary"}
-PHOTO_BODY: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "description": "One photo: JPEG, PNG, WebP, GIF (first frame), BMP or TIFF.",
-        "content": {
-            "multipart/form-data": {
-                "schema": {"type": "object", "required": ["file"], "properties": {"file": BINARY}},
-                "encoding": {"file": {"contentType": "image/*"}},
-            },
-            "image/*": {"schema": BINARY},
+
+
+def photo_body(uploads: bool) -> dict[str, Any]:
+    """Give the body of ``POST /predict`` in OpenAPI's words: FastAPI cannot derive two ways to send one thing."""
+    content: dict[str, Any] = {
+        "multipart/form-data": {
+            "schema": {"type": "object", "required": ["file"], "properties": {"file": BINARY}},
+            "encoding": {"file": {"contentType": "image/*"}},
         },
+        "image/*": {"schema": BINARY},
     }
-}
-"""The body of ``POST /predict`` in OpenAPI's words: FastAPI cannot derive two ways to send one thing."""
+    if uploads:
+        content["application/json"] = {"schema": UploadedPhoto.model_json_schema()}
+    described = "One photo: JPEG, PNG, WebP, GIF (first frame), BMP or TIFF."
+    return {"requestBody": {"required": True, "description": described, "content": content}}

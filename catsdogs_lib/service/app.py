@@ -13,21 +13,16 @@ from starlette.exceptions import HTTPException
 
 from catsdogs_lib import __version__
 from catsdogs_lib.classifier import Classifier
-from catsdogs_lib.images import NotAnImageError, PhotoError, PhotoTooLargeError, UndecodableError
-from catsdogs_lib.service import page, problems
-from catsdogs_lib.service.answers import PHOTO_BODY, Health, PredictionAnswer, Ready, Version
-from catsdogs_lib.service.bodies import Bodies, busy
+from catsdogs_lib.images import PhotoError
+from catsdogs_lib.service import keys, page, problems, uploads
+from catsdogs_lib.service.answers import Health, PredictionAnswer, Ready, Version, photo_body
+from catsdogs_lib.service.bodies import JSON, Bodies, busy, kind_of
 from catsdogs_lib.service.model import Model
 from catsdogs_lib.service.observed import Observed, outcome_of
-from catsdogs_lib.service.problems import Kind, Problem, ProblemError
+from catsdogs_lib.service.problems import ProblemError
 from catsdogs_lib.service.settings import ServiceSettings
 from catsdogs_lib.service.telemetry import Telemetry
-
-_PHOTO_PROBLEMS: dict[type[PhotoError], Kind] = {
-    NotAnImageError: problems.NOT_A_PHOTO,
-    PhotoTooLargeError: problems.TOO_LARGE,
-    UndecodableError: problems.UNDECODABLE,
-}
+from catsdogs_lib.service.uploads import Uploads
 
 
 def create_app(model: Model, telemetry: Telemetry, settings: ServiceSettings | None = None) -> FastAPI:
@@ -40,7 +35,7 @@ def create_app(model: Model, telemetry: Telemetry, settings: ServiceSettings | N
     telemetry
         Is told of every request.
     settings
-        What a sender is allowed; None takes the defaults.
+        What a sender is allowed, and who is one; None takes the defaults.
     """
     settings = settings or ServiceSettings()
     app = FastAPI(
@@ -51,21 +46,26 @@ def create_app(model: Model, telemetry: Telemetry, settings: ServiceSettings | N
         redoc_url=None,
         separate_input_output_schemas=False,
         redirect_slashes=False,
-        responses=_documented(),
+        responses=problems.documented(),
     )
     app.add_middleware(Observed, telemetry=telemetry)
     app.add_exception_handler(ProblemError, _answer_problem)
     app.add_exception_handler(HTTPException, _answer_http_exception)
-    bodies = Bodies(settings)
+    store = Uploads(settings, settings.uploads) if settings.key_sha256 and settings.uploads else None
+    bodies = Bodies(settings, store.photo if store else None)
     queue = _Queue(settings)
+    open_to_all = bool(settings.key_sha256) and settings.key_covers == "writes"
 
     @app.post(
         "/predict",
         summary="Say what is on a photo",
         tags=["Prediction"],
         response_model=PredictionAnswer,
-        responses=_documented(400, 408, 413, 415, 422, 503),
-        openapi_extra=PHOTO_BODY,
+        responses=problems.documented(
+            400, *([401] if settings.key_sha256 else ()), *([404] if store else ()), 408, 413, 415, 422, 503
+        ),
+        openapi_extra=photo_body(store is not None) | ({"security": [{}]} if open_to_all else {}),
+        dependencies=keys.needed(settings, lambda request: open_to_all and kind_of(request) != JSON),
     )
     async def predict(request: Request) -> Response:
         outcome = outcome_of(request)
@@ -90,7 +90,7 @@ def create_app(model: Model, telemetry: Telemetry, settings: ServiceSettings | N
         summary="Whether a model is loaded",
         tags=["Operation"],
         response_model=Ready,
-        responses=_documented(503),
+        responses=problems.documented(503),
     )
     async def ready() -> Ready:
         return Ready(model_version=_classifier(model).bundle.version)
@@ -100,7 +100,7 @@ def create_app(model: Model, telemetry: Telemetry, settings: ServiceSettings | N
         summary="What answers, and where it comes from",
         tags=["About"],
         response_model=Version,
-        responses=_documented(503),
+        responses=problems.documented(503),
     )
     async def version() -> Version:
         return Version.of(_classifier(model).bundle)
@@ -110,6 +110,8 @@ def create_app(model: Model, telemetry: Telemetry, settings: ServiceSettings | N
         text, media_type = telemetry.exposition()
         return Response(text, media_type=media_type)
 
+    if store is not None:
+        uploads.add(app, store, settings)
     page.add(app, model)
     return app
 
@@ -130,7 +132,7 @@ class _Queue:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._pool, _timed, predict, data)
         except PhotoError as error:
-            raise ProblemError(_PHOTO_PROBLEMS[type(error)], str(error)) from None
+            raise ProblemError(problems.KINDS[error.kind], str(error)) from None
         except MemoryError:
             raise ProblemError(problems.TOO_LARGE, "there is too little memory for this photo; scale it down") from None
         finally:
@@ -151,7 +153,7 @@ def _classifier(model: Model) -> Classifier:
 async def _answer_problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, ProblemError)
     outcome = outcome_of(request)
-    outcome.problem, outcome.detail = error.kind.name, error.detail
+    outcome.problem, outcome.detail, outcome.cause = error.kind.name, error.detail, error.cause
     return problems.document(error, outcome.request_id)
 
 
@@ -167,17 +169,3 @@ async def _answer_http_exception(request: Request, error: Exception) -> Response
     else:
         found = ProblemError(problems.MALFORMED, f"the request cannot be read ({error.detail}); send it again whole")
     return await _answer_problem(request, found)
-
-
-def _documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Document the problems that an operation may end with."""
-    kinds: dict[int, list[Kind]] = {}
-    for kind in problems.KINDS.values():
-        kinds.setdefault(kind.status, []).append(kind)
-    return {
-        status: {
-            "description": " ".join(f"{kind.title}: {kind.meaning}" for kind in kinds[status]),
-            "content": {problems.MEDIA_TYPE: {"schema": Problem.model_json_schema()}},
-        }
-        for status in (*statuses, 500)
-    }

@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
@@ -16,6 +16,7 @@ from catsdogs_lib.service.problems import ProblemError
 from catsdogs_lib.service.settings import ServiceSettings
 
 FIELD = "file"
+JSON = "application/json"
 MAX_PARTS = 8
 DRAIN_BYTES = 64 * 2**20
 """A sender hears a refusal only once it has stopped sending: so much of a body too large is read and dropped."""
@@ -30,7 +31,7 @@ class Photo(NamedTuple):
     filename: str | None
 
 
-class _Held:
+class Held:
     """What one request holds of the memory that all bodies share."""
 
     def __init__(self, bodies: "Bodies") -> None:
@@ -38,12 +39,14 @@ class _Held:
         self._bytes = 0
 
     def take(self, count: int) -> None:
+        """Count so many bytes more; raises `ProblemError` where there is no room for them."""
         if self._bodies.held + count > self._bodies.settings.max_held_bytes:
             raise busy()
         self._bodies.held += count
         self._bytes += count
 
     def give_back(self) -> None:
+        """Count none any more."""
         self._bodies.held -= self._bytes
         self._bytes = 0
 
@@ -55,10 +58,15 @@ class Bodies:
     ----------
     settings
         The limits.
+    named
+        Reads the photo that a JSON body names; None where none can be named.
     """
 
-    def __init__(self, settings: ServiceSettings) -> None:
+    def __init__(
+        self, settings: ServiceSettings, named: Callable[[bytes, Held], Awaitable[Photo]] | None = None
+    ) -> None:
         self.settings = settings
+        self._named = named
         self.held = 0
 
     @asynccontextmanager
@@ -72,14 +80,14 @@ class Bodies:
         ClientDisconnect
             The sender has left.
         """
-        held = _Held(self)
+        held = Held(self)
         try:
             yield await self._photo(request, held)
         finally:
             held.give_back()
 
-    async def _photo(self, request: Request, held: _Held) -> Photo:
-        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    async def _photo(self, request: Request, held: Held) -> Photo:
+        kind = kind_of(request)
         data = await self._read(request, held)
         if not data:
             raise ProblemError(problems.NO_PHOTO, f"the body is empty; {SEND}")
@@ -87,10 +95,12 @@ class Bodies:
             return Photo(data, None)
         if kind == "multipart/form-data":
             return await _file_of(request, data)
+        if kind == JSON and self._named is not None:
+            return await self._named(data, held)
         said = f"the content type '{kind[:80]}' is not read" if kind else "there is no content type"
         raise ProblemError(problems.NOT_A_PHOTO, f"{said}; {SEND}")
 
-    async def _read(self, request: Request, held: _Held) -> bytes:
+    async def _read(self, request: Request, held: Held) -> bytes:
         limit, length = self.settings.max_body_bytes, request.headers.get("content-length", "")
         declared = int(length) if re.fullmatch("[0-9]{1,18}", length) else 0
         waits = request.headers.get("expect", "").lower() == "100-continue"
@@ -121,6 +131,11 @@ class Bodies:
         limit = self.settings.max_body_bytes / 2**20
         detail = f"the body is larger than {limit:g} MiB; scale the photo down"
         return ProblemError(problems.TOO_LARGE, detail, {"connection": "close"})
+
+
+def kind_of(request: Request) -> str:
+    """Give the media type of a request's body, without its parameters."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 def busy() -> ProblemError:

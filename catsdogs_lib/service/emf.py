@@ -1,11 +1,13 @@
 """Telemetry on Lambda: Powertools' log line, and metrics in CloudWatch's embedded format."""
 
 import logging
+import os
 from typing import Any
 
 from aws_lambda_powertools import Logger, Metrics, single_metric
-from aws_lambda_powertools.metrics import MetricUnit
+from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
 
+from catsdogs_lib.classifier import Prediction
 from catsdogs_lib.service.telemetry import Outcome
 
 EXPOSITION = (
@@ -22,14 +24,22 @@ class LambdaTelemetry:
     logger
         Writes one JSON line a request; never the photo.
     metrics
-        Flushed by the handler at the end of an invocation. Dimensions are few by design: service, route, model
-        version, and the class name for the count by class; what has many values is metadata.
+        Flushed by the handler at the end of an invocation. Dimensions are few by design: service, route and model
+        version; the class, the kind of problem or the function's version for one metric each. What has many values is
+        metadata.
+
+    Notes
+    -----
+    What releases are compared by (`Confidence`, `ClassPosition`, `Unsure`) is kept for the service as a whole and for
+    each version of the function. CloudWatch bills a metric by the hours in which it gets a value, so versions that are
+    no longer asked cost nothing.
     """
 
     def __init__(self, logger: Logger, metrics: Metrics) -> None:
         self._logger = logger
         self._metrics = metrics
         self.model_version = ""
+        self._function_version = os.environ.get("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST")
         self._write = {
             logging.DEBUG: logger.debug,
             logging.INFO: logger.info,
@@ -49,10 +59,11 @@ class LambdaTelemetry:
         metrics.add_metric("UnhandledError", MetricUnit.Count, int(outcome.error is not None))
         if outcome.prediction is not None:
             metrics.add_metadata("prediction_id", outcome.prediction_id)
-            metrics.add_metric("Confidence", MetricUnit.NoUnit, outcome.prediction.confidence)
-            self._count_class(outcome.prediction.prediction)
+            self._count("PredictionsByClass", class_name=outcome.prediction.prediction)
+            self._compare(outcome.prediction)
         if outcome.problem is not None:
             metrics.add_metadata("problem", outcome.problem)
+            self._count("ProblemsByType", problem=outcome.problem)
         message = "prediction" if outcome.prediction else outcome.problem or "request"
         fields = outcome.fields()
         if outcome.filename is not None:
@@ -62,13 +73,32 @@ class LambdaTelemetry:
         with self._logger.append_context_keys(**fields):
             self._write[outcome.level](message, exc_info=outcome.error)
 
-    def _count_class(self, class_name: str) -> None:
-        # A blob of its own: the class is a dimension of this one metric alone.
-        named: dict[str, Any] = {"service": self._metrics.service, "class_name": class_name}
+    def _count(self, name: str, **dimension: str) -> None:
+        # A blob of its own: the dimension is that of this one metric alone.
+        named: dict[str, Any] = {"service": self._metrics.service, **dimension}
         namespace = self._metrics.namespace
-        with single_metric("PredictionsByClass", MetricUnit.Count, 1, namespace=namespace, default_dimensions=named):
+        with single_metric(name, MetricUnit.Count, 1, namespace=namespace, default_dimensions=named):
             pass
+
+    def _compare(self, prediction: Prediction) -> None:
+        service = self._metrics.service
+        compared = EphemeralMetrics(service=service, namespace=self._metrics.namespace)
+        compared.add_dimension("service", service)
+        compared.add_dimensions(service=service, function_version=self._function_version)
+        compared.add_metric("Confidence", MetricUnit.NoUnit, prediction.confidence)
+        compared.add_metric("ClassPosition", MetricUnit.NoUnit, _position(prediction))
+        compared.add_metric("Unsure", MetricUnit.NoUnit, int(not prediction.confident))
+        compared.flush_metrics()
 
     def exposition(self) -> tuple[str, str]:
         """Say where the figures are."""
         return EXPOSITION.format(namespace=self._metrics.namespace), "text/plain; version=0.0.4; charset=utf-8"
+
+
+def _position(prediction: Prediction) -> float:
+    """Place of the answer among the classes, from 0 for the first to 1 for the last.
+
+    Its mean is the balance of two classes, whatever their names are; of more classes it moves with most shifts.
+    """
+    names = list(prediction.probabilities)
+    return names.index(prediction.prediction) / max(1, len(names) - 1)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
@@ -23,7 +24,9 @@ class Kind:
 
 NO_PHOTO = Kind("no-photo", 400, "No photo in the request", "The body is empty, or has no file in the field 'file'.")
 MALFORMED = Kind("malformed-request", 400, "The request cannot be read", "The body or the head breaks its format.")
+KEY_NEEDED = Kind("key-needed", 401, "A key is needed", "Send the key in the header x-api-key.")
 NOT_FOUND = Kind("not-found", 404, "Nothing at this path", "See /docs for the paths that there are.")
+NO_UPLOAD = Kind("no-upload", 404, "No such upload", "Ask /uploads for a form, upload the photo, name its key.")
 METHOD_NOT_ALLOWED = Kind("method-not-allowed", 405, "Method not allowed", "The header Allow names the right ones.")
 SLOW_BODY = Kind("slow-body", 408, "The body did not arrive in time", "Send it again over a better connection.")
 TOO_LARGE = Kind("too-large", 413, "The photo is too large", "More bytes or pixels than are read; scale it down.")
@@ -32,12 +35,15 @@ UNDECODABLE = Kind("undecodable", 422, "The photo is damaged", "Its head can be 
 INTERNAL = Kind("internal-error", 500, "Unexpected error", "A mistake of ours. It was logged under the request id.")
 NOT_READY = Kind("not-ready", 503, "No model loaded", "Whoever runs the service has to mend that.")
 BUSY = Kind("busy", 503, "Too many requests at once", "Come again after the seconds that Retry-After names.")
+STORE_FAILED = Kind(
+    "store-failed", 503, "The store of uploads fails", "Come again after the seconds that Retry-After names."
+)
 
 KINDS: dict[str, Kind] = {
     kind.name: kind
     for kind in (
-        NO_PHOTO, MALFORMED, NOT_FOUND, METHOD_NOT_ALLOWED, SLOW_BODY, TOO_LARGE,
-        NOT_A_PHOTO, UNDECODABLE, INTERNAL, NOT_READY, BUSY,
+        NO_PHOTO, MALFORMED, KEY_NEEDED, NOT_FOUND, NO_UPLOAD, METHOD_NOT_ALLOWED, SLOW_BODY, TOO_LARGE,
+        NOT_A_PHOTO, UNDECODABLE, INTERNAL, NOT_READY, BUSY, STORE_FAILED,
     )
 }  # fmt: skip
 
@@ -64,11 +70,14 @@ class ProblemError(CatsdogsError):
         What is wrong here and what to do, one or two sentences.
     headers
         To be sent along, e.g. ``Retry-After``.
+    cause
+        For the log alone: what the sender need not know.
     """
 
     kind: Kind
     detail: str
     headers: Mapping[str, str] = field(default_factory=dict)
+    cause: str | None = None
 
     def __str__(self) -> str:
         return self.detail
@@ -85,3 +94,17 @@ def document(problem: ProblemError, request_id: str) -> JSONResponse:
         request_id=request_id,
     )
     return JSONResponse(content.model_dump(), kind.status, dict(problem.headers), MEDIA_TYPE)
+
+
+def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Document the problems that an operation may end with, in OpenAPI's words."""
+    kinds: dict[int, list[Kind]] = {}
+    for kind in KINDS.values():
+        kinds.setdefault(kind.status, []).append(kind)
+    return {
+        status: {
+            "description": " ".join(f"{kind.title}: {kind.meaning}" for kind in kinds[status]),
+            "content": {MEDIA_TYPE: {"schema": Problem.model_json_schema()}},
+        }
+        for status in (*statuses, 500)
+    }

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import sys
 from datetime import UTC, datetime
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
 from catsdogs_lib.bundle import Bundle
+from catsdogs_lib.service.answers import IMAGE_VARIABLE
 from catsdogs_lib.service.problems import KINDS
 from catsdogs_lib.service.telemetry import PREDICT_ROUTE, Outcome
 
@@ -42,24 +44,26 @@ class ServerTelemetry:
             **new,
         )
         self._confidence = Histogram(
-            "prediction_confidence", "Probability of the class named.", buckets=CONFIDENCES, **new
+            "prediction_confidence", "Probability of the class named.", ["class_name"], buckets=CONFIDENCES, **new
         )
         self._classes = Counter("predictions_by_class", "Answers, by the class named.", ["class_name"], **new)
         self._unsure = Counter("predictions_unsure", "Answers below the threshold of confidence.", **new)
         self._problems = Counter("problems", "Problem documents sent, by kind.", ["problem"], **new)
         self._unhandled = Counter("unhandled_errors", "Exceptions that nobody foresaw.", **new)
-        for status in sorted({200, *(kind.status for kind in KINDS.values())}):
+        for status in sorted({200, 499, *(kind.status for kind in KINDS.values())}):
             self._requests.labels(str(status))
         for name in KINDS:
             self._problems.labels(name)
         if bundle is not None:
             found = bundle.description
             origin = {"model_version": bundle.version, "mlflow_run": found.mlflow_run, "git_commit": found.git_commit,
-                      "data_sha256": found.data.sha256}  # fmt: skip
-            info = Gauge("model_info", "The bundle that answers, and where it comes from.", origin, **new)
-            info.labels(**origin).set(1)
+                      "data": found.data.sha256, "image": os.environ.get(IMAGE_VARIABLE, "")}  # fmt: skip
+            Gauge("model_info", "The bundle that answers, and where it comes from.", origin, **new).labels(
+                **origin
+            ).set(1)
             for name in found.classes:
                 self._classes.labels(name)
+                self._confidence.labels(name)
 
     def record(self, outcome: Outcome) -> None:
         """Count a request and log it."""
@@ -67,8 +71,9 @@ class ServerTelemetry:
             self._requests.labels(str(outcome.status)).inc()
         if outcome.prediction is not None:
             self._latency.observe(outcome.seconds)
-            self._confidence.observe(outcome.prediction.confidence)
-            self._classes.labels(outcome.prediction.prediction).inc()
+            named = outcome.prediction.prediction
+            self._confidence.labels(named).observe(outcome.prediction.confidence)
+            self._classes.labels(named).inc()
             self._unsure.inc(not outcome.prediction.confident)
         if outcome.problem is not None:
             self._problems.labels(outcome.problem).inc()

@@ -25,6 +25,7 @@ class Outcome:
     seconds: float = 0.0
     problem: str | None = None
     detail: str | None = None
+    cause: str | None = None
     error: BaseException | None = None
     filename: str | None = None
     photo_bytes: int | None = None
@@ -43,6 +44,7 @@ class Outcome:
             "seconds": round(self.seconds, 6),
             "problem": self.problem,
             "detail": self.detail,
+            "cause": self.cause,
             "filename": self.filename,
             "photo_bytes": self.photo_bytes,
             "prediction_id": self.prediction_id,

@@ -47,14 +47,15 @@ class Server:
 
 
 @contextlib.contextmanager
-def served(bundle: Path, folder: Path):
+def served(bundle: Path, folder: Path, **settings: str):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [Path(sys.executable).with_name("catsdogs"), "serve", "--port", str(port), "--bundle", bundle]
     log = folder / f"server-{port}.log"
     with log.open("wb") as stream:
-        process = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT, cwd=ROOT)
+        environment = {**os.environ, **settings}
+        process = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT, cwd=ROOT, env=environment)
 
     server = Server(f"http://127.0.0.1:{port}/", log, process)
     try:
@@ -81,8 +82,8 @@ def _wait_for(server: Server) -> None:
 
 @pytest.fixture(scope="module")
 def start(tmp_path_factory):
-    """Starts a server on a bundle, for the length of a `with`."""
-    return lambda bundle: served(bundle, tmp_path_factory.mktemp("served"))
+    """Starts a server on a bundle, with settings in its environment, for the length of a `with`."""
+    return lambda bundle, **settings: served(bundle, tmp_path_factory.mktemp("served"), **settings)
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """Compose: what it would start, and its core started for real."""
 
 import json
+import os
 import re
 import socket
 import subprocess
@@ -69,7 +70,7 @@ def free_port():
 @pytest.mark.slow
 def test_the_core_answers_and_keeps_runs_over_a_restart(plain, base_image, image, docker, tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # a server that is lost is a failure, not a wait
-    name, port, store = "catsdogs-test", free_port(), free_port()
+    name, port, store = f"catsdogs-test-{os.getpid()}", free_port(), free_port()
     environment = plain | {
         "COMPOSE_PROJECT_NAME": name, "CATSDOGS_IMAGE": image.name,
         "CATSDOGS_PORT": str(port), "MLFLOW_PORT": str(store),
@@ -92,6 +93,12 @@ def test_the_core_answers_and_keeps_runs_over_a_restart(plain, base_image, image
         smoke = [sys.executable, "-m", "catsdogs_lib", "smoke", f"http://127.0.0.1:{port}", "--wait", "20", "--bundle"]
         done = subprocess.run([*smoke, ROOT / "models" / "reference"], cwd=ROOT, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
+        # Not /health or /version: those MLflow gives to any name.
+        ask = "import urllib.request as u; print(u.urlopen(u.Request('http://mlflow:5000/', headers={})).status)"
+        inside = ("exec", f"{name}-service-1", "python", "-c")
+        assert docker(*inside, ask.format({})).strip() == "200"
+        with pytest.raises(AssertionError, match="403"):  # a page elsewhere under a name of its own
+            docker(*inside, ask.format({"host": "elsewhere.example"}))
         run_id = client.create_run("0").info.run_id
         client.log_metric(run_id, "accuracy", 0.5)
         client.log_artifact(run_id, str(note))

@@ -52,6 +52,16 @@ app = create_app(model, ServerTelemetry(model.classifier.bundle))
 server.serve(app, port=0, on_start=lambda address: print(address, flush=True))
 """
 
+WITHOUT_MODEL = """
+from catsdogs_lib.service import server
+from catsdogs_lib.service.app import create_app
+from catsdogs_lib.service.model import Model
+from catsdogs_lib.service.prometheus import ServerTelemetry
+
+app = create_app(Model(reason="the bundle is torn"), ServerTelemetry())
+server.serve(app, port=0, on_start=lambda address: print(address, flush=True))
+"""
+
 
 @needs_prometheus
 def test_config_and_rules_are_valid_and_the_rules_pass_their_unit_tests():
@@ -183,6 +193,7 @@ def test_every_panel_has_data_and_every_alert_fires_on_its_fault(tmp_path, photo
     with contextlib.ExitStack() as stack:
         _, address = stack.enter_context(service(reference.folder))
         second, second_address = stack.enter_context(service(other.folder))
+        _, empty_address = stack.enter_context(service(reference.folder, WITHOUT_MODEL))
         prometheus = Prometheus(tmp_path)
         stack.callback(prometheus.close)
 
@@ -214,6 +225,9 @@ def test_every_panel_has_data_and_every_alert_fires_on_its_fault(tmp_path, photo
         second.kill()
         second.wait()
         fires("ServiceDown")
+        assert "NoModel" not in prometheus.firing()
+        prometheus.scrape([address, empty_address])
+        fires("NoModel")
 
 
 def _answers(prometheus):

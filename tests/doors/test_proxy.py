@@ -203,6 +203,25 @@ def test_headers_of_one_connection_and_of_other_signatures_stay_behind(proxy, se
     assert all(heard.count(name) == 1 for name in ("host", "authorization", "x-amz-date", "x-amz-content-sha256"))
 
 
+def test_the_key_is_named_in_the_place_of_the_senders(endpoint, serve, send):
+    url = serve(Proxy(Upstream(endpoint, Signer(endpoint), key="right")))
+    for headers in ([], [("X-Api-Key", "other")]):
+        heard = json.loads(send(url, headers=headers)[2])["headers"]
+        assert [value for name, value in heard if name.lower() == "x-api-key"] == ["right"]
+
+
+def test_without_a_key_the_senders_is_passed_on(proxy, send):
+    heard = json.loads(send(proxy, headers=[("X-Api-Key", "mine")])[2])["headers"]
+    assert [value for name, value in heard if name.lower() == "x-api-key"] == ["mine"]
+
+
+@pytest.mark.parametrize("key", ["a\nhost: evil", "with space", "ключ"])
+def test_a_key_that_no_header_can_hold_is_a_sentence_without_it(key):
+    with pytest.raises(CatsdogsError, match="catsdogs key") as raised:
+        Upstream("http://127.0.0.1:1", key=key)
+    assert key not in str(raised.value)
+
+
 def test_answers_come_back_without_the_headers_of_one_connection(proxy, send):
     _, headers, _ = send(proxy, target="/hop")
     names = [name for name, _ in headers]

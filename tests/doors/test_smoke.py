@@ -15,9 +15,11 @@ from catsdogs_lib.classifier import Classifier
 from catsdogs_lib.doors import smoke
 from catsdogs_lib.doors.events import HttpResponse
 from catsdogs_lib.doors.upstream import Upstream
+from catsdogs_lib.service import keys
 from catsdogs_lib.service.app import create_app
 from catsdogs_lib.service.model import Model
 from catsdogs_lib.service.prometheus import ServerTelemetry
+from catsdogs_lib.service.settings import ServiceSettings
 
 ROOT = Path(__file__).parents[2]
 CATSDOGS = Path(sys.executable).parent / "catsdogs"
@@ -160,6 +162,18 @@ def test_a_failed_check_ends_with_one(right, other):
     assert len(done.stdout.splitlines()) == len(NAMES)
 
 
+def test_an_endpoint_with_a_key_passes_for_who_names_it(bundle, reference, serve):
+    key, digest = keys.new()
+    url = serve(create_app(Model(Classifier(bundle, 1)), ServerTelemetry(), ServiceSettings(key_sha256=digest)))
+    for named in ({"args": ["--key", key]}, {"env": {**os.environ, "CATSDOGS_KEY": key}}):
+        done = run(url, "--bundle", reference, *named.pop("args", []), **named)
+        assert done.returncode == 0, done.stdout
+    done = run(url, "--bundle", reference)
+    assert done.returncode == 1
+    assert "status 401" in done.stdout
+    assert "x-api-key" in done.stdout
+
+
 def test_what_cannot_begin_ends_with_two_and_a_sentence(right, tmp_path):
     for arguments in (["http://127.0.0.1:1"], ["nonsense"], [right, "--bundle", tmp_path / "none"]):
         done = run(*arguments)
@@ -200,7 +214,7 @@ def test_on_a_terminal_each_line_has_a_mark(right, reference):
     assert shown.decode().count("✓") == len(NAMES)
 
 
-@pytest.mark.parametrize("command", ["serve", "function-url", "proxy", "smoke"])
+@pytest.mark.parametrize("command", ["serve", "function-url", "proxy", "smoke", "key"])
 def test_help_needs_nothing_that_is_slow_to_import(command):
     code = (
         f"import sys; sys.argv[1:] = [{command!r}, '--help']\n"

@@ -156,6 +156,11 @@ class RuntimeEmulator:
         return found
 
     @property
+    def url(self) -> str:
+        """Where Lambda's own API would be; the one function there is called ``function``."""
+        return f"http://127.0.0.1:{self._port}"
+
+    @property
     def runtime_pid(self) -> int:
         """Process id of the handler's process; it stays the same as long as the handler never falls."""
         (pid,) = self._children()

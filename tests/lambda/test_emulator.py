@@ -34,7 +34,7 @@ EVENTS = {
     "function_url_bare": 200, "function_url_multipart": 200, "http_api_bare": 200, "http_api_multipart": 200,
     "rest_bare": 200, "rest_multipart": 200, "function_url_text_file": 415, "function_url_cut_off": 422,
     "function_url_no_photo": 400, "get_page": 200, "get_information": 200, "get_health": 200, "get_ready": 200,
-    "get_nothing": 404, "warm_up": None, "warm_up_schedule": None,
+    "get_nothing": 404, "warm_up": None, "warm_up_schedule": None, "map-batch": 400, "sqs-s3-batch": 400,
 }  # fmt: skip
 
 
@@ -209,25 +209,33 @@ def test_figures_have_few_dimensions(emulator, hostile):
     emulator.ask(HttpRequest("GET", "/problems/no-photo"))
     blobs = [entry for entry in map(json.loads, emulator.lines()) if "_aws" in entry]
     assert sum("ColdStart" in blob for blob in blobs) == 1
-    version = Bundle.load(REFERENCE).version
+    version, seen = Bundle.load(REFERENCE).version, set()
     for blob in blobs:
         (described,) = blob["_aws"]["CloudWatchMetrics"]
-        ((*dimensions,),) = described["Dimensions"]
+        dimensions = {frozenset(named) for named in described["Dimensions"]}
         names = {metric["Name"] for metric in described["Metrics"]}
         assert described["Namespace"] == "Catsdogs"
-        assert set(dimensions) | names <= set(blob)
+        assert names.union(*dimensions) <= set(blob)
+        seen |= names
         if names == {"ColdStart"}:
-            assert set(dimensions) == {"service", "function_name"}  # Powertools' own
+            assert dimensions == {frozenset({"service", "function_name"})}  # Powertools' own
         elif names == {"PredictionsByClass"}:
-            assert set(dimensions) == {"service", "class_name"}
+            assert dimensions == {frozenset({"service", "class_name"})}
             assert blob["class_name"] in ("cats", "dogs")
+        elif names == {"ProblemsByType"}:
+            assert dimensions == {frozenset({"service", "problem"})}
+            assert blob["problem"] in KINDS
+        elif "Confidence" in names:
+            assert names == {"Confidence", "ClassPosition", "Unsure"}
+            assert dimensions == {frozenset({"service"}), frozenset({"service", "function_version"})}
         elif "Requests" in names:
-            assert set(dimensions) == {"service", "route", "model_version"}
+            assert dimensions == {frozenset({"service", "route", "model_version"})}
             assert names <= METRICS
             assert blob["model_version"] == version
         else:
             assert names <= {"WarmUps", "UnknownEvents"}
-            assert set(dimensions) <= {"service"}
+            assert dimensions <= {frozenset({"service"})}
+    assert {"PredictionsByClass", "ProblemsByType", "Confidence", "Requests"} <= seen
     routes = {blob["route"] for blob in blobs if "route" in blob}
     assert routes <= {"/predict", "/", "/ready", "/health", "/problems/{name}", "unmatched", "/static"}
 

@@ -111,6 +111,9 @@ def test_each_sample_event_is_answered(function, path):
             "function_url_no_photo": 400,
             "function_url_text_file": 415,
             "get_nothing": 404,
+            # For the other functions of the image.
+            "map-batch": 400,
+            "sqs-s3-batch": 400,
         }
         assert response["statusCode"] == expected.get(path.stem, 200)
 
@@ -145,7 +148,8 @@ def test_the_file_name_of_a_form_is_in_the_log(function, golden, capsys):
     assert line["status"] == 200
 
 
-def test_metrics_have_few_dimensions_and_the_cold_start_comes_once(function, golden, capsys):
+def test_metrics_have_few_dimensions_and_the_cold_start_comes_once(monkeypatch, golden, capsys):
+    function = loaded(monkeypatch, AWS_LAMBDA_FUNCTION_VERSION="7")
     for data in (golden.data, b"no photo"):
         ask(function, function_url_event(upload(data)))
     _, metrics = lines(capsys)
@@ -154,16 +158,25 @@ def test_metrics_have_few_dimensions_and_the_cold_start_comes_once(function, gol
         (directive,) = blob["_aws"]["CloudWatchMetrics"]
         assert directive["Namespace"] == "Catsdogs"
         for metric in directive["Metrics"]:
-            named.setdefault(metric["Name"], []).append((frozenset(*directive["Dimensions"]), blob))
-    for name in ("Requests", "Latency", "Problems", "UnhandledError"):
-        assert {dimensions for dimensions, _ in named[name]} == {frozenset({"service", "route", "model_version"})}
+            dimensions = {frozenset(names) for names in directive["Dimensions"]}
+            named.setdefault(metric["Name"], []).append((dimensions, blob))
+    request, whole = frozenset({"service", "route", "model_version"}), frozenset({"service"})
+    expected = {
+        "Requests": {request}, "Latency": {request}, "Problems": {request}, "UnhandledError": {request},
+        "PredictionsByClass": {whole | {"class_name"}}, "ProblemsByType": {whole | {"problem"}},
+        "Confidence": {whole, whole | {"function_version"}}, "ClassPosition": {whole, whole | {"function_version"}},
+        "Unsure": {whole, whole | {"function_version"}}, "ColdStart": {whole | {"function_name"}},
+    }  # fmt: skip
+    assert {name: dimensions for name, found in named.items() for dimensions, _ in found} == expected
     assert [blob["Requests"] for _, blob in named["Requests"]] == [[1.0], [1.0]]
     assert [blob["Problems"] for _, blob in named["Problems"]] == [[0.0], [1.0]]
-    assert [(dimensions, blob["class_name"]) for dimensions, blob in named["PredictionsByClass"]] == [
-        (frozenset({"service", "class_name"}), "cats")
-    ]
-    assert len(named["Confidence"]) == 1
+    assert [blob["class_name"] for _, blob in named["PredictionsByClass"]] == ["cats"]
+    assert [blob["problem"] for _, blob in named["ProblemsByType"]] == ["not-a-photo"]
+    ((_, compared),) = named["Confidence"]
+    assert compared["Confidence"] == [pytest.approx(max(golden.probabilities.values()), abs=1e-3)]
+    assert (compared["ClassPosition"], compared["Unsure"], compared["function_version"]) == ([0.0], [0.0], "7")
     assert len(named["ColdStart"]) == 1
+    function.metrics.clear_metrics()
 
 
 def test_the_unforeseen_is_counted(function, golden, capsys, monkeypatch):

@@ -8,6 +8,7 @@ const UNREAD = /avif|hei[cf]|jxl|svg/; // shown by some browsers, not read by th
 const PATIENCE = 60_000; // milliseconds
 const WORTH_A_WORD = 4_000; // milliseconds; a function that nobody called for a while starts in so many
 const SHOWN = 6; // bars, where there are many classes
+const KEY_HEADER = "x-api-key"; // asked for where the service answers 401, kept for this tab alone
 const NEWER = Symbol("a newer photo came");
 
 const $ = (id) => document.getElementById(id);
@@ -15,13 +16,38 @@ const card = $("card");
 let classes = [];
 let underWay = null;
 let last = null;
+let key = kept();
 
 class Trouble extends Error {
-  constructor(sentence, worthAnotherTry = false) {
+  constructor(sentence, worthAnotherTry = false, needsKey = false) {
     super(sentence);
     this.worthAnotherTry = worthAnotherTry;
+    this.needsKey = needsKey;
   }
 }
+
+// The key, where the service wants one
+
+function kept() {
+  try {
+    return sessionStorage.getItem(KEY_HEADER) ?? "";
+  } catch {
+    return ""; // a browser may keep nothing; then the key lasts as long as the page
+  }
+}
+
+function keep(given) {
+  key = given;
+  try {
+    if (key) sessionStorage.setItem(KEY_HEADER, key);
+    else sessionStorage.removeItem(KEY_HEADER);
+  } catch {
+    // see above
+  }
+}
+
+// The bytes of the key as a header takes them.
+const headerOf = (text) => String.fromCharCode(...new TextEncoder().encode(text));
 
 // Words and figures
 
@@ -152,6 +178,7 @@ async function ask(photo, signal) {
   let response, text;
   try {
     const headers = { Accept: "application/json, application/problem+json" };
+    if (key) headers[KEY_HEADER] = headerOf(key);
     response = await fetch("predict", { method: "POST", body: form, headers, signal });
     text = await response.text();
   } catch {
@@ -165,6 +192,7 @@ async function ask(photo, signal) {
   }
   const answer = parsed(text);
   if (response.ok && answer?.probabilities) return answer;
+  if (answer?.type === "/problems/key-needed") throw locked();
   throw new Trouble(...explained(response.status, answer));
 }
 
@@ -174,6 +202,18 @@ function parsed(text) {
   } catch {
     return null; // what stands in front of the service answers in HTML or plain text
   }
+}
+
+function locked() {
+  const wrong = key !== "";
+  keep("");
+  return new Trouble(
+    wrong
+      ? "That is not the key of this service. Ask whoever runs it, then try again."
+      : "This service answers only to its key. Enter it here and the photo is sent again.",
+    false,
+    true,
+  );
 }
 
 // The sentence for a refusal, and whether the same photo is worth another try.
@@ -199,7 +239,7 @@ function show(state, verdict, text, heard = "", alarm = "") {
   $("alarm").textContent = alarm;
   $("choose").textContent = "Choose another photo";
   $("photograph").textContent = "Take another";
-  $("again").hidden = $("badge").hidden = $("facts").hidden = $("more").hidden = true;
+  $("again").hidden = $("unlock").hidden = $("badge").hidden = $("facts").hidden = $("more").hidden = true;
 }
 
 function notice(text) {
@@ -249,7 +289,12 @@ function showTrouble(error) {
   const known = error instanceof Trouble;
   if (!known) console.error(error);
   const text = known ? error.message : "This page made a mistake. Reload it and try again.";
-  show("error", "No answer", text, "", `No answer. ${text}`);
+  const heading = known && error.needsKey ? "A key is needed" : "No answer";
+  show("error", heading, text, "", `${heading}. ${text}`);
+  if (known && error.needsKey) {
+    $("unlock").hidden = false;
+    $("key").focus();
+  }
   $("again").hidden = !(known && error.worthAnotherTry);
   drawBars([]);
 }
@@ -313,6 +358,7 @@ addEventListener("drop", (event) => {
   take(event.dataTransfer.files, "That was no file. Drop a photo from your device.");
 });
 addEventListener("paste", (event) => {
+  if (event.target === $("key") && !event.clipboardData?.files.length) return; // the key itself
   take(event.clipboardData?.files, "There is no photo in the clipboard. Copy one and paste again.");
 });
 
@@ -325,6 +371,14 @@ for (const [button, input] of [["choose", "files"], ["photograph", "camera"]]) {
 }
 $("again").addEventListener("click", () => {
   $("choose").focus(); // this button is about to go
+  look(last);
+});
+
+$("unlock").addEventListener("submit", (event) => {
+  event.preventDefault();
+  keep($("key").value.trim());
+  $("key").value = "";
+  $("choose").focus(); // the field is about to go
   look(last);
 });
 

@@ -1,0 +1,209 @@
+"""How much of a bare loop's throughput does `catsdogs score` keep? Both on the same photos, in turn.
+
+    python benchmarks/score_against_bare_loop.py [--photos FOLDER] [--count 4000] [--rounds 3]
+
+The bare loop decodes (`images.model_input`) and runs the graph, no more: no errors, no order, no file, nothing to go
+on from. How many photos it gives the graph at once, and whether a core gets a process or a thread, is tried first.
+Timed is the whole command on either side, from its start to its end; the processor's time, too, which other work on
+the machine disturbs less. Without --photos they are drawn; too few are repeated under other names. Ends with 1 where
+less than 85 % is kept, or memory grows.
+"""
+
+import argparse
+import itertools
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
+
+import psutil
+from rich.console import Console
+from rich.table import Table
+
+from catsdogs_lib.bundle import Bundle
+from catsdogs_lib.classifier import Classifier
+from catsdogs_lib.data.drawing import draw
+
+ROOT = Path(__file__).parents[1]
+BUNDLE = ROOT / "models" / "reference"
+CORES = len(os.sched_getaffinity(0))
+BAR = 0.85
+GROWTH = 1.1
+"""Largest ratio of the memory in the last quarter of a run to that in the second."""
+DRAWN = 200
+TRIED_PHOTOS = 400
+WAYS = tuple(itertools.product(("processes", "threads"), (1, 2, 4, 8)))
+
+
+def loop(photos: Sequence[Path], batch: int, threads: int = 1) -> None:
+    """Decode and look: what nothing that answers for photos can do without."""
+    classifier = Classifier(Bundle.load(BUNDLE), 1)
+
+    def share(begin: int) -> None:
+        for first in range(begin * batch, len(photos), batch * threads):
+            classifier.run([classifier.load(photo) for photo in photos[first : first + batch]])
+
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(share, range(threads)))
+
+
+def bare(folder: Path, cores: int, layout: str, batch: int) -> None:
+    """Run the bare loop on every photo of a folder; the body of its process."""
+    photos = sorted(folder.iterdir())
+    if layout == "threads":
+        loop(photos, batch, cores)
+        return
+    spawn = get_context("spawn")
+    running = [spawn.Process(target=loop, args=(photos[number::cores], batch)) for number in range(cores)]
+    for process in running:
+        process.start()
+    for process in running:
+        process.join()
+        if process.exitcode:
+            raise SystemExit(f"a process of the bare loop ended with {process.exitcode}")
+
+
+@dataclass
+class Run:
+    """What a command took."""
+
+    seconds: float
+    processor_seconds: float
+    memory: list[int] = field(default_factory=list)
+
+
+def timed(*command: object) -> Run:
+    """Run a command; its memory, with that of its children, is looked at every half second."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    begin = time.monotonic()
+    memory: list[int] = []
+    with subprocess.Popen([str(part) for part in command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        ended = threading.Event()
+        watch = threading.Thread(target=_watch, args=(psutil.Process(process.pid), memory, ended))
+        watch.start()
+        said, _ = process.communicate()
+        seconds = time.monotonic() - begin
+        ended.set()
+        watch.join()
+    if process.returncode:
+        raise SystemExit(f"{command} ended with {process.returncode}: {said.decode()[-1000:]}")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    processor = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return Run(seconds, processor, memory)
+
+
+def _watch(process: psutil.Process, memory: list[int], ended: threading.Event) -> None:
+    while not ended.wait(0.5):
+        try:
+            memory.append(sum(one.memory_info().rss for one in (process, *process.children(recursive=True))))
+        except psutil.NoSuchProcess:
+            continue
+
+
+def scored(folder: Path, workers: int) -> Run:
+    """Run `catsdogs score` into a new folder."""
+    with tempfile.TemporaryDirectory(prefix="benchmark-") as out:
+        catsdogs = (sys.executable, "-m", "catsdogs_lib", "score")
+        return timed(*catsdogs, folder, Path(out) / "answers", "--bundle", BUNDLE, "--workers", workers)
+
+
+def collect(folder: Path, given: Path | None, count: int) -> None:
+    """Fill a folder with names of photos, and read each once, so that the disk is not what is measured."""
+    found = sorted(given.rglob("*.jpg")) if given else []
+    if not found:
+        drawn = folder.with_name("drawn")
+        drawn.mkdir()
+        for number in range(DRAWN):
+            draw(("cat", "dog")[number % 2], number).resize((500, 375)).save(drawn / f"{number}.jpg", quality=90)
+        found = sorted(drawn.iterdir())
+    folder.mkdir()
+    for number, photo in zip(range(count), itertools.cycle(found), strict=False):
+        (folder / f"{number:06d}.jpg").symlink_to(photo.resolve())
+        if number < len(found):
+            photo.read_bytes()
+
+
+def tune(folder: Path) -> tuple[str, int]:
+    """Find out how the bare loop is fastest here: the best of three runs each, in turn."""
+    few = folder.with_name("few")
+    few.mkdir()
+    for photo in sorted(folder.iterdir())[:TRIED_PHOTOS]:
+        (few / photo.name).symlink_to(photo.resolve())
+    found = dict.fromkeys(WAYS, float("inf"))
+    for way in WAYS * 3:
+        found[way] = min(found[way], _bare(few, CORES, *way).seconds)
+    for (layout, batch), seconds in found.items():
+        print(f"bare loop, {CORES} {layout}, {batch} at once: {TRIED_PHOTOS / seconds:.0f} photos/s with its start")
+    return min(found, key=lambda way: found[way])
+
+
+def _bare(folder: Path, cores: int, layout: str, batch: int) -> Run:
+    return timed(sys.executable, __file__, "--bare", folder, cores, layout, batch)
+
+
+def growth(memory: Sequence[int]) -> float:
+    """How much more memory the last quarter takes than the second."""
+    quarter = len(memory) // 4
+    return statistics.median(memory[-quarter:]) / statistics.median(memory[quarter : 2 * quarter])
+
+
+def show(count: int, ours: Sequence[Run], theirs: Sequence[Run], one: Run) -> bool:
+    """Print medians and ratios; whether enough is kept and memory is flat."""
+    table = Table(
+        title=f"{count} photos, {CORES} cores, medians of {len(ours)} runs each, in turn", title_justify="left"
+    )
+    for name in ("", "catsdogs score", "bare loop", "kept"):
+        table.add_column(name, justify="right" if name else "left")
+    kept = {}
+    for name, unit in (("seconds", "photos/s"), ("processor_seconds", "photos/s of processor time")):
+        own, other = (count / statistics.median(getattr(run, name) for run in runs) for runs in (ours, theirs))
+        kept[name] = own / other
+        colour = "green" if kept[name] >= BAR else "red"
+        table.add_row(unit, f"{own:.0f}", f"{other:.0f}", f"[{colour}]{kept[name]:.1%}[/]")
+    pairs = [theirs_.seconds / ours_.seconds for ours_, theirs_ in zip(ours, theirs, strict=True)]
+    table.add_row("kept in each round", "", "", ", ".join(f"{pair:.0%}" for pair in pairs))
+    Console().print(table)
+    two = statistics.median(run.seconds for run in ours)
+    print(f"one worker takes {one.seconds:.1f} s, {CORES} take {two:.1f} s: {one.seconds / two:.2f} times as fast")
+    grown = statistics.median(growth(run.memory) for run in ours)
+    peak = max(max(run.memory) for run in ours) / 2**20
+    print(f"memory of all processes: {peak:.0f} MiB at most; the last quarter takes {grown:.3f} times the second")
+    return kept["seconds"] >= BAR and grown <= GROWTH
+
+
+def main() -> None:
+    """Run both; ends with 1 where a bar is missed."""
+    if sys.argv[1:2] == ["--bare"]:
+        folder, cores, layout, batch = sys.argv[2:]
+        bare(Path(folder), int(cores), layout, int(batch))
+        return
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--photos", type=Path, help="a folder with photos, .jpg")
+    parser.add_argument("--count", type=int, default=4000, help="photos that each run looks at")
+    parser.add_argument("--rounds", type=int, default=3, help="runs of each")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="benchmark-") as name:
+        folder = Path(name) / "photos"
+        collect(folder, options.photos, options.count)
+        layout, batch = tune(folder)
+        print(f"taken: {layout}, {batch} at once")
+        ours, theirs = [], []
+        for number in range(options.rounds):
+            # Whoever goes first in one round goes second in the next.
+            for side in (ours, theirs) if number % 2 else (theirs, ours):
+                side.append(scored(folder, CORES) if side is ours else _bare(folder, CORES, layout, batch))
+        if not show(options.count, ours, theirs, scored(folder, 1)):
+            raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()

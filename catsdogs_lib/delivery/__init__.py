@@ -1,0 +1,1 @@
+"""From a champion to a place where it answers, and back: images, registries, the ledger of releases."""

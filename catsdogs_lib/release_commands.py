@@ -1,0 +1,147 @@
+"""Commands that release a champion, go back, and trace an endpoint."""
+
+import contextlib
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from catsdogs_lib.delivery.release import Candidate
+
+PLACES = click.Choice(["compose", "kubernetes", "lambda", "none"])
+FOLDER = click.Path(path_type=Path, file_okay=False)
+
+
+@click.command()
+@click.option("--registry", envvar="CATSDOGS_REGISTRY", default="127.0.0.1:5001/catsdogs", show_default=True,
+              help="Repository for the image, in ECR, GHCR, Docker Hub, or the registry of 'make registry'; "
+              "or $CATSDOGS_REGISTRY.")  # fmt: skip
+@click.option("--to", "place", type=PLACES, default="none", show_default=True, help="Where it goes into service.")
+@click.option("--model", metavar="NAME", help="Name in the model registry; needed where several have a champion.")
+@click.option("--bundle", "folder", type=FOLDER, help="Release the bundle in this folder, not a champion.")
+@click.option("--base-image", envvar="CATSDOGS_BASE_IMAGE", default="public.ecr.aws/lambda/python:3.13",
+              show_default=True, help="What the image is built on; or $CATSDOGS_BASE_IMAGE.")  # fmt: skip
+@click.option(
+    "--key", envvar="CATSDOGS_KEY", default="", help="Key of the service that Compose runs; or $CATSDOGS_KEY."
+)
+@click.option("--back", "go_back", is_flag=True, help="Go back to the release before, without building anything.")
+@click.option("--list", "show", is_flag=True, help="Show the ledger.")
+def release(
+    registry: str,
+    place: str,
+    model: str | None,
+    folder: Path | None,
+    base_image: str,
+    key: str,
+    go_back: bool,
+    show: bool,
+) -> None:
+    """Release the champion: build its image, prove it, push it, put it in service.
+
+    Prints the image's name by digest, and all else on stderr. Ends with 0 if it is in service, with 1 if it does not
+    answer as its bundle says (what was in service before is so again), with 2 if it could not begin.
+    """
+    if go_back + show + bool(model or folder) > 1 or (model and folder):
+        raise click.UsageError("--back, --list, --model and --bundle exclude each other")
+    from catsdogs_lib import tracking
+    from catsdogs_lib.delivery import places, proof
+    from catsdogs_lib.delivery import release as delivery
+    from catsdogs_lib.workspace import Workspace
+
+    ws = Workspace.open(".")
+    tracking.connect(ws.tracking_uri, ws.artifacts)
+    if show:
+        _show_ledger()
+        return
+    target = places.named(place, ws.root, key)
+    try:
+        if go_back:
+            done = delivery.back(target, _say)
+        else:
+            with _candidate(model, folder) as candidate:
+                done = delivery.release(ws.root, candidate, registry, base_image, target, _say)
+    except proof.ReleaseFailedError as error:
+        print(f"catsdogs: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+    print(done.image)
+
+
+def _candidate(model: str | None, folder: Path | None) -> "contextlib.AbstractContextManager[Candidate]":
+    from catsdogs_lib.bundle import Bundle
+    from catsdogs_lib.delivery.release import Candidate, champion
+
+    if folder is not None:
+        return contextlib.nullcontext(Candidate(Bundle.load(folder)))
+    return champion(model)
+
+
+def _say(sentence: str) -> None:
+    print(sentence, file=sys.stderr, flush=True)
+
+
+def _show_ledger() -> None:
+    from dataclasses import asdict
+
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from catsdogs_lib.delivery.ledger import Ledger
+
+    entries = Ledger().entries()
+    standing = {entry.release.place: entry for entry in entries if entry.status != "FAILED"}.values()
+    if not sys.stdout.isatty():
+        for entry in entries:
+            status = {"when": entry.when.isoformat(), "status": entry.status, "problem": entry.problem}
+            print(json.dumps({**asdict(entry.release), **status, "stands": entry in standing}))
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("", "when (UTC)", "place", "bundle", "commit", "image", "model", ""):
+        table.add_column(name, overflow="fold")
+    for entry in entries:
+        found = entry.release
+        mark = "[green]●[/]" if entry in standing else "[red]✗[/]" if entry.status == "FAILED" else ""
+        what = "back to " if found.back else ""
+        said = entry.problem or ("" if entry.status == "FINISHED" else "under way, or killed")
+        table.add_row(mark, f"{entry.when:%Y-%m-%d %H:%M}", found.place, f"{what}{found.bundle}", found.commit[:12],
+                      escape(found.image), f"{found.model} {found.version}", escape(said))  # fmt: skip
+    Console().print(table)
+
+
+@click.command()
+@click.argument("url")
+def trace(url: str) -> None:
+    """Walk from the endpoint at URL back to image, release, registry, run, data and commits, and check each.
+
+    Ends with 0 if all agree, with 1 if something does not, with 2 if there is no endpoint. Behind AWS's signatures,
+    name the local door of 'catsdogs proxy'.
+    """
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from catsdogs_lib import tracking
+    from catsdogs_lib.delivery.trace import walk
+    from catsdogs_lib.workspace import Workspace
+
+    ws = Workspace.open(".")
+    tracking.connect(ws.tracking_uri, ws.artifacts)
+    checks = list(walk(url, ws.root))
+    if sys.stdout.isatty():
+        table = Table(box=None, pad_edge=False, show_header=False)
+        for check in checks:
+            table.add_row(
+                "[green]✓[/]" if check.passed else "[red]✗[/]", f"[bold]{check.name}[/]", escape(check.detail)
+            )
+        Console(highlight=False).print(table)
+    else:
+        for check in checks:
+            print(f"{'ok' if check.passed else 'FAILED'}  {check.name}: {check.detail}", flush=True)
+    if not all(check.passed for check in checks):
+        raise SystemExit(1)
+
+
+COMMANDS = (release, trace)

@@ -1,0 +1,1 @@
+"""Many photos to Parquet, on all cores."""

@@ -1,0 +1,127 @@
+"""Lambda functions for many photos: `queue` settles what lands in a bucket, `map_items` answers for a list of keys.
+
+Same image as `handler`, another command. The model is loaded and run once while the container starts.
+"""
+
+import os
+import warnings
+from functools import cache
+from typing import Any
+
+from aws_lambda_powertools import Logger, Metrics
+from aws_lambda_powertools.metrics import MetricUnit
+from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType, process_partial_response
+from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
+from aws_lambda_powertools.utilities.idempotency import (
+    DynamoDBPersistenceLayer,
+    IdempotencyConfig,
+    idempotent_function,
+)
+
+from catsdogs_lib.classifier import Classifier
+from catsdogs_lib.doors.batch import Batch, DeadLetters, Settler
+from catsdogs_lib.service.model import Model
+from catsdogs_lib.storage import Address, Storage
+
+SERVICE = os.environ.get("POWERTOOLS_SERVICE_NAME", "catsdogs")
+REMEMBERED_SECONDS = 14 * 24 * 3600
+"""So long SQS may keep a message."""
+
+logger = Logger(service=SERVICE, location=None)
+metrics = Metrics(service=SERVICE, namespace=os.environ.get("POWERTOOLS_METRICS_NAMESPACE", "Catsdogs"))
+# Pillow warns of what senders send; every line of the log is JSON, and theirs are none.
+warnings.filterwarnings("ignore", module="PIL")
+
+
+def _load() -> Classifier:
+    loaded = Model.load().classifier
+    assert loaded is not None
+    return loaded
+
+
+classifier = _load()
+storage = Storage()
+version = classifier.bundle.version
+# One message that has to come again is no reason to let the whole batch of it fail.
+processor = BatchProcessor(event_type=EventType.SQS, raise_on_entire_batch_failure=False)
+# Photos that were settled before say so.
+idempotency = IdempotencyConfig(
+    event_key_jmespath="[bucket, key, etag, version, sequencer]",
+    expires_after_seconds=REMEMBERED_SECONDS,
+    hash_function="sha256",
+    response_hook=lambda response, _: {**response, "outcome": "known"},
+)
+
+
+@cache
+def _settler() -> tuple[Settler, Any]:
+    # Not while the container starts: the map function has no queue and no table.
+    letters = DeadLetters(os.environ["CATSDOGS_DEAD_LETTERS"])
+    results = Address.parse("CATSDOGS_RESULTS", os.environ["CATSDOGS_RESULTS"])
+    settler = Settler(classifier, storage, results, letters)
+    table = DynamoDBPersistenceLayer(table_name=os.environ["CATSDOGS_IDEMPOTENCY"])
+    settle = idempotent_function(
+        settler.settle, data_keyword_argument="photo", persistence_store=table, config=idempotency, key_prefix=version
+    )
+    return settler, settle
+
+
+def _message(record: SQSRecord) -> None:
+    settler, settle = _settler()
+    try:
+        for settled in settler.handle(record.body, settle):
+            logger.info("photo", extra={**settled, "message_id": record.message_id, "model_version": version})
+            metrics.add_metric("BatchRefused", MetricUnit.Count, int(settled["outcome"] == "refused"))
+            metrics.add_metric("BatchPhotos", MetricUnit.Count, 1)
+    except Exception as error:
+        metrics.add_metric("BatchRetries", MetricUnit.Count, 1)
+        logger.warning("again later", extra={"message_id": record.message_id, "reason": str(error)})
+        raise
+
+
+@logger.inject_lambda_context(clear_state=True)
+@metrics.log_metrics(capture_cold_start_metric=True)
+def queue(event: dict[str, Any], context: Any) -> dict[str, Any]:
+    """Settle the photos of some messages.
+
+    Parameters
+    ----------
+    event
+        Messages of SQS with notifications of S3.
+    context
+        Lambda's; what is under way may be begun again once its time is over.
+
+    Returns
+    -------
+    dict
+        The messages that have to come again (``ReportBatchItemFailures``).
+    """
+    metrics.add_metric("Batches", MetricUnit.Count, 1)
+    idempotency.register_lambda_context(context)
+    return dict(process_partial_response(event, _message, processor, context))
+
+
+@logger.inject_lambda_context(clear_state=True)
+@metrics.log_metrics(capture_cold_start_metric=True)
+def map_items(event: dict[str, Any], context: Any) -> list[dict[str, Any]]:  # noqa: ARG001 - the decorators read it
+    """Answer for the keys of a batch of a Distributed Map.
+
+    Parameters
+    ----------
+    event
+        ``{"Items": [{"Key": ...}, ...], "BatchInput": {"bucket": ...}}``
+    context
+        Lambda's; Powertools reads it.
+
+    Returns
+    -------
+    list of dict
+        A row each; what is wrong with a photo is in its row.
+    """
+    metrics.add_metric("Batches", MetricUnit.Count, 1)
+    keys = [item["Key"] for item in event["Items"] if not item["Key"].endswith("/")]
+    rows = Batch(classifier, storage).rows(event["BatchInput"]["bucket"], keys)
+    metrics.add_metric("BatchPhotos", MetricUnit.Count, len(rows))
+    metrics.add_metric("BatchRefused", MetricUnit.Count, sum(row["error"] is not None for row in rows))
+    logger.info("rows", extra={"rows": len(rows), "model_version": version})
+    return [dict(row) for row in rows]
