@@ -49,9 +49,6 @@ class BundleVersionError(BundleError):
         self.folder = folder
         self.found = found
 
-    def __reduce__(self) -> tuple[type["BundleVersionError"], tuple[Path, Any]]:
-        return type(self), (self.folder, self.found)
-
 
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

@@ -5,9 +5,16 @@ sentence or two: what is wrong, where, and what to do about it. The command line
 a traceback and exits with 2.
 """
 
+import copyreg
+from typing import Any
+
 
 class CatsdogsError(Exception):
     """Something that the person at the keyboard can mend; ``str()`` says how."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Between processes it is rebuilt as it is: the constructors of many take other things than the message.
+        return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]
 
 
 class SettingsError(CatsdogsError):
@@ -25,7 +32,3 @@ class SettingsError(CatsdogsError):
         super().__init__(f"setting '{field}': {problem}")
         self.field = field
         self.problem = problem
-
-    def __reduce__(self) -> tuple[type["SettingsError"], tuple[str, str]]:
-        # Exceptions with more than a message do not survive pickling between processes by themselves.
-        return type(self), (self.field, self.problem)

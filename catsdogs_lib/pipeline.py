@@ -46,9 +46,6 @@ class NotebookError(CatsdogsError):
         super().__init__(f"notebook {notebook.name}: {problem}")
         self.notebook, self.problem = notebook, problem
 
-    def __reduce__(self) -> tuple[type["NotebookError"], tuple[Path, str]]:
-        return type(self), (self.notebook, self.problem)
-
 
 def check_parameters(notebook: Path, parameters: Mapping[str, Any]) -> dict[str, Any]:
     """Hold parameters to the notebook's own: papermill itself only warns of an unknown name.

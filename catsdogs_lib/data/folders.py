@@ -26,9 +26,6 @@ class LayoutError(CatsdogsError):
         self.folder = folder
         self.problem = problem
 
-    def __reduce__(self) -> tuple[type["LayoutError"], tuple[Path, str]]:
-        return type(self), (self.folder, self.problem)
-
 
 @dataclass(frozen=True)
 class Found:

@@ -51,9 +51,6 @@ class SourceError(CatsdogsError):
         self.source = source
         self.problem = problem
 
-    def __reduce__(self) -> tuple[type["SourceError"], tuple[str, str]]:
-        return type(self), (self.source, self.problem)
-
 
 @dataclass(frozen=True)
 class Folder:

@@ -43,9 +43,6 @@ class ManifestError(CatsdogsError):
         self.path = path
         self.problem = problem
 
-    def __reduce__(self) -> tuple[type["ManifestError"], tuple[Path, str]]:
-        return type(self), (self.path, self.problem)
-
 
 class EmptyClassError(CatsdogsError):
     """A class has no photo that could be used, or none in one of the splits.
@@ -67,9 +64,6 @@ class EmptyClassError(CatsdogsError):
         why = f", most others are left out as '{reason}'" if reason else ""
         super().__init__(f"class '{label}' has {where}: {usable} of its {files} files are usable{why}; add photos")
         self.label, self.split, self.files, self.usable, self.reason = label, split, files, usable, reason
-
-    def __reduce__(self) -> tuple[type["EmptyClassError"], tuple[str, str, int, int, str]]:
-        return type(self), (self.label, self.split, self.files, self.usable, self.reason)
 
 
 @dataclass(frozen=True)

@@ -37,9 +37,6 @@ class SourceUnusableError(CatsdogsError):
         self.source = source
         self.problem = problem
 
-    def __reduce__(self) -> tuple[type["SourceUnusableError"], tuple[str, str]]:
-        return type(self), (self.source, self.problem)
-
 
 @dataclass(frozen=True)
 class Source:

@@ -15,10 +15,15 @@ import httpx
 import numpy as np
 import pytest
 from PIL import Image
+from starlette.testclient import TestClient
 
 from catsdogs_lib.data.drawing import draw
 from catsdogs_lib.service import keys
+from catsdogs_lib.service.app import create_app
+from catsdogs_lib.service.model import Model
+from catsdogs_lib.service.prometheus import ServerTelemetry
 from catsdogs_lib.service.settings import ServiceSettings
+from catsdogs_lib.storage import Address
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
@@ -114,3 +119,20 @@ def test_each_form_is_for_a_key_of_its_own(endpoint):
     forms = [endpoint.post("/uploads").json() for _ in range(3)]
     assert len({form["key"] for form in forms}) == 3
     assert len({form["fields"]["policy"] for form in forms}) == 3
+
+
+def test_an_upload_counts_as_held_before_it_is_read(stack, pictures):
+    key = f"uploads/{'4' * 32}"
+    stack.put(key, pictures[0])
+    model = Model.load(ROOT / "models" / "reference")
+
+    def ask(most):
+        settings = ServiceSettings(
+            key_sha256=KEY.sha256, uploads=Address(stack.bucket, "uploads"), max_held_bytes=len(pictures[0]) + most
+        )
+        app = create_app(model, ServerTelemetry(model.classifier.bundle), settings)
+        return TestClient(app).post("/predict", json={"key": key}, headers={"x-api-key": KEY.key})
+
+    assert ask(100).status_code == 200  # room for the JSON, too
+    refused = ask(0)
+    assert (refused.status_code, refused.json()["type"]) == (503, "/problems/busy")

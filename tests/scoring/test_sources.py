@@ -50,6 +50,13 @@ def test_a_folder_is_walked_in_the_same_order_each_time(folder):
     assert all(contents(folder))
 
 
+def test_folders_come_by_their_names_however_they_were_made(tmp_path):
+    for name in ("b", "c", "a"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "x.jpg").touch()
+    assert [Path(name).parent.name for name in listed(tmp_path)] == ["a", "b", "c"]
+
+
 def test_a_folder_without_photos_is_refused(tmp_path):
     (tmp_path / "notes.txt").touch()
     assert "no photos" in problem(tmp_path)
