@@ -17,7 +17,7 @@ from catsdogs_lib import files
 from catsdogs_lib.errors import CatsdogsError
 from catsdogs_lib.images import Preprocessing
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 DESCRIPTION_FILE = "model.json"
 GRAPH_FILE: Final = "model.onnx"
 ENVIRONMENT_VARIABLE = "CATSDOGS_BUNDLE"
@@ -85,9 +85,25 @@ class Golden(_Part):
 
 
 class Thresholds(_Part):
-    """From which top probability on an answer counts as confident; chosen on validation photos."""
+    """When an answer is one to rely on; chosen on validation photos."""
 
-    confident: Probability
+    confident: Probability = Field(description="its probability is at least this")
+    unfamiliar: float = Field(ge=0, description="the photo's unfamiliarity is at most this")
+
+
+class Certificate(_Part):
+    """What the validation photos prove of confident answers, and how far so few can prove anything.
+
+    See `catsdogs_lib.evaluation.risk` for the theorem.
+    """
+
+    level: Probability | None = Field(description="share of wrong ones that is not exceeded; null: none is certified")
+    trust: Probability = Field(description="the probability with which that holds")
+    photos: int = Field(description="validation photos")
+    confident: int = Field(description="those answered confidently")
+    wrong: int = Field(description="wrong answers among these")
+    floor: Probability = Field(description="the smallest level that so many photos could certify, without an error")
+    unfamiliar: Probability = Field(description="chance of a familiar photo to be called unfamiliar, at most")
 
 
 class Parity(_Part):
@@ -108,13 +124,15 @@ class Data(_Part):
 class Description(_Part):
     """All that a bundle says about itself; the content of ``model.json``."""
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[2] = SCHEMA_VERSION
     model: str
     classes: tuple[str, ...] = Field(min_length=2)
     graph: Graph
     preprocessing: Preprocessing
     temperature: float = Field(gt=0, description="for information: the graph applies it")
     thresholds: Thresholds
+    certificate: Certificate
+    explanation: Literal["activation map", "occlusion"] = Field(description="how it shows where it looked")
     metrics: dict[str, Metric] = Field(description="measured on the test photos, never used to choose")
     parity: Parity
     golden: tuple[Golden, ...]

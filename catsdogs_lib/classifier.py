@@ -10,15 +10,17 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from catsdogs_lib.bundle import Bundle, BundleCorruptError
-from catsdogs_lib.images import PhotoError, model_input
+from catsdogs_lib.images import Measures, PhotoError, look, model_input, normalise
 
 # Read when ONNX Runtime is imported: without it, it reports to its makers and writes below the home folder.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime as ort
 
 INPUT, LOGITS, PROBABILITIES = "image", "logits", "probabilities"
+UNFAMILIARITY, ACTIVATION_MAP = "unfamiliarity", "activation_map"
 """Names in the graph; the bundle's contract."""
 TOO_LITTLE_MEMORY = "there is too little memory to decode the photo; scale it down"
 
@@ -35,8 +37,10 @@ class Prediction:
         Its calibrated probability, 0..1.
     probabilities
         For each class, in the bundle's order; they sum to 1.
+    unfamiliarity
+        Cosine distance of the photo's features to what the model has learned from, 0..2.
     confident
-        Whether the answer may be relied on: `confidence` reaches the bundle's threshold.
+        Whether the answer may be relied on: the photo is familiar, and `confidence` reaches the bundle's threshold.
     reason
         Why it may not, one sentence; None where it may.
     """
@@ -44,8 +48,30 @@ class Prediction:
     prediction: str
     confidence: float
     probabilities: dict[str, float]
+    unfamiliarity: float
     confident: bool
     reason: str | None
+
+
+class Outputs(NamedTuple):
+    """What the graph gives for N photos, all float32.
+
+    `logits` and `probabilities` (N, classes), `unfamiliarity` (N,), and `activation_map` (N, classes, h, w), whose
+    mean over h and w is the logit without its bias; None where the network has none.
+    """
+
+    logits: NDArray[np.float32]
+    probabilities: NDArray[np.float32]
+    unfamiliarity: NDArray[np.float32]
+    activation_map: NDArray[np.float32] | None
+
+
+class Seen(NamedTuple):
+    """A photo as the model sees it: `square` is RGB, `input` float32 (3, size, size) made of it."""
+
+    square: Image.Image
+    input: NDArray[np.float32]
+    measures: Measures
 
 
 class Answer(NamedTuple):
@@ -87,7 +113,10 @@ class Classifier:
             raise BundleCorruptError(f"bundle {bundle.folder}: ONNX Runtime cannot load the graph: {error}") from None
         inputs = [node.name for node in self._session.get_inputs()]
         outputs = [node.name for node in self._session.get_outputs()]
-        if inputs != [INPUT] or not {LOGITS, PROBABILITIES} <= set(outputs):
+        self._outputs = [LOGITS, PROBABILITIES, UNFAMILIARITY]
+        if bundle.description.explanation == "activation map":
+            self._outputs.append(ACTIVATION_MAP)
+        if inputs != [INPUT] or not set(self._outputs) <= set(outputs):
             raise BundleCorruptError(f"bundle {bundle.folder}: the graph has inputs {inputs} and outputs {outputs}")
 
     @property
@@ -95,20 +124,20 @@ class Classifier:
         """Class names in the order of the outputs."""
         return self.bundle.description.classes
 
+    def look(self, source: bytes | Path) -> Seen:
+        """Read one photo and measure it; raises `PhotoError` where it cannot be used."""
+        preprocessing = self.bundle.description.preprocessing
+        square, measures = look(source, preprocessing)
+        return Seen(square, normalise(square, preprocessing), measures)
+
     def load(self, source: bytes | Path) -> NDArray[np.float32]:
         """Read one photo as model input, shape (3, size, size); raises `PhotoError` where it cannot be used."""
         return model_input(source, self.bundle.description.preprocessing)
 
-    def run(self, inputs: Sequence[NDArray[np.float32]]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Run the graph on N inputs.
-
-        Returns
-        -------
-        logits, probabilities
-            Two float32 arrays of shape (N, classes).
-        """
-        logits, probabilities = self._session.run([LOGITS, PROBABILITIES], {INPUT: np.stack(inputs)})
-        return logits, probabilities
+    def run(self, inputs: Sequence[NDArray[np.float32]]) -> Outputs:
+        """Run the graph on N inputs."""
+        logits, probabilities, unfamiliarity, *maps = self._session.run(self._outputs, {INPUT: np.stack(inputs)})
+        return Outputs(logits, probabilities, unfamiliarity, maps[0] if maps else None)
 
     def predict(self, source: bytes | Path) -> Prediction:
         """Answer for one photo, given as bytes or as a path.
@@ -118,8 +147,7 @@ class Classifier:
         PhotoError
             One of its children, when the photo cannot be used.
         """
-        _, probabilities = self.run([self.load(source)])
-        return self.judge(probabilities[0])
+        return self.judge(self.run([self.load(source)]))
 
     def predict_many(self, paths: Iterable[Path]) -> Iterator[Answer]:
         """Answer for photos in their order; a photo that cannot be used has its error as its answer.
@@ -137,21 +165,37 @@ class Classifier:
 
     def _answer(self, path: Path, loaded: "Future[NDArray[np.float32]]") -> Answer:
         try:
-            return Answer(path, self.judge(self.run([loaded.result()])[1][0]), None)
+            return Answer(path, self.judge(self.run([loaded.result()])), None)
         except PhotoError as error:
             return Answer(path, None, str(error))
         except MemoryError:
             return Answer(path, None, TOO_LITTLE_MEMORY)
 
-    def judge(self, probabilities: NDArray[np.float32]) -> Prediction:
-        """Turn the probabilities of one photo, shape (classes,), into an answer."""
+    def judge(self, outputs: Outputs) -> Prediction:
+        """Turn what the graph gave for one photo into an answer."""
+        probabilities, unfamiliarity = outputs.probabilities[0], float(outputs.unfamiliarity[0])
         best = int(np.argmax(probabilities))
-        confidence = float(probabilities[best])
-        threshold = self.bundle.description.thresholds.confident
-        confident = confidence >= threshold
-        reason = None if confident else f"the probability {confidence:.3f} is below the threshold {threshold:.3f}"
         named = {name: float(p) for name, p in zip(self.classes, probabilities, strict=True)}
-        return Prediction(self.classes[best], confidence, named, confident, reason)
+        confidence, reason = float(probabilities[best]), self._doubt(probabilities, unfamiliarity)
+        return Prediction(self.classes[best], confidence, named, unfamiliarity, reason is None, reason)
+
+    def _doubt(self, probabilities: NDArray[np.float32], unfamiliarity: float) -> str | None:
+        """Say why an answer is not one to rely on; None where it is."""
+        thresholds = self.bundle.description.thresholds
+        # Not 'more than': what is no number is not familiar.
+        if not unfamiliarity <= thresholds.unfamiliar:
+            return (
+                f"the photo is unlike those that the model has learned from (unfamiliarity {unfamiliarity:.3f}, "
+                f"usual is up to {thresholds.unfamiliar:.3f})"
+            )
+        second, best = np.argsort(probabilities)[-2:]
+        confidence = float(probabilities[best])
+        if confidence >= thresholds.confident:
+            return None
+        return (
+            f"it may be {self.classes[best]} or {self.classes[second]}: the probability {confidence:.3f} is below the "
+            f"threshold {thresholds.confident:.3f}"
+        )
 
 
 def golden_difference(classifier: Classifier) -> float:

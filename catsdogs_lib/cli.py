@@ -6,7 +6,6 @@ import os
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +92,8 @@ def _raise(error: OSError) -> None:
 def _fields(answer: Answer) -> dict[str, Any]:
     if answer.prediction is None:
         return {"path": str(answer.path), "error": answer.error}
-    return {"path": str(answer.path), **asdict(answer.prediction)}
+    fields = ("prediction", "confidence", "probabilities", "confident", "reason")
+    return {"path": str(answer.path), **{name: getattr(answer.prediction, name) for name in fields}}
 
 
 def _show(answers: Sequence[Answer]) -> None:

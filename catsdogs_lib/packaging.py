@@ -18,15 +18,15 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from catsdogs_lib import files
-from catsdogs_lib.bundle import Bundle, Data, Description, Golden, Graph, Metric, Parity, Thresholds
-from catsdogs_lib.classifier import INPUT, LOGITS, PROBABILITIES, Classifier
+from catsdogs_lib.bundle import Bundle, Certificate, Data, Description, Golden, Graph, Metric, Parity, Thresholds
+from catsdogs_lib.classifier import ACTIVATION_MAP, INPUT, LOGITS, PROBABILITIES, UNFAMILIARITY, Classifier
 from catsdogs_lib.data.drawing import draw
 from catsdogs_lib.errors import CatsdogsError
 from catsdogs_lib.evaluation.calibration import softmax
 from catsdogs_lib.evaluation.metrics import Interval
 from catsdogs_lib.progress import track
-from catsdogs_lib.training.photos import Photos
-from catsdogs_lib.training.trained import TrainedModel, network_logits
+from catsdogs_lib.training.models import Network
+from catsdogs_lib.training.trained import TrainedModel
 
 PARITY_TOLERANCE = 1e-3
 PARITY_PHOTOS = 128
@@ -45,7 +45,7 @@ class Facts:
 
     Attributes
     ----------
-    temperature, threshold
+    temperature, thresholds, certificate
         Chosen on validation photos.
     metrics
         Measured on test photos.
@@ -56,7 +56,8 @@ class Facts:
     """
 
     temperature: float
-    threshold: float
+    thresholds: Thresholds
+    certificate: Certificate
     metrics: dict[str, Interval]
     source: str
     data_hash: str
@@ -66,15 +67,22 @@ class Facts:
 
 
 class _Serving(nn.Module):
-    """The network with calibrated probabilities beside its raw logits."""
+    """The network with all that serving wants to know beside its raw logits."""
 
-    def __init__(self, network: nn.Module, temperature: float) -> None:
+    def __init__(self, network: Network, temperature: float, maps: bool) -> None:
         super().__init__()
-        self.network, self.temperature = network, temperature
+        self.network, self.temperature, self.maps = network, temperature, maps
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        logits = self.network(image)
-        return logits, torch.softmax(logits / self.temperature, dim=1)
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        network = self.network
+        maps = network.maps(image) if self.maps else None
+        features = network.backbone(image) if maps is None else maps.mean((2, 3))
+        logits = network.head(features)
+        found = logits, torch.softmax(logits / self.temperature, dim=1), network.unfamiliarity(features)
+        if maps is None:
+            return found
+        # Class activation maps (Zhou et al., 2016): the head at each place instead of at their mean.
+        return *found, nn.functional.conv2d(maps, network.head.weight[:, :, None, None])
 
 
 def export(trained: TrainedModel, temperature: float) -> bytes:
@@ -90,11 +98,13 @@ def export(trained: TrainedModel, temperature: float) -> bytes:
     Returns
     -------
     bytes
-        Input ``image`` float32 (N, 3, H, W); outputs ``logits`` and ``probabilities`` float32 (N, C).
+        Input ``image`` float32 (N, 3, H, W); outputs ``logits`` and ``probabilities`` float32 (N, C),
+        ``unfamiliarity`` float32 (N,), and ``activation_map`` float32 (N, C, h, w) where the network has one.
         Matrices that are exactly representable in fp16 are stored so and cast when the graph is loaded.
     """
     size = trained.record.preprocessing.size
     network = trained.network.to(memory_format=torch.contiguous_format)
+    maps = network.has_maps(size)
     level = logging.getLogger("torch.onnx").level
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     try:
@@ -102,11 +112,11 @@ def export(trained: TrainedModel, temperature: float) -> bytes:
             # The exporter deprecates its own insides; nothing in them is ours to mend.
             warnings.simplefilter("ignore")
             program: Any = torch.onnx.export(
-                _Serving(network, temperature).eval(),
+                _Serving(network, temperature, maps).eval(),
                 # Two photos: with one, the exporter would take the batch for a constant.
                 (torch.zeros(2, 3, size, size),),
                 input_names=[INPUT],
-                output_names=[LOGITS, PROBABILITIES],
+                output_names=[LOGITS, PROBABILITIES, UNFAMILIARITY, *([ACTIVATION_MAP] if maps else [])],
                 dynamic_shapes={"image": {0: torch.export.Dim("N", min=1)}},
                 dynamo=True,
                 # Its optimiser would fold batch norm into rounded weights; the runtime does that when loading.
@@ -178,7 +188,9 @@ def package(trained: TrainedModel, facts: Facts, parity_photos: Sequence[Path], 
         graph=Graph(sha256=files.sha256_bytes(graph), bytes=len(graph), weights=record.settings.weights),
         preprocessing=record.preprocessing,
         temperature=facts.temperature,
-        thresholds=Thresholds(confident=facts.threshold),
+        thresholds=facts.thresholds,
+        certificate=facts.certificate,
+        explanation="activation map" if trained.network.has_maps(record.preprocessing.size) else "occlusion",
         metrics={name: Metric(value=m.value, low=m.low, high=m.high) for name, m in facts.metrics.items()},
         parity=Parity(photos=0, max_difference=0.0),
         golden=(),
@@ -200,7 +212,7 @@ def package(trained: TrainedModel, facts: Facts, parity_photos: Sequence[Path], 
 
 
 def parity(trained: TrainedModel, classifier: Classifier, temperature: float, photos: Sequence[Path]) -> Parity:
-    """Compare the probabilities of torch and ONNX Runtime photo by photo.
+    """Compare the probabilities and the unfamiliarity of torch and ONNX Runtime photo by photo.
 
     Raises
     ------
@@ -209,15 +221,15 @@ def parity(trained: TrainedModel, classifier: Classifier, temperature: float, ph
     """
     drawn = [_png(kind, 1000 + seed) for seed in range(PARITY_PHOTOS) for kind in ("cat", "dog")]
     sources: list[Path | bytes] = [*photos, *drawn[: max(0, PARITY_PHOTOS - len(photos))]]
-    answers = []
-    for source in track(sources, "checking parity of ONNX"):
-        answers.append(classifier.run([classifier.load(source)])[1][0])
-    plain = Photos(sources, [0] * len(sources), trained.record.preprocessing)
-    expected = softmax(network_logits(trained.network, plain, 32, "checking parity of torch"), temperature)
-    difference = float(np.abs(np.stack(answers) - expected).max())
-    if not difference <= PARITY_TOLERANCE:
+    found = [classifier.run([classifier.load(source)]) for source in track(sources, "checking parity of ONNX")]
+    features = trained.features(sources, what="checking parity of torch")
+    expected = softmax(trained.logits(features), temperature)
+    difference = float(np.abs(np.concatenate([one.probabilities for one in found]) - expected).max())
+    distance = np.concatenate([one.unfamiliarity for one in found]) - trained.unfamiliarity(features)
+    worst = max(difference, float(np.abs(distance).max()))
+    if not worst <= PARITY_TOLERANCE:
         raise ParityError(
-            f"the exported graph differs from the trained model by {difference:.2g} in a probability "
+            f"the exported graph differs from the trained model by {worst:.2g} in a probability or the unfamiliarity "
             f"({PARITY_TOLERANCE:g} allowed); check that every layer of '{trained.record.settings.model}' exports"
         )
     return Parity(photos=len(sources), max_difference=difference)
@@ -252,7 +264,8 @@ Trained on **{description.data.source}** ({photos} photos; data {description.dat
 {rows}
 
 Probabilities are calibrated on validation photos (temperature {description.temperature:.3f}). An answer counts as
-confident from {description.thresholds.confident:.3f} on. The model knows only its {len(description.classes)} classes:
-a photo of anything else gets one of them, too. ONNX and torch differ by at most {description.parity.max_difference:.1e}
-on {description.parity.photos} photos. Licence of the pretrained weights: {description.weights_licence}.
+confident from {description.thresholds.confident:.3f} on, if its photo is no further than
+{description.thresholds.unfamiliar:.3f} from those that the model has learned from. ONNX and torch differ by at most
+{description.parity.max_difference:.1e} on {description.parity.photos} photos. Licence of the pretrained weights:
+{description.weights_licence}.
 """

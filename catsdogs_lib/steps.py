@@ -12,10 +12,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from catsdogs_lib import files, packaging, tracking
-from catsdogs_lib.bundle import Bundle
+from catsdogs_lib.bundle import Bundle, Certificate, Thresholds
 from catsdogs_lib.classifier import Classifier
 from catsdogs_lib.data import manifest, sources
-from catsdogs_lib.evaluation import calibration, gate, metrics
+from catsdogs_lib.evaluation import calibration, gate, metrics, risk
 from catsdogs_lib.evaluation.metrics import Interval
 from catsdogs_lib.lineage import git_commit
 from catsdogs_lib.progress import track
@@ -150,12 +150,12 @@ class Evaluation:
         Of the model.
     trained
         The model.
-    temperature, threshold
-        Chosen on validation photos.
+    temperature, thresholds, certificate
+        Chosen on validation photos; see `evaluation.risk`.
     rows
         For ``val`` and ``test``: the manifest's rows.
-    labels, probabilities
-        For each of them: int64 (N,) and calibrated float64 (N, C).
+    labels, probabilities, features, unfamiliarity
+        For each of them: int64 (N,), calibrated float64 (N, C), float32 (N, F) and float32 (N,).
     figures
         For each of them: every metric with its interval.
     calibrated_ece
@@ -165,10 +165,13 @@ class Evaluation:
     name: str
     trained: TrainedModel
     temperature: float
-    threshold: float
+    thresholds: Thresholds
+    certificate: Certificate
     rows: dict[str, pd.DataFrame]
     labels: dict[str, NDArray[np.int64]]
     probabilities: dict[str, NDArray[np.float64]]
+    features: dict[str, NDArray[np.float32]]
+    unfamiliarity: dict[str, NDArray[np.float32]]
     figures: dict[str, dict[str, Interval]]
     calibrated_ece: float
 
@@ -176,7 +179,8 @@ class Evaluation:
         """Plain values for a JSON file; figures that are not defined are null."""
         return {
             "temperature": self.temperature,
-            "threshold": self.threshold,
+            "thresholds": self.thresholds.model_dump(),
+            "certificate": self.certificate.model_dump(),
             "calibrated_ece": self.calibrated_ece,
             "epochs": len(self.trained.record.history) - 1 if self.trained.record.history[0].epoch == 0
             else len(self.trained.record.history),
@@ -216,20 +220,26 @@ def _evaluate_one(ws: Workspace, table: pd.DataFrame, name: str, trained: Traine
     classes = trained.record.classes
     rows = {split: manifest.used(table, split) for split in MOVING}
     labels = {split: training.label_indices(rows[split], classes) for split in MOVING}
-    logits = {
-        split: trained.logits(training.photo_paths(rows[split], ws.raw), what=f"{name} on {split} photos")
+    features = {
+        split: trained.features(training.photo_paths(rows[split], ws.raw), what=f"{name} on {split} photos")
         for split in MOVING
     }
+    logits = {split: trained.logits(found) for split, found in features.items()}
+    unfamiliarity = {split: trained.unfamiliarity(found) for split, found in features.items()}
     temperature = calibration.fit_temperature(logits["val"], labels["val"])
     probabilities = {split: calibration.softmax(logits[split], temperature) for split in MOVING}
+    thresholds, certificate = risk.choose_thresholds(probabilities["val"], labels["val"], unfamiliarity["val"])
     return Evaluation(
         name=name,
         trained=trained,
         temperature=temperature,
-        threshold=calibration.choose_threshold(probabilities["val"], labels["val"]),
+        thresholds=thresholds,
+        certificate=certificate,
         rows=rows,
         labels=labels,
         probabilities=probabilities,
+        features=features,
+        unfamiliarity=unfamiliarity,
         figures={split: metrics.with_intervals(probabilities[split], labels[split]) for split in MOVING},
         calibrated_ece=metrics.calibrated_ece_quantile(probabilities["test"]),
     )
@@ -245,6 +255,7 @@ def _predictions(one: Evaluation) -> pd.DataFrame:
         part = one.rows[split][["path", "split", "label"]].reset_index(drop=True)
         for index, label in enumerate(one.trained.record.classes):
             part[f"p_{label}"] = one.probabilities[split][:, index].round(6)
+        part["unfamiliarity"] = one.unfamiliarity[split].round(6)
         parts.append(part)
     return pd.concat(parts, ignore_index=True)
 
@@ -279,7 +290,8 @@ def package(ws: Workspace) -> Packaged:
     fetched = files.read_json(ws.source)
     facts = packaging.Facts(
         temperature=figures["temperature"],
-        threshold=figures["threshold"],
+        thresholds=Thresholds(**figures["thresholds"]),
+        certificate=Certificate(**figures["certificate"]),
         metrics={key: Interval(**value) for key, value in figures["test"].items() if value["value"] is not None},
         source=fetched["slug"],
         data_hash=manifest.data_hash(table),

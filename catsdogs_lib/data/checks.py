@@ -14,7 +14,6 @@ from pathlib import Path
 
 import imagehash
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from catsdogs_lib import files, images
@@ -154,13 +153,13 @@ def _check_bytes(data: bytes, path: Path, min_side: int) -> Checked:
     except (MemoryError, RecursionError) as error:
         return known(excluded=f"{Reason.TOO_LARGE}: decoding it ended in {type(error).__name__}")
     small = f"{Reason.TOO_SMALL}: {header.width} x {header.height} pixels, the shorter side below {min_side}"
-    square = np.asarray(images.centre_square(upright, SQUARE), dtype=np.uint8)
-    luma = square.astype(np.float32) @ np.array([0.299, 0.587, 0.114], dtype=np.float32) / np.float32(255)
+    seen = images.centre_square(upright, SQUARE)
+    square, luma = np.asarray(seen, dtype=np.uint8), images.luma(seen)
     gray = upright.convert("L").resize((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS, reducing_gap=3.0)
     return known(
         phash=str(imagehash.phash(gray)),
         brightness=round(float(luma.mean()), 6),
-        sharpness=round(_laplacian_variance(luma), 6),
+        sharpness=round(images.sharpness(luma), 6),
         grayscale=bool((square.max(axis=2) - square.min(axis=2)).max() <= GRAY_TOLERANCE),
         thumbnail=gray.tobytes(),
         excluded=small if min(header.width, header.height) < min_side else "",
@@ -174,8 +173,3 @@ _SIGNATURE = re.compile(rb"\xff\xd8\xff|\x89PNG|GIF8|RIFF....WEBP|II\*\0|MM\0\*"
 def _wrong_ending(path: Path, name: str) -> str:
     promised = images.SUFFIXES.get(path.suffix.lower(), path.suffix or "nothing")
     return "" if promised == name else f"ending says {promised}, bytes are {name}"
-
-
-def _laplacian_variance(luma: NDArray[np.float32]) -> float:
-    centre = luma[1:-1, 1:-1]
-    return float((luma[:-2, 1:-1] + luma[2:, 1:-1] + luma[1:-1, :-2] + luma[1:-1, 2:] - 4 * centre).var())

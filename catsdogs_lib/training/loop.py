@@ -23,7 +23,7 @@ from catsdogs_lib.training import arithmetic
 from catsdogs_lib.training.models import Network
 from catsdogs_lib.training.photos import Photos, batches, to_device
 from catsdogs_lib.training.settings import TrainingSettings
-from catsdogs_lib.training.trained import Epoch, network_logits
+from catsdogs_lib.training.trained import Epoch, network_outputs
 
 OnEpoch = Callable[[Epoch], None]
 
@@ -40,7 +40,7 @@ class Fit:
 
 def measure(network: nn.Module, photos: Photos, settings: TrainingSettings, precision: str) -> tuple[float, float]:
     """Mean cross-entropy in nats and accuracy (0..1) on photos."""
-    logits = network_logits(network, photos, settings.batch_size, "validating", precision)
+    logits = network_outputs(network, photos, settings.batch_size, "validating", precision)
     return cross_entropy(logits.astype(np.float64), np.asarray(photos.labels, dtype=np.int64))
 
 

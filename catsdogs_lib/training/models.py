@@ -36,17 +36,40 @@ class Network(nn.Module):
         Length of a feature vector.
     classes
         Number of outputs.
+    prototypes
+        Number of `prototypes`, unit vectors (prototypes, features) that stand for what the network has learned from.
     """
 
-    def __init__(self, backbone: nn.Module, features: int, classes: int) -> None:
+    prototypes: Tensor
+
+    def __init__(self, backbone: nn.Module, features: int, classes: int, prototypes: int = 0) -> None:
         super().__init__()
         self.backbone = backbone
         self.head = nn.Linear(features, classes)
+        self.register_buffer("prototypes", torch.zeros(prototypes, features))
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits, (N, classes)."""
         logits: Tensor = self.head(self.backbone(images))
         return logits
+
+    def unfamiliarity(self, features: Tensor) -> Tensor:
+        """Cosine distance of features (N, features) to the nearest prototype: (N,), 0..2."""
+        return 1 - (nn.functional.normalize(features) @ self.prototypes.T).amax(dim=1)
+
+    @torch.no_grad()
+    def has_maps(self, size: int) -> bool:
+        """Whether the features are the mean of `maps`, so that a linear head says what each place adds."""
+        if not hasattr(self.backbone, "forward_features"):
+            return False
+        images = torch.linspace(-1, 1, 3 * size * size).sin().reshape(1, 3, size, size)
+        maps = self.maps(images)
+        return maps.ndim == 4 and torch.allclose(maps.mean((2, 3)), self.backbone(images), atol=1e-4)
+
+    def maps(self, images: Tensor) -> Tensor:
+        """Features before they are averaged over the places of the image, (N, features, h, w); see `has_maps`."""
+        maps: Tensor = self.backbone.forward_features(images)  # type: ignore[operator]
+        return maps
 
 
 @dataclass(frozen=True)

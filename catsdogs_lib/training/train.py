@@ -16,8 +16,9 @@ from catsdogs_lib.training.head import fit_head
 from catsdogs_lib.training.loop import OnEpoch
 from catsdogs_lib.training.models import Built, build, round_to_fp16
 from catsdogs_lib.training.photos import Augmentation, Photos
+from catsdogs_lib.training.prototypes import prototypes
 from catsdogs_lib.training.settings import TrainingSettings
-from catsdogs_lib.training.trained import Epoch, Record, TrainedModel
+from catsdogs_lib.training.trained import Epoch, Record, TrainedModel, network_outputs
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,7 @@ def train(
         on_epoch(history[0])
     if settings.weights == "fp16":
         round_to_fp16(built.network)
+    built.network.prototypes = prototypes(_train_features(built, rows["train"], places, settings, precision))
     record = Record(
         settings=settings,
         classes=classes,
@@ -130,6 +132,17 @@ def _frozen(
     fit_head(features[:count], labels[:count], settings, built.network.head)
     losses = [_cross_entropy(built, features[part, 0], labels[part]) for part in (slice(0, count), slice(count, None))]
     return Epoch(0, losses[0][0], *losses[1], time.monotonic() - begin)
+
+
+def _train_features(
+    built: Built, train: pd.DataFrame, places: Places, settings: TrainingSettings, precision: str
+) -> NDArray[np.float32]:
+    """Features of train photos, (photos, features): of the cache where the backbone is as it came, else computed."""
+    paths = photo_paths(train, places.raw)
+    if settings.method == "frozen":
+        return FeatureCache(places.features, built, precision).get(paths, train["sha256"].tolist())[:, 0]
+    photos = Photos(paths, [0] * len(paths), built.preprocessing)
+    return network_outputs(built.network.backbone, photos, settings.batch_size, "looking back", precision)
 
 
 def _cross_entropy(built: Built, features: NDArray[np.float32], labels: NDArray[np.int64]) -> tuple[float, float]:

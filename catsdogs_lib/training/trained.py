@@ -1,5 +1,6 @@
 """A trained model on disk: weights, what they are, and how they came about."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -110,26 +111,35 @@ class TrainedModel:
             network = build(record.settings.model, len(record.classes), pretrained=False).network
             state = {name: value.float() if value.is_floating_point() else value
                      for name, value in load_file(folder / WEIGHTS_FILE).items()}  # fmt: skip
+            network.prototypes = torch.empty_like(state["prototypes"])
             network.load_state_dict(state)
         except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
             raise TrainedModelError(f"no trained model in {folder} ({error}); run notebook 03_train first") from None
         return cls(network.eval(), record)
 
-    def logits(self, paths: list[Path], batch_size: int = 32, what: str = "predicting") -> NDArray[np.float32]:
-        """Logits for photos, in float32 arithmetic as in serving.
-
-        Returns
-        -------
-        ndarray of float32, shape (photos, classes)
-        """
+    def features(
+        self, paths: Sequence[Path | bytes], batch_size: int = 32, what: str = "predicting"
+    ) -> NDArray[np.float32]:
+        """Features of photos, in float32 arithmetic as in serving: float32 (photos, features)."""
         photos = Photos(paths, [0] * len(paths), self.record.preprocessing)
-        return network_logits(self.network, photos, batch_size, what)
+        return network_outputs(self.network.backbone, photos, batch_size, what)
+
+    def logits(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Logits of features: float32 (photos, classes)."""
+        with torch.inference_mode():
+            logits: NDArray[np.float32] = self.network.head(torch.from_numpy(features)).numpy()
+        return logits
+
+    def unfamiliarity(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Cosine distance of features to the nearest prototype: float32 (photos,), 0..2."""
+        with torch.inference_mode():
+            return self.network.unfamiliarity(torch.from_numpy(features)).numpy()
 
 
-def network_logits(
+def network_outputs(
     network: torch.nn.Module, photos: Photos, batch_size: int, what: str, precision: str = "fp32"
 ) -> NDArray[np.float32]:
-    """Logits of a network for photos without augmentation, float32 (photos, classes)."""
+    """What a network gives for photos without augmentation, float32 (photos, outputs)."""
     device = arithmetic.device()
     network = network.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     loader = batches(photos, batch_size)

@@ -20,7 +20,7 @@ from catsdogs_lib.doors.upstream import Upstream
 from catsdogs_lib.evaluation.calibration import softmax
 from catsdogs_lib.training.models import build
 from catsdogs_lib.training.photos import Photos
-from catsdogs_lib.training.trained import TrainedModel, network_logits
+from catsdogs_lib.training.trained import TrainedModel, network_outputs
 
 pytestmark = pytest.mark.slow
 
@@ -52,6 +52,7 @@ def bundle_and_network(request):
         for tensor in graph.initializer
         if tensor.name.startswith("network.")
     }
+    network.prototypes = torch.empty_like(state["prototypes"])
     missing, unexpected = network.load_state_dict(state, strict=False)
     assert not unexpected
     assert all(name.endswith("num_batches_tracked") for name in missing)
@@ -61,7 +62,7 @@ def bundle_and_network(request):
 def through_torch(bundle, network, photos):
     description = bundle.description
     plain = Photos(photos, [0] * len(photos), description.preprocessing)
-    return softmax(network_logits(network, plain, 32, "torch"), description.temperature)
+    return softmax(network_outputs(network, plain, 32, "torch"), description.temperature)
 
 
 def through_the_command_line(bundle, photos):
