@@ -44,7 +44,7 @@ def animal(pen: Pen, kind: str, look: Look, coat: Coat, rng: np.random.Generator
     pen
         Its texture is the fur.
     kind
-        ``"cat"``, ``"dog"`` or ``"rabbit"``.
+        ``"cat"``, ``"dog"``, ``"rabbit"`` or ``"owl"``.
     look, coat
         What is shared by all kinds.
     rng
@@ -64,8 +64,11 @@ def _tail(pen: Pen, kind: str, x: float, y: float, coat: Coat, rng: np.random.Ge
         pen.limb(points, 0.34, coat.line, 0.75)
     elif kind == "dog":  # short, thick at its root, pointed
         pen.limb([(x + 0.1, y), (x - 0.45, y - 0.5 * lift), (x - 0.75, y - 1.15 * lift)], 0.46, coat.line, 0.35)
-    else:
+    elif kind == "rabbit":
         pen.oval(x - 0.15, y, 0.4, 0.37, coat.light, coat.line)
+    else:  # feathers
+        pen.polygon([(x + 0.2, y - 0.2), (x - 0.7, y + 0.3 * lift), (x - 0.5, y + 0.55), (x + 0.1, y + 0.3)], None,
+                    coat.line)  # fmt: skip
 
 
 def _paw(pen: Pen, x: float, y: float, coat: Coat, size: float = 0.3) -> None:
@@ -75,15 +78,15 @@ def _paw(pen: Pen, x: float, y: float, coat: Coat, size: float = 0.3) -> None:
 
 
 def _bust(pen: Pen, kind: str, coat: Coat, rng: np.random.Generator) -> None:
-    wide = {"cat": 0.95, "dog": 1.1, "rabbit": 0.9}[kind] * rng.uniform(0.9, 1.15)
+    wide = {"cat": 0.95, "dog": 1.1, "rabbit": 0.9, "owl": 1.15}[kind] * rng.uniform(0.9, 1.15)
     pen.both([(0, 0.0), (0.55, 0.5), (wide, 1.4), (wide * 1.25, 2.6), (wide * 1.2, 4.5), (0, 4.5)], None, coat.line)
     if coat.socks:
         pen.both([(0, 0.6), (0.4, 1.1), (0.42, 1.8), (0, 2.5)], coat.light)
 
 
 def _sitting(pen: Pen, kind: str, coat: Coat, rng: np.random.Generator) -> None:
-    wide = {"cat": 0.95, "dog": 0.98, "rabbit": 1.12}[kind] * rng.uniform(0.9, 1.12)
-    foot = {"cat": 3.1, "dog": 3.5, "rabbit": 2.5}[kind]
+    wide = {"cat": 0.95, "dog": 0.98, "rabbit": 1.12, "owl": 1.05}[kind] * rng.uniform(0.9, 1.12)
+    foot = {"cat": 3.1, "dog": 3.5, "rabbit": 2.5, "owl": 2.9}[kind]
     _tail(pen, kind, -wide * 0.9, foot - 0.45, coat, rng)
     for mirrored in (False, True):  # haunches and hind feet
         hind = pen.at(0, 0, mirror=mirrored)
@@ -101,9 +104,9 @@ def _sitting(pen: Pen, kind: str, coat: Coat, rng: np.random.Generator) -> None:
 
 
 def _standing(pen: Pen, kind: str, coat: Coat, rng: np.random.Generator) -> None:
-    long = {"cat": 3.3, "dog": 3.3, "rabbit": 2.4}[kind] * rng.uniform(0.95, 1.1)
-    leg = {"cat": 1.15, "dog": 1.35, "rabbit": 0.55}[kind]
-    deep = {"cat": 0.72, "dog": 0.82, "rabbit": 0.95}[kind]
+    long = {"cat": 3.3, "dog": 3.3, "rabbit": 2.4, "owl": 1.9}[kind] * rng.uniform(0.95, 1.1)
+    leg = {"cat": 1.15, "dog": 1.35, "rabbit": 0.55, "owl": 0.5}[kind]
+    deep = {"cat": 0.72, "dog": 0.82, "rabbit": 0.95, "owl": 1.0}[kind]
     middle = 1.25
     _tail(pen, kind, -long + 0.2, middle - 0.2, coat, rng)
     floor = middle + deep + leg - 0.2
@@ -121,7 +124,7 @@ def _standing(pen: Pen, kind: str, coat: Coat, rng: np.random.Generator) -> None
 
 
 def _lying(pen: Pen, kind: str, coat: Coat, rng: np.random.Generator) -> None:
-    long = {"cat": 2.9, "dog": 3.1, "rabbit": 2.3}[kind] * rng.uniform(0.95, 1.1)
+    long = {"cat": 2.9, "dog": 3.1, "rabbit": 2.3, "owl": 2.0}[kind] * rng.uniform(0.95, 1.1)
     _tail(pen, kind, -long + 0.2, 1.4, coat, rng)
     pen.blob([(0.5, 0.6), (0.75, 1.3), (0.3, 1.85), (-long / 2, 1.9), (-long + 0.2, 1.85), (-long - 0.1, 1.2),
               (-long + 0.5, 0.35), (-long / 2, 0.2), (-0.5, 0.2)], None, coat.line)  # fmt: skip
@@ -234,6 +237,23 @@ def _rabbit(pen: Pen, look: Look, coat: Coat, rng: np.random.Generator) -> None:
         nose.stroke([(0, 0.06), (side * 0.03, 0.22), (side * 0.2, 0.27)], INK, 0.035)
 
 
+def _owl(pen: Pen, look: Look, coat: Coat, rng: np.random.Generator) -> None:
+    fx, fy = 0.2 * look.yaw, 0.1 * look.pitch
+    tuft, disc = rng.uniform(1.05, 1.3), rng.uniform(0.44, 0.54)
+    pen.both([(0, -0.82), (0.5, -0.84), (0.95, -0.4), (1.02, 0.2), (0.8, 0.7), (0, 0.92)], None, coat.line)
+    for mirrored in (False, True):
+        ear = pen.at(fx * 0.4, 0, mirror=mirrored)
+        ear.polygon([(0.4, -0.78), (0.86, -tuft), (0.88, -0.5)], coat.dark, coat.line)
+    for mirrored in (False, True):
+        eye = pen.at(fx, fy, mirror=mirrored).at(0.44, -0.12)
+        eye.oval(0, 0, disc, disc, coat.light, coat.line)
+        eye.oval(0, 0, 0.27, 0.27, coat.iris, INK)
+        eye.oval(-0.01, 0.01, 0.14, 0.14, INK)
+        eye.oval(0.07, -0.08, 0.05, 0.05, WHITE)
+    beak = pen.at(fx * 1.4, fy + 0.12)
+    beak.polygon([(-0.13, 0), (0.13, 0), (0.02, rng.uniform(0.34, 0.46))], (214, 164, 70), INK, width=0.025)
+
+
 _HEADS: dict[str, Callable[[Pen, Look, Coat, np.random.Generator], None]] = {
-    "cat": _cat, "dog": _dog, "rabbit": _rabbit,
+    "cat": _cat, "dog": _dog, "rabbit": _rabbit, "owl": _owl,
 }  # fmt: skip

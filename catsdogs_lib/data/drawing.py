@@ -14,7 +14,7 @@ from catsdogs_lib.data.pen import Colour, Pen, mix, smooth_noise
 from catsdogs_lib.data.scenery import background, clutter
 from catsdogs_lib.errors import SettingsError
 
-KINDS = ("cat", "dog", "rabbit")
+KINDS = ("cat", "dog", "rabbit", "owl")
 """What can be drawn."""
 
 SMALLEST = 32
