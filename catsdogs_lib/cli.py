@@ -200,7 +200,7 @@ def fetch(source: str, folder: Path) -> None:
 @data.command()
 @click.argument("folder", type=FOLDER)
 @click.option(
-    "--kind", "kinds", multiple=True, default=("cat", "dog"), show_default=True, help="What to draw: cat, dog, rabbit, owl."
+    "--kind", "kinds", multiple=True, default=("cat", "dog"), show_default=True, help="cat, dog, rabbit or owl."
 )
 @click.option(
     "--per-class", default=300, show_default=True, type=click.IntRange(1, 100_000), help="Pictures of each kind."
