@@ -15,11 +15,13 @@ from catsdogs_lib import files, packaging, tracking
 from catsdogs_lib.bundle import Bundle, Certificate, Thresholds
 from catsdogs_lib.classifier import Classifier
 from catsdogs_lib.data import manifest, sources
-from catsdogs_lib.evaluation import calibration, gate, metrics, risk
+from catsdogs_lib.evaluation import calibration, gate, metrics, risk, unfamiliar
 from catsdogs_lib.evaluation.metrics import Interval
+from catsdogs_lib.images import SUFFIXES
 from catsdogs_lib.lineage import git_commit
 from catsdogs_lib.progress import track
 from catsdogs_lib.training import train as training
+from catsdogs_lib.training.models import imagenet_classifier
 from catsdogs_lib.training.settings import TrainingSettings, baseline_settings
 from catsdogs_lib.training.trained import Epoch, TrainedModel
 from catsdogs_lib.workspace import Workspace, project_root
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 
 DEMO_PER_CLASS = 60
 """Drawn pictures of each kind in the demo: enough to see everything, soon done."""
+SCORED = 500
+"""Train photos that scores of unfamiliarity are compared on, about."""
 MOVING = ("val", "test")
 """The splits that a model is measured on."""
 
@@ -243,6 +247,48 @@ def _evaluate_one(ws: Workspace, table: pd.DataFrame, name: str, trained: Traine
         figures={split: metrics.with_intervals(probabilities[split], labels[split]) for split in MOVING},
         calibrated_ece=metrics.calibrated_ece_quantile(probabilities["test"]),
     )
+
+
+def compare_scores(
+    ws: Workspace, one: Evaluation, others: str = ""
+) -> tuple[pd.DataFrame, dict[str, NDArray[np.float32]]]:
+    """Hold scores of unfamiliarity against each other on a model; see `unfamiliar.comparison`.
+
+    Gives the table, and the unfamiliarity of each other material's pictures.
+
+    Parameters
+    ----------
+    ws
+        Holds the photos.
+    one
+        The model, measured.
+    others
+        A folder of photos of other things; "" for drawn pictures alone.
+
+    Raises
+    ------
+    EvaluationError
+        The folder holds no photo.
+    """
+    rows = manifest.used(read_manifest(ws), "train")
+    rows = rows.iloc[:: max(1, len(rows) // SCORED)]
+    trained, classes = one.trained, one.trained.record.classes
+    paths = training.photo_paths(rows, ws.raw)
+    known = unfamiliar.Known(
+        features=trained.features(paths, what="features of train photos"),
+        labels=training.label_indices(rows, classes),
+        # Half of the families, so that most of what is judged is new to outlier exposure, too.
+        others=trained.features(unfamiliar.exposed(), what="features of drawn pictures"),
+        imagenet=imagenet_classifier(trained.record.settings.model),
+    )
+    materials: dict[str, Sequence[Path | bytes]] = {**unfamiliar.drawn_others(classes)}
+    if others:
+        folder = project_root() / others
+        materials[folder.name] = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    features = {name: trained.features(found, what=f"features of {name}") for name, found in materials.items() if found}
+    scores = unfamiliar.scores(trained, known)
+    table = unfamiliar.comparison(scores, one.features["val"], one.features["test"], features)
+    return table, {name: trained.unfamiliarity(found) for name, found in features.items()}
 
 
 def _flat(values: dict[str, Interval]) -> dict[str, float]:

@@ -126,3 +126,16 @@ def _levels(count: int) -> list[tuple[float, float]]:
     first, rest = (1 - TRUST) * FIRST, (1 - TRUST) * (1 - FIRST)
     within = [level for level in LEVELS if _fewest(level, first) <= count]
     return list(zip(within[:2], (first, rest), strict=False))
+
+
+def certificate_sentence(proof: Certificate) -> str:
+    """Say for people what a certificate proves, and what it could at best."""
+    proven = (
+        "no share of wrong answers among confident ones could be certified"
+        if proof.level is None
+        else f"of confident answers at most {proof.level:.1%} are wrong, certified with {proof.trust:.0%} trust"
+    )
+    return (
+        f"{proven}: of {proof.photos} validation photos {proof.confident} are answered confidently, {proof.wrong} of "
+        f"them wrongly; so many photos could certify {proof.floor:.2%} at best"
+    )

