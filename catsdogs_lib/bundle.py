@@ -97,7 +97,8 @@ class Certificate(_Part):
     See `catsdogs_lib.evaluation.risk` for the theorem.
     """
 
-    level: Probability | None = Field(description="share of wrong ones that is not exceeded; null: none is certified")
+    aim: Probability = Field(description="share of wrong ones that the threshold was chosen for")
+    level: Probability = Field(description="share of wrong ones that is not exceeded")
     trust: Probability = Field(description="the probability with which that holds")
     photos: int = Field(description="validation photos")
     confident: int = Field(description="those answered confidently")

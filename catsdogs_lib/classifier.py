@@ -149,6 +149,11 @@ class Classifier:
         """
         return self.judge(self.run([self.load(source)]))
 
+    def observe(self, source: bytes | Path) -> tuple[Prediction, Measures]:
+        """Answer for one photo, and measure it; raises as `predict`."""
+        seen = self.look(source)
+        return self.judge(self.run([seen.input])), seen.measures
+
     def predict_many(self, paths: Iterable[Path]) -> Iterator[Answer]:
         """Answer for photos in their order; a photo that cannot be used has its error as its answer.
 

@@ -67,37 +67,3 @@ def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
 
     found = minimize_scalar(cost, bounds=np.log(TEMPERATURES), method="bounded", options={"xatol": 1e-6})
     return float(np.exp(found.x))
-
-
-def choose_threshold(probabilities: ArrayLike, labels: ArrayLike, target_accuracy: float = 0.995) -> float:
-    """The smallest confidence from which on validation answers are right as often as promised.
-
-    Parameters
-    ----------
-    probabilities
-        float, shape (N, C), calibrated, of photos that the model was not trained on.
-    labels
-        int, shape (N,), in 0..C-1.
-    target_accuracy
-        In 0..1, of all answers with a top-label confidence at or above the threshold.
-
-    Returns
-    -------
-    float
-        One of the confidences, in 1/C..1. Where none reaches the target (the very surest answer is
-        wrong and too few follow to make up for it), the one with the highest accuracy, so that a single
-        mislabelled photo does not make every answer doubtful; the lowest of equals.
-    """
-    table, truth = check(probabilities, labels)
-    if not 0 <= target_accuracy <= 1:
-        raise EvaluationError(f"the target accuracy is {target_accuracy}; it must lie in 0..1")
-    confidence = table.max(axis=1).astype(np.float64)
-    order = np.argsort(-confidence, kind="stable")
-    ranked = confidence[order]
-    right = np.cumsum((table.argmax(axis=1) == truth)[order])
-    accuracy = right / np.arange(1, len(ranked) + 1)
-    # A threshold takes all photos of its confidence: only the last of each tie is a candidate.
-    last = np.r_[ranked[1:] != ranked[:-1], True]
-    candidates, reached = ranked[last], accuracy[last]
-    good = reached >= min(target_accuracy, float(reached.max()))
-    return float(np.clip(candidates[good].min(), 1 / table.shape[1], 1.0))

@@ -4,18 +4,17 @@ import math
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import binom
+from scipy.stats import beta
 
 from catsdogs_lib.bundle import Certificate, Thresholds
-from catsdogs_lib.evaluation.calibration import choose_threshold
 from catsdogs_lib.evaluation.metrics import EvaluationError, check
 
 TRUST = 0.95
-"""Probability with which a certified level holds, over the draw of the validation labels."""
-LEVELS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
-"""Shares of wrong answers that may be certified."""
-FIRST = 0.8
-"""Part of 1 - `TRUST` that is spent on the tightest level; the rest is for the next, should that fail."""
+"""Probability with which a certified level holds, over the draw of the validation photos."""
+LEVELS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
+"""Shares of wrong answers among confident ones that are aimed at: the tightest that leaves enough of them."""
+ENOUGH = 0.5
+"""Share of the validation photos that confident answers must make up."""
 UNFAMILIAR = 0.01
 """Chance that a photo like the validation photos is called unfamiliar, at most."""
 
@@ -28,13 +27,11 @@ def choose_thresholds(
     A photo is familiar up to the conformal quantile of the validation photos' unfamiliarity (Vovk et al., 2005): a
     photo of the same world exceeds it with a chance of at most `UNFAMILIAR`, or 1 / (N + 1) where N is too small.
 
-    Of the familiar photos the k most confident are confident ones. Whether a wrong answer among such is rarer than a
-    level is tested for k, k + 1, ... until a test fails (Learn then Test with fixed-sequence testing: Angelopoulos et
-    al., 2021): no test is corrected for the others, since each is only made when all before have been passed. The
-    first k is the smallest for which no wrong answer at all would do. The p-value is the binomial probability of so
-    few wrong answers at that level; given the confidences the labels are independent, and it is valid though each
-    photo has a risk of its own (Hoeffding, 1956). The tightest level that N photos can certify is tried, then the
-    next one, with `FIRST` and the rest of the failure probability.
+    Of the familiar photos those count as confident whose mean probability of being wrong, as the calibrated model
+    itself says, is within the tightest of `LEVELS` that leaves `ENOUGH` of them. So the labels choose nothing here but
+    the one temperature, and counting wrong answers afterwards is an honest test: the exact upper bound of their share
+    (Clopper and Pearson, 1934) holds with probability `TRUST`, also when each photo has a risk of its own (Hoeffding,
+    1956). A threshold at the first wrong validation answer would be tighter on paper, and hang on a single photo.
 
     Parameters
     ----------
@@ -44,12 +41,6 @@ def choose_thresholds(
         int, shape (N,), in 0..C-1.
     unfamiliarity
         float, shape (N,), of the same photos.
-
-    Returns
-    -------
-    Thresholds, Certificate
-        Where no level can be certified, the threshold is that of `calibration.choose_threshold`, and the
-        certificate's level None.
 
     Raises
     ------
@@ -63,20 +54,16 @@ def choose_thresholds(
     limit, chance = familiar_limit(distance)
     familiar = distance <= limit
     confidence, right = table.max(axis=1).astype(np.float64), table.argmax(axis=1) == truth
-    level, threshold = None, choose_threshold(table[familiar], truth[familiar])
-    for tried, failure in _levels(int(familiar.sum())):
-        found = certify(confidence[familiar], right[familiar], tried, failure)
-        if found is not None:
-            level, threshold = tried, found
-            break
+    aim, threshold = confident_from(confidence[familiar])
     confident = familiar & (confidence >= threshold)
     certificate = Certificate(
-        level=level,
+        aim=aim,
+        level=upper_bound(int((confident & ~right).sum()), int(confident.sum())),
         trust=TRUST,
         photos=len(truth),
         confident=int(confident.sum()),
         wrong=int((confident & ~right).sum()),
-        floor=1 - ((1 - TRUST) * FIRST) ** (1 / int(familiar.sum())),
+        floor=upper_bound(0, len(truth)),
         unfamiliar=chance,
     )
     return Thresholds(confident=threshold, unfamiliar=limit), certificate
@@ -89,53 +76,40 @@ def familiar_limit(unfamiliarity: NDArray[np.float64], chance: float = UNFAMILIA
     return float(np.sort(unfamiliarity)[rank - 1]), max(chance, 1 / (count + 1))
 
 
-def certify(confidence: NDArray[np.float64], right: NDArray[np.bool_], level: float, failure: float) -> float | None:
-    """The lowest confidence from which on answers are certified to be wrong in at most `level` of cases.
+def confident_from(confidence: NDArray[np.float64]) -> tuple[float, float]:
+    """The level that is aimed at, and the confidence from which on answers are expected to keep it.
 
     Parameters
     ----------
     confidence
-        float64 (N,), in 0..1.
-    right
-        bool (N,): whether each answer is.
-    level, failure
-        In 0..1: the share of wrong answers, and the chance to certify it wrongly.
+        float64 (N,), calibrated top probabilities in 0..1, N at least 1.
 
     Returns
     -------
-    float or None
-        None where not even the most confident pass.
+    level, threshold
+        Where no level leaves enough answers, the loosest, and whatever confidence keeps it, or the highest there is.
     """
-    order = np.argsort(-confidence, kind="stable")
-    ranked, wrong = confidence[order], np.cumsum(~right[order])
+    ranked = np.sort(confidence)[::-1]
+    expected = np.cumsum(1 - ranked) / np.arange(1, len(ranked) + 1)
     # A threshold takes all photos of its confidence: only the last of each tie is a candidate.
-    counts = np.flatnonzero(np.r_[ranked[1:] != ranked[:-1], True]) + 1
-    counts = counts[counts >= _fewest(level, failure)]
-    passed = binom.cdf(wrong[counts - 1], counts, level) <= failure
-    until = len(passed) if passed.all() else int(np.argmin(passed))
-    return float(ranked[counts[until - 1] - 1]) if until else None
+    last = np.flatnonzero(np.r_[ranked[1:] != ranked[:-1], True])
+    for level in LEVELS:
+        # Rising, since each next answer is less certain than those before it.
+        kept = last[expected[last] <= level]
+        if kept.size and kept[-1] + 1 >= ENOUGH * len(ranked):
+            break
+    return level, float(ranked[kept[-1] if kept.size else 0])
 
 
-def _fewest(level: float, failure: float) -> int:
-    """How many photos without a wrong answer certify a level: the least n with (1 - level)^n <= failure."""
-    return math.ceil(math.log(failure) / math.log1p(-level))
-
-
-def _levels(count: int) -> list[tuple[float, float]]:
-    """The levels to try on `count` photos, each with its failure probability."""
-    first, rest = (1 - TRUST) * FIRST, (1 - TRUST) * (1 - FIRST)
-    within = [level for level in LEVELS if _fewest(level, first) <= count]
-    return list(zip(within[:2], (first, rest), strict=False))
+def upper_bound(wrong: int, photos: int, trust: float = TRUST) -> float:
+    """Exact one-sided bound of the share behind `wrong` of `photos` (Clopper and Pearson, 1934), 0..1."""
+    return 1.0 if wrong >= photos else float(beta.ppf(trust, wrong + 1, photos - wrong))
 
 
 def certificate_sentence(proof: Certificate) -> str:
     """Say for people what a certificate proves, and what it could at best."""
-    proven = (
-        "no share of wrong answers among confident ones could be certified"
-        if proof.level is None
-        else f"of confident answers at most {proof.level:.1%} are wrong, certified with {proof.trust:.0%} trust"
-    )
     return (
-        f"{proven}: of {proof.photos} validation photos {proof.confident} are answered confidently, {proof.wrong} of "
-        f"them wrongly; so many photos could certify {proof.floor:.2%} at best"
+        f"of confident answers at most {proof.level:.2%} are wrong, with {proof.trust:.0%} trust: of {proof.photos} "
+        f"validation photos {proof.confident} are answered confidently, {proof.wrong} of them wrongly; so many photos "
+        f"could prove {proof.floor:.2%} at best"
     )

@@ -9,6 +9,7 @@ from catsdogs_lib import __version__
 from catsdogs_lib.bundle import Bundle, Metric
 from catsdogs_lib.classifier import Prediction
 
+LINKS = ("predict", "explain", "health", "ready", "version", "metrics", "docs")
 IMAGE_VARIABLE = "CATSDOGS_IMAGE"
 """Environment variable: the image that the process runs from, ``name@sha256:...``; it cannot see that itself."""
 
@@ -45,6 +46,39 @@ class PredictionAnswer(_Answer):
         )
 
 
+class ExplanationAnswer(_Answer):
+    """The answer for one photo, and where it came from."""
+
+    prediction: str = Field(description="the most probable class", examples=["cats"])
+    confidence: float = Field(ge=0, le=1, description="its calibrated probability")
+    probabilities: dict[str, float] = Field(description="of each class; they sum to 1")
+    confident: bool
+    reason: str | None = Field(description="why it is not confident, one sentence")
+    unfamiliarity: float = Field(description="cosine distance of the photo to what the model has learned from, 0 to 2")
+    method: Literal["activation map", "occlusion"]
+    map: list[list[float]] = Field(
+        description="rows of what each place of the centre square adds to the answer's logit"
+    )
+    overlay: str = Field(description="the centre square with the map over it: a data URI, PNG")
+    latency_seconds: float = Field(ge=0)
+    model_version: str
+
+
+class Feedback(BaseModel):
+    """What really was on a photo."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    prediction_id: str = Field(pattern="^[0-9a-f]{32}$", description="that /predict gave")
+    truth: str = Field(max_length=200, description="one of the classes")
+
+
+class Kept(_Answer):
+    """The truth is kept."""
+
+    status: Literal["kept"] = "kept"
+
+
 class Information(_Answer):
     """What this endpoint is."""
 
@@ -65,7 +99,7 @@ class Information(_Answer):
             service_version=__version__,
             classes=classes,
             model_version=bundle.version if bundle else None,
-            links={name: f"/{name}" for name in ("predict", "health", "ready", "version", "metrics", "docs")},
+            links={name: f"/{name}" for name in LINKS},
         )
 
 

@@ -5,7 +5,8 @@ import time
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
@@ -14,15 +15,17 @@ from starlette.exceptions import HTTPException
 from catsdogs_lib import __version__
 from catsdogs_lib.classifier import Classifier
 from catsdogs_lib.images import PhotoError
-from catsdogs_lib.service import keys, page, problems, uploads
-from catsdogs_lib.service.answers import Health, PredictionAnswer, Ready, Version, photo_body
+from catsdogs_lib.service import explanations, feedback, keys, page, problems, uploads
+from catsdogs_lib.service.answers import ExplanationAnswer, Health, PredictionAnswer, Ready, Version, photo_body
 from catsdogs_lib.service.bodies import JSON, Bodies, busy, kind_of
 from catsdogs_lib.service.model import Model
 from catsdogs_lib.service.observed import Observed, outcome_of
 from catsdogs_lib.service.problems import ProblemError
 from catsdogs_lib.service.settings import ServiceSettings
-from catsdogs_lib.service.telemetry import Telemetry
+from catsdogs_lib.service.telemetry import Outcome, Telemetry
 from catsdogs_lib.service.uploads import Uploads
+
+Found = TypeVar("Found")
 
 
 def create_app(model: Model, telemetry: Telemetry, settings: ServiceSettings | None = None) -> FastAPI:
@@ -56,30 +59,48 @@ def create_app(model: Model, telemetry: Telemetry, settings: ServiceSettings | N
     queue = _Queue(settings)
     open_to_all = bool(settings.key_sha256) and settings.key_covers == "writes"
 
-    @app.post(
-        "/predict",
-        summary="Say what is on a photo",
-        tags=["Prediction"],
-        response_model=PredictionAnswer,
-        responses=problems.documented(
+    of_a_photo: dict[str, Any] = {
+        "tags": ["Prediction"],
+        "responses": problems.documented(
             400, *([401] if settings.key_sha256 else ()), *([404] if store else ()), 408, 413, 415, 422, 503
         ),
-        openapi_extra=photo_body(store is not None) | ({"security": [{}]} if open_to_all else {}),
-        dependencies=keys.needed(settings, lambda request: open_to_all and kind_of(request) != JSON),
-    )
-    async def predict(request: Request) -> Response:
+        "openapi_extra": photo_body(store is not None) | ({"security": [{}]} if open_to_all else {}),
+        "dependencies": keys.needed(settings, lambda request: open_to_all and kind_of(request) != JSON),
+    }
+
+    async def looked_at(request: Request, look: Callable[[Classifier, bytes], Found]) -> tuple[Outcome, Found]:
         outcome = outcome_of(request)
         classifier = _classifier(model)
         async with bodies.photo(request) as photo:
             outcome.filename, outcome.photo_bytes = photo.filename, len(photo.data)
             outcome.model_version = classifier.bundle.version
-            began, answer = await queue.run(classifier.predict, photo.data)
-            outcome.prediction_seconds = time.perf_counter() - began
+            began, found = await queue.run(partial(look, classifier), photo.data)
+            outcome.prediction_seconds = round(time.perf_counter() - began, 6)
+        return outcome, found
+
+    @app.post("/predict", summary="Say what is on a photo", response_model=PredictionAnswer, **of_a_photo)
+    async def predict(request: Request) -> Response:
+        outcome, (answer, measures) = await looked_at(request, Classifier.observe)
+        outcome.measures = measures
         outcome.prediction, outcome.prediction_id = answer, uuid.uuid4().hex
         content = PredictionAnswer.of(
-            answer, round(outcome.prediction_seconds, 6), outcome.model_version, outcome.prediction_id
+            answer, outcome.prediction_seconds or 0.0, outcome.model_version or "", outcome.prediction_id
         )
         return JSONResponse(content.model_dump())
+
+    @app.post(
+        "/explain",
+        summary="Show where the model looked",
+        description="As /predict, with a map of what each place of the photo added. Whoever accepts image/png alone "
+        "gets the picture alone. It is not counted as a prediction and leaves no record.",
+        response_model=ExplanationAnswer,
+        **of_a_photo,
+    )
+    async def explain(request: Request) -> Response:
+        outcome, found = await looked_at(request, explanations.make)
+        if request.headers.get("accept", "").startswith("image/png"):
+            return Response(found.png, media_type="image/png")
+        return JSONResponse(found.answer(outcome.prediction_seconds or 0.0, outcome.model_version or "").model_dump())
 
     @app.get("/health", summary="Whether the process is alive", tags=["Operation"], response_model=Health)
     async def health() -> Health:
@@ -110,6 +131,8 @@ def create_app(model: Model, telemetry: Telemetry, settings: ServiceSettings | N
         text, media_type = telemetry.exposition()
         return Response(text, media_type=media_type)
 
+    if settings.key_sha256:
+        feedback.add(app, model, settings)
     if store is not None:
         uploads.add(app, store, settings)
     page.add(app, model)
@@ -124,7 +147,7 @@ class _Queue:
         self._now = 0
         self._pool = ThreadPoolExecutor(settings.concurrency, thread_name_prefix="photo")
 
-    async def run(self, predict: Callable[[bytes], Any], data: bytes) -> tuple[float, Any]:
+    async def run(self, predict: Callable[[bytes], Found], data: bytes) -> tuple[float, Found]:
         """Run in its turn; also says when the turn began."""
         if self._now >= self._most:
             raise busy()
@@ -139,7 +162,7 @@ class _Queue:
             self._now -= 1
 
 
-def _timed(predict: Callable[[bytes], Any], data: bytes) -> tuple[float, Any]:
+def _timed(predict: Callable[[bytes], Found], data: bytes) -> tuple[float, Found]:
     began = time.perf_counter()
     return began, predict(data)
 

@@ -64,14 +64,13 @@ class LambdaTelemetry:
         if outcome.problem is not None:
             metrics.add_metadata("problem", outcome.problem)
             self._count("ProblemsByType", problem=outcome.problem)
-        message = "prediction" if outcome.prediction else outcome.problem or "request"
         fields = outcome.fields()
         if outcome.filename is not None:
             # 'filename' is also an attribute of Python's log records, so Powertools takes its value for a format:
             # '%(levelno)0999999999d' as a name would write a gigabyte.
             fields["filename"] = outcome.filename.replace("%", "%%")
         with self._logger.append_context_keys(**fields):
-            self._write[outcome.level](message, exc_info=outcome.error)
+            self._write[outcome.level](outcome.message, exc_info=outcome.error)
 
     def _count(self, name: str, **dimension: str) -> None:
         # A blob of its own: the dimension is that of this one metric alone.

@@ -17,6 +17,7 @@ from catsdogs_lib.service.telemetry import PREDICT_ROUTE, Outcome
 LOGGER = "catsdogs"
 SECONDS = (0.004, 0.006, 0.008, 0.012, 0.016, 0.024, 0.032, 0.05, 0.08, 0.15, 0.3, 0.6, 1.2, 2.5, 5.0, 10.0)
 """Bounds of the latency's buckets: dense where a small photo (about 10 ms) and 12 megapixels (about 30 ms) lie."""
+DISTANCES = (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6, 0.7, 0.8, 1.0)
 CONFIDENCES = (0.25, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999, 1.0)
 
 
@@ -48,6 +49,10 @@ class ServerTelemetry:
         )
         self._classes = Counter("predictions_by_class", "Answers, by the class named.", ["class_name"], **new)
         self._unsure = Counter("predictions_unsure", "Answers below the threshold of confidence.", **new)
+        self._unfamiliarity = Histogram(
+            "prediction_unfamiliarity", "Distance of the photo to what the model knows.", buckets=DISTANCES, **new
+        )
+        self._feedback = Counter("feedback", "Truths that came in.", **new)
         self._problems = Counter("problems", "Problem documents sent, by kind.", ["problem"], **new)
         self._unhandled = Counter("unhandled_errors", "Exceptions that nobody foresaw.", **new)
         for status in sorted({200, 499, *(kind.status for kind in KINDS.values())}):
@@ -75,13 +80,15 @@ class ServerTelemetry:
             self._confidence.labels(named).observe(outcome.prediction.confidence)
             self._classes.labels(named).inc()
             self._unsure.inc(not outcome.prediction.confident)
+            self._unfamiliarity.observe(outcome.prediction.unfamiliarity)
+        if outcome.truth is not None:
+            self._feedback.inc()
         if outcome.problem is not None:
             self._problems.labels(outcome.problem).inc()
         if outcome.error is not None:
             self._unhandled.inc()
-        message = "prediction" if outcome.prediction else outcome.problem or "request"
         logging.getLogger(LOGGER).log(
-            outcome.level, message, exc_info=outcome.error, extra={"fields": outcome.fields()}
+            outcome.level, outcome.message, exc_info=outcome.error, extra={"fields": outcome.fields()}
         )
 
     def exposition(self) -> tuple[str, str]:

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from catsdogs_lib.classifier import Prediction
+from catsdogs_lib.images import Measures
 
-PREDICT_ROUTE = "/predict"
+PREDICT_ROUTE, FEEDBACK_ROUTE = "/predict", "/feedback"
 
 
 @dataclass
@@ -31,11 +32,17 @@ class Outcome:
     photo_bytes: int | None = None
     prediction_id: str | None = None
     prediction: Prediction | None = None
+    measures: Measures | None = None
+    truth: str | None = None
     prediction_seconds: float | None = None
     model_version: str | None = None
 
     def fields(self) -> dict[str, Any]:
-        """Fields of the log line; no photo, and only what is there."""
+        """Fields of the log line; no photo, and only what is there.
+
+        Those of an answer are the record that monitoring reads (docs/monitoring.md).
+        """
+        answer, measures = self.prediction, self.measures
         found = {
             "request_id": self.request_id,
             "method": self.method,
@@ -48,8 +55,14 @@ class Outcome:
             "filename": self.filename,
             "photo_bytes": self.photo_bytes,
             "prediction_id": self.prediction_id,
-            "prediction": self.prediction.prediction if self.prediction else None,
-            "confidence": self.prediction.confidence if self.prediction else None,
+            "prediction": answer.prediction if answer else None,
+            "confidence": answer.confidence if answer else None,
+            "probabilities": answer.probabilities if answer else None,
+            "unfamiliarity": answer.unfamiliarity if answer else None,
+            "confident": answer.confident if answer else None,
+            "reason": answer.reason if answer else None,
+            **({f"photo_{name}": value for name, value in measures._asdict().items()} if measures else {}),
+            "truth": self.truth,
             "latency_seconds": self.prediction_seconds,
             "model_version": self.model_version,
         }
@@ -62,7 +75,14 @@ class Outcome:
             return logging.ERROR
         if self.problem is not None:
             return logging.WARNING
-        return logging.INFO if self.route == PREDICT_ROUTE else logging.DEBUG
+        return logging.INFO if self.route in (PREDICT_ROUTE, FEEDBACK_ROUTE) else logging.DEBUG
+
+    @property
+    def message(self) -> str:
+        """What the log line is about."""
+        if self.truth is not None:
+            return "feedback"
+        return "prediction" if self.prediction else self.problem or "request"
 
 
 class Telemetry(Protocol):

@@ -22,6 +22,7 @@ class TrainingSettings(BaseModel):
     model: str = Field("efficientnet_lite0", min_length=1, description="baseline_cnn, efficientnet_lite0, or any "
                        "name of timm, or of torchvision behind 'torchvision:'")  # fmt: skip
     method: Method = Field("frozen", description="head on frozen features, whole network from there, or from scratch")
+    size: int = Field(0, ge=0, le=1024, description="height and width of the input, pixels; 0: the network's own")
     epochs: int = Field(2, ge=1, le=1000, description="passes over the training photos; unused when frozen")
     batch_size: int = Field(32, ge=2, le=4096, description="photos in a step")
     learning_rate: float = Field(2e-4, gt=0, le=1, description="the highest rate, that of the head")
@@ -31,6 +32,8 @@ class TrainingSettings(BaseModel):
     head_c: float = Field(0.03, gt=0, le=1e6, description="inverse strength of the head's L2 penalty, as in sklearn")
     crop_scale: float = Field(0.6, gt=0, le=1, description="smallest share of the photo that a random crop keeps")
     jitter: float = Field(0.2, ge=0, le=1, description="how far brightness, contrast and saturation vary")
+    mixup: float = Field(0, ge=0, le=10, description="Beta parameter of mixed pairs of photos; 0 for none")
+    label_smoothing: float = Field(0, ge=0, lt=1, description="share of each label that is spread over all classes")
     weights: Literal["fp32", "fp16"] = Field("fp16", description="how the trained weights are stored")
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="arithmetic; auto: bf16 where it is fast")
     seed: Annotated[int, Field(ge=0, lt=2**31)] = Field(0, description="of everything random")
@@ -39,6 +42,8 @@ class TrainingSettings(BaseModel):
     def _method_suits_model(self) -> Self:
         if (self.model == BASELINE) != (self.method == "scratch"):
             raise ValueError("method 'scratch' goes with model 'baseline_cnn', 'frozen' and 'finetune' with the others")
+        if self.size and self.model == BASELINE:
+            raise ValueError("model 'baseline_cnn' has an input of 224 pixels; leave size at 0")
         return self
 
     @classmethod

@@ -1,7 +1,7 @@
 """From the manifest's photos to a trained model, by whichever method the settings name."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -77,6 +77,8 @@ def train(
     classes = manifest.classes(table)
     rows = {split: manifest.used(table, split) for split in ("train", "val")}
     built = build(settings.model, len(classes))
+    if settings.size:
+        built = replace(built, preprocessing=replace(built.preprocessing, size=settings.size))
     precision = arithmetic.resolve(settings.precision)
     data_hash = manifest.data_hash(table)
     checkpoint = places.checkpoints / files.digest([settings.model_dump(), data_hash])[:16]

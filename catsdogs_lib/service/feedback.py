@@ -1,0 +1,76 @@
+"""``POST /feedback``: what really was on a photo, told by whoever has the key, so that strangers cannot poison it."""
+
+import asyncio
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse, Response
+from pydantic import ValidationError
+
+from catsdogs_lib.service import keys, problems
+from catsdogs_lib.service.answers import Feedback, Kept
+from catsdogs_lib.service.model import Model
+from catsdogs_lib.service.observed import outcome_of
+from catsdogs_lib.service.problems import ProblemError
+from catsdogs_lib.service.settings import ServiceSettings
+
+MAX_BYTES = 4096
+"""A truth is short."""
+
+
+def add(app: FastAPI, model: Model, settings: ServiceSettings) -> None:
+    """Add the route to an application whose settings hold a key.
+
+    The truth becomes a line of the log, beside the records of answers; monitoring brings them together, the last word
+    for an answer counts.
+    """
+
+    @app.post(
+        "/feedback",
+        status_code=202,
+        summary="Tell what really was on a photo",
+        tags=["Operation"],
+        response_model=Kept,
+        responses=problems.documented(400, 401, 408, 413, 503),
+        openapi_extra={
+            "requestBody": {
+                "required": True,
+                "content": {"application/json": {"schema": Feedback.model_json_schema()}},
+            }
+        },
+        dependencies=keys.needed(settings),
+    )
+    async def feedback(request: Request) -> Response:
+        if model.classifier is None:
+            raise ProblemError(problems.NOT_READY, model.reason, {"retry-after": "5"})
+        given = _read(await _body(request, settings.body_seconds))
+        classes = model.classifier.classes
+        if given.truth not in classes:
+            raise ProblemError(problems.MALFORMED, f"the truth is none of the classes {', '.join(classes)}; name one")
+        outcome = outcome_of(request)
+        outcome.prediction_id, outcome.truth = given.prediction_id, given.truth
+        return JSONResponse(Kept().model_dump(), 202)
+
+
+async def _body(request: Request, seconds: float) -> bytes:
+    body = b""
+    try:
+        async with asyncio.timeout(seconds):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > MAX_BYTES:
+                    detail = f"feedback has at most {MAX_BYTES} bytes; send an id and a class"
+                    raise ProblemError(problems.TOO_LARGE, detail, {"connection": "close"})
+    except TimeoutError:
+        detail = f"the body did not arrive within {seconds:g} seconds; send it again"
+        raise ProblemError(problems.SLOW_BODY, detail, {"connection": "close"}) from None
+    return body
+
+
+def _read(body: bytes) -> Feedback:
+    try:
+        return Feedback.model_validate_json(body)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = ".".join(str(part) for part in first["loc"]) or "the body"
+        detail = f'{field}: {first["msg"][:200]}; send {{"prediction_id": ..., "truth": ...}} as JSON'
+        raise ProblemError(problems.MALFORMED, detail) from None
