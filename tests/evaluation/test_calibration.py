@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 import scipy.special
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from catsdogs_lib.evaluation import metrics
-from catsdogs_lib.evaluation.calibration import TEMPERATURES, choose_threshold, fit_temperature, softmax
+from catsdogs_lib.evaluation.calibration import TEMPERATURES, fit_temperature, softmax
 
 
 def drawn(size, classes=2, seed=0, spread=3.0):
@@ -78,45 +78,3 @@ def test_logits_that_cannot_be_used_are_refused(logits):
 def test_a_temperature_must_be_above_nought(temperature):
     with pytest.raises(metrics.EvaluationError, match="above 0"):
         softmax([[0.0, 1.0]], temperature)
-
-
-def of_confidence(*tops):
-    return np.array([[1 - top, top] for top in tops])
-
-
-def test_the_threshold_is_the_smallest_that_keeps_the_promise():
-    probabilities = of_confidence(0.95, 0.9, 0.8, 0.7, 0.6)
-    assert choose_threshold(probabilities, [1, 1, 1, 0, 0], 0.995) == pytest.approx(0.8)
-    assert choose_threshold(probabilities, [1, 1, 1, 0, 0], 0.75) == pytest.approx(0.7)
-    assert choose_threshold(probabilities, [1, 1, 1, 1, 1], 0.995) == pytest.approx(0.6)
-    # One wrong answer near the top, made up for further down.
-    assert choose_threshold(probabilities, [1, 0, 1, 1, 1], 0.8) == pytest.approx(0.6)
-
-
-def test_answers_of_one_confidence_stand_or_fall_together():
-    assert choose_threshold(of_confidence(0.9, 0.8, 0.8), [1, 1, 0], 0.9) == pytest.approx(0.9)
-
-
-def test_an_unreachable_target_gives_the_best_there_is():
-    assert choose_threshold(of_confidence(0.95, 0.9, 0.8, 0.7), [0, 1, 1, 0], 0.995) == pytest.approx(0.8)
-    assert choose_threshold(of_confidence(0.9, 0.8), [0, 0], 0.995) == pytest.approx(0.8)
-
-
-@given(st.integers(1, 100), st.integers(2, 4), st.integers(0, 2**16), st.floats(0.5, 1))
-@settings(max_examples=60)
-def test_a_threshold_keeps_its_promise_or_nothing_can(size, classes, seed, target):
-    logits, labels = drawn(size, classes, seed)
-    probabilities = softmax(logits)
-    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
-    threshold = choose_threshold(probabilities, labels, target)
-    reached = {top: right[confidence >= top].mean() for top in confidence}
-    assert 1 / classes <= threshold <= 1
-    if max(reached.values()) >= target:
-        assert threshold == min(top for top, accuracy in reached.items() if accuracy >= target)
-    else:
-        assert reached[threshold] == max(reached.values())
-
-
-def test_a_target_beyond_one_is_refused():
-    with pytest.raises(metrics.EvaluationError, match="target"):
-        choose_threshold(of_confidence(0.9), [1], 99.5)
