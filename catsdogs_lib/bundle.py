@@ -122,6 +122,34 @@ class Data(_Part):
     photos: dict[str, int] = Field(description="photos used in each split")
 
 
+class Slice(_Part):
+    """Test photos that look alike, and how well they are answered."""
+
+    name: str
+    photos: int
+    accuracy: Metric
+    worse: bool = Field(description="worse than the rest, beyond chance")
+
+
+class Doubt(_Part):
+    """How doubt works out on test photos, and on pictures of other things."""
+
+    unsure: Probability = Field(description="share of test photos without a confident answer")
+    unfamiliar: Probability = Field(description="share of test photos that are called unfamiliar")
+    confident_accuracy: Probability = Field(description="share of confident answers that are right")
+    confident: int
+    confident_wrong: int
+
+
+class Card(_Part):
+    """What whoever uses the model should know, beside its figures."""
+
+    intended_use: str
+    limits: tuple[str, ...]
+    slices: tuple[Slice, ...] = Field(description="the weakest first")
+    doubt: Doubt
+
+
 class Description(_Part):
     """All that a bundle says about itself; the content of ``model.json``."""
 
@@ -138,6 +166,7 @@ class Description(_Part):
     parity: Parity
     golden: tuple[Golden, ...]
     data: Data
+    card: Card
     training: dict[str, Any] = Field(description="the settings that made the model")
     git_commit: str
     mlflow_run: str

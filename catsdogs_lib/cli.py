@@ -19,6 +19,7 @@ from catsdogs_lib.bundle import Bundle, locate
 from catsdogs_lib.classifier import Answer, Classifier
 from catsdogs_lib.errors import CatsdogsError
 from catsdogs_lib.images import SUFFIXES
+from catsdogs_lib.model_commands import COMMANDS as MODEL_COMMANDS
 from catsdogs_lib.progress import track
 from catsdogs_lib.release_commands import COMMANDS as RELEASE_COMMANDS
 from catsdogs_lib.serving_commands import COMMANDS
@@ -36,7 +37,7 @@ def cli() -> None:
     """From cat and dog photos to a trusted HTTPS endpoint."""
 
 
-for command in (*COMMANDS, *RELEASE_COMMANDS):
+for command in (*COMMANDS, *MODEL_COMMANDS, *RELEASE_COMMANDS):
     cli.add_command(command)
 
 

@@ -18,7 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from catsdogs_lib import files
-from catsdogs_lib.bundle import Bundle, Certificate, Data, Description, Golden, Graph, Metric, Parity, Thresholds
+from catsdogs_lib.bundle import Bundle, Card, Certificate, Data, Description, Golden, Graph, Metric, Parity, Thresholds
 from catsdogs_lib.classifier import ACTIVATION_MAP, INPUT, LOGITS, PROBABILITIES, UNFAMILIARITY, Classifier
 from catsdogs_lib.data.drawing import draw
 from catsdogs_lib.errors import CatsdogsError
@@ -51,6 +51,8 @@ class Facts:
         Measured on test photos.
     source, data_hash, photos
         Name of the data, its digest, and the photos used in each split.
+    card
+        What whoever uses the model should know.
     git_commit, mlflow_run
         Where code and figures can be found again.
     """
@@ -62,6 +64,7 @@ class Facts:
     source: str
     data_hash: str
     photos: dict[str, int]
+    card: Card
     git_commit: str
     mlflow_run: str
 
@@ -194,6 +197,7 @@ def package(trained: TrainedModel, facts: Facts, parity_photos: Sequence[Path], 
         metrics={name: Metric(value=m.value, low=m.low, high=m.high) for name, m in facts.metrics.items()},
         parity=Parity(photos=0, max_difference=0.0),
         golden=(),
+        card=facts.card,
         data=Data(source=facts.source, sha256=facts.data_hash, photos=facts.photos),
         training=record.settings.model_dump(),
         git_commit=facts.git_commit,
@@ -245,27 +249,3 @@ def _png(kind: str, seed: int) -> bytes:
     stream = io.BytesIO()
     draw(kind, seed, (GOLDEN_SIDE, GOLDEN_SIDE)).save(stream, "PNG", optimize=True)
     return stream.getvalue()
-
-
-def model_card(description: Description) -> str:
-    """Say in Markdown what the model is, how good, on what, and what it is not for."""
-    rows = "\n".join(
-        f"| {name.replace('_', ' ')} | {m.value:.4f} | {m.low:.4f} to {m.high:.4f} |"
-        for name, m in description.metrics.items()
-    )
-    photos = ", ".join(f"{count} {split}" for split, count in description.data.photos.items())
-    return f"""# {description.model}: {", ".join(description.classes)}
-
-Trained on **{description.data.source}** ({photos} photos; data {description.data.sha256[:12]}) with method
-`{description.training["method"]}`; code {description.git_commit[:12]}, MLflow run {description.mlflow_run or "none"}.
-
-| on the test photos | value | 95 % interval |
-|---|---|---|
-{rows}
-
-Probabilities are calibrated on validation photos (temperature {description.temperature:.3f}). An answer counts as
-confident from {description.thresholds.confident:.3f} on, if its photo is no further than
-{description.thresholds.unfamiliar:.3f} from those that the model has learned from. ONNX and torch differ by at most
-{description.parity.max_difference:.1e} on {description.parity.photos} photos. Licence of the pretrained weights:
-{description.weights_licence}.
-"""

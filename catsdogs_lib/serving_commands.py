@@ -72,6 +72,24 @@ def serve(host: str, port: int, folder: Path | None, threads: int | None, fd: in
     _serve(app, host, port, f"model {bundle.version if bundle else 'none'}", fd)
 
 
+@click.command()
+@click.argument("photo", type=FILE)
+@click.option("-o", "--output", type=FILE, required=True, help="Where the picture goes, PNG.")
+@click.option("--bundle", "folder", type=FOLDER, help=f"Bundle to ask; {BUNDLE_HELP}")
+def explain(photo: Path, output: Path, folder: Path | None) -> None:
+    """Show where the model looked on a PHOTO: the square that it saw, coloured where it spoke for the answer."""
+    from catsdogs_lib import explanation, files
+    from catsdogs_lib.classifier import Classifier
+
+    bundle = Bundle.load(locate(folder))
+    found = explanation.explain(Classifier(bundle), photo)
+    with files.replacing(output) as partial:
+        found.overlay().save(partial, "PNG")
+    answer = found.prediction
+    doubt = "" if answer.reason is None else f", not sure: {answer.reason}"
+    print(f"{answer.prediction} {answer.confidence:.1%}{doubt}\n{output}: {bundle.description.explanation}")
+
+
 @click.command("function-url")
 @_host_option
 @_port_option(8001)
@@ -186,4 +204,4 @@ def _serve(app: Any, host: str, port: int, what: str, fd: int | None = None) -> 
         run(app, host, port, announce, fd)
 
 
-COMMANDS = (serve, function_url, proxy, smoke, key, score)
+COMMANDS = (serve, explain, function_url, proxy, smoke, key, score)

@@ -1,7 +1,6 @@
 """What each notebook does, as functions on a workspace: fetch, prepare, train, evaluate, package."""
 
 import math
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,15 +10,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from catsdogs_lib import files, packaging, tracking
-from catsdogs_lib.bundle import Bundle, Certificate, Thresholds
-from catsdogs_lib.classifier import Classifier
+from catsdogs_lib import card, champions, files, packaging, tracking
+from catsdogs_lib.bundle import Bundle, Certificate, Doubt, Metric, Slice, Thresholds
 from catsdogs_lib.data import manifest, sources
-from catsdogs_lib.evaluation import calibration, gate, metrics, risk, unfamiliar
+from catsdogs_lib.evaluation import calibration, gate, metrics, risk, slices, unfamiliar
 from catsdogs_lib.evaluation.metrics import Interval
 from catsdogs_lib.images import SUFFIXES
 from catsdogs_lib.lineage import git_commit
-from catsdogs_lib.progress import track
 from catsdogs_lib.training import train as training
 from catsdogs_lib.training.models import imagenet_classifier
 from catsdogs_lib.training.settings import TrainingSettings, baseline_settings
@@ -179,12 +176,41 @@ class Evaluation:
     figures: dict[str, dict[str, Interval]]
     calibrated_ece: float
 
+    def doubt(self) -> Doubt:
+        """How doubt works out on the test photos."""
+        table, truth = self.probabilities["test"], self.labels["test"]
+        unfamiliar = self.unfamiliarity["test"] > self.thresholds.unfamiliar
+        confident = ~unfamiliar & (table.max(axis=1) >= self.thresholds.confident)
+        wrong = int((table.argmax(axis=1) != truth)[confident].sum())
+        return Doubt(
+            unsure=1 - float(confident.mean()),
+            unfamiliar=float(unfamiliar.mean()),
+            confident_accuracy=1 - wrong / max(1, int(confident.sum())),
+            confident=int(confident.sum()),
+            confident_wrong=wrong,
+        )
+
+    def weakest(self, count: int = 5) -> list[Slice]:
+        """The slices of test photos with the lowest accuracy."""
+        table = slices.slice_table(self.rows["test"], self.probabilities["test"], self.labels["test"])
+        return [
+            Slice(
+                name=f"{row['slice']} {row['value']}",
+                photos=row["photos"],
+                accuracy=Metric(value=row["accuracy"], low=row["accuracy_low"], high=row["accuracy_high"]),
+                worse=row["worse"],
+            )
+            for row in table.sort_values("accuracy", kind="stable").head(count).to_dict("records")
+        ]
+
     def summary(self) -> dict[str, Any]:
         """Plain values for a JSON file; figures that are not defined are null."""
         return {
             "temperature": self.temperature,
             "thresholds": self.thresholds.model_dump(),
             "certificate": self.certificate.model_dump(),
+            "doubt": self.doubt().model_dump(),
+            "slices": [part.model_dump() for part in self.weakest()],
             "calibrated_ece": self.calibrated_ece,
             "epochs": len(self.trained.record.history) - 1 if self.trained.record.history[0].epoch == 0
             else len(self.trained.record.history),
@@ -341,6 +367,7 @@ def package(ws: Workspace) -> Packaged:
         metrics={key: Interval(**value) for key, value in figures["test"].items() if value["value"] is not None},
         source=fetched["slug"],
         data_hash=manifest.data_hash(table),
+        card=card.facts(trained[name].record.classes, fetched["slug"], figures),
         photos=files.read_json(ws.summary)["photos"],
         git_commit=git_commit(project_root()),
         mlflow_run=run_id,
@@ -352,27 +379,9 @@ def package(ws: Workspace) -> Packaged:
     tracking.connect(ws.tracking_uri, ws.artifacts)
     registered = tracking.registered_name(fetched["slug"], bundle.description.classes)
     with tracking.run(name, run_id):
+        tracking.log_learned_photos(manifest.used(table, "train"))
         champion = tracking.champion(registered)
         version = tracking.register(bundle, registered)
-        verdict = _judge(ws, table, bundle, champion)
-        if verdict.promoted:
-            tracking.promote(version)
+        verdict = champions.judge(ws, table, bundle, champion)
+        champions.settle(version, verdict)
     return Packaged(bundle, registered, str(version.version), verdict)
-
-
-def _judge(ws: Workspace, table: pd.DataFrame, bundle: Bundle, champion: Any) -> gate.Verdict:
-    """Score the candidate and the champion, both as bundles, on the candidate's validation photos."""
-    val = manifest.used(table, "val")
-    paths, labels = training.photo_paths(val, ws.raw), training.label_indices(val, bundle.description.classes)
-    candidate = answers(bundle, paths, "scoring the candidate")
-    if champion is None:
-        return gate.judge(candidate, labels, None)
-    with tempfile.TemporaryDirectory() as folder:
-        rival = tracking.champion_bundle(champion, Path(folder))
-        return gate.judge(candidate, labels, answers(rival, paths, "scoring the champion"))
-
-
-def answers(bundle: Bundle, paths: Sequence[Path], what: str) -> NDArray[np.float32]:
-    """Probabilities of a bundle for photos, float32 (photos, classes)."""
-    classifier = Classifier(bundle)
-    return np.stack([classifier.run([classifier.load(path)])[1][0] for path in track(paths, what)])

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 EXPERIMENT = "catsdogs"
 CHAMPION = "champion"
+LEARNED_FILE = "learned-photos.txt"
 MISSING = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 """MLflow's codes for a name that is not there, and for an alias that is not there."""
 
@@ -204,6 +205,38 @@ def register(bundle: Bundle, name: str) -> ModelVersion:
     client.set_model_version_tag(name, number, "bundle_version", bundle.version)
     client.set_model_version_tag(name, number, "data", description.data.sha256[:12])
     return client.get_model_version(name, number)
+
+
+def log_learned_photos(rows: pd.DataFrame) -> None:
+    """Keep which photos the active run's model has learned from, by their SHA-256: a later gate leaves them out."""
+    mlflow.log_text("\n".join(sorted(rows["sha256"])) + "\n", LEARNED_FILE)
+
+
+def learned_photos(version: ModelVersion, folder: Path) -> set[str]:
+    """SHA-256 of the photos that a registered version has learned from; none where its run does not say."""
+    client = MlflowClient()
+    if LEARNED_FILE not in {one.path for one in client.list_artifacts(str(version.run_id))}:
+        return set()
+    return set(Path(client.download_artifacts(str(version.run_id), LEARNED_FILE, str(folder))).read_text().split())
+
+
+def log_verdict(version: ModelVersion, sentence: str, checks: dict[str, Any], force: str = "") -> None:
+    """Keep what the gate said of a version: the sentence as its tag, every check in its run."""
+    client = MlflowClient()
+    client.set_model_version_tag(version.name, version.version, "gate", sentence[:5000])
+    if force:
+        client.set_model_version_tag(version.name, version.version, "gate_overruled", force[:5000])
+    client.log_dict(str(version.run_id), {"sentence": sentence, "checks": checks}, "gate.json")
+
+
+def version_of(name: str, bundle_version: str) -> ModelVersion | None:
+    """The latest registered version that was made from a bundle; None where there is none."""
+    found = [
+        version
+        for version in MlflowClient().search_model_versions(f"name = '{name}'")
+        if version.tags.get("bundle_version") == bundle_version
+    ]
+    return max(found, key=lambda version: int(version.version), default=None)
 
 
 def promote(version: ModelVersion) -> None:

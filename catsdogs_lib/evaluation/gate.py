@@ -1,66 +1,228 @@
 """Whether a new model may take the champion's place."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import binomtest
 
-from catsdogs_lib.evaluation.metrics import EvaluationError, photo_losses
+from catsdogs_lib.evaluation.behaviours import Examined
+from catsdogs_lib.evaluation.calibration import fit_temperature, softmax
+from catsdogs_lib.evaluation.metrics import EvaluationError, check, photo_losses, wilson
+from catsdogs_lib.evaluation.slices import holm, slice_masks
+
+REFUSAL = 0.05
+"""Chance, at most, that a check of figures refuses a candidate that is as good as the champion."""
+SLOWER, LARGER = 2.0, 2.0
+"""So many times the champion's latency and bytes a candidate may have."""
+EASY = 0.99
+"""Photos that the champion answers rightly with this probability are easy: their answers must not be lost."""
+LOST = 0.01
+"""Share of easy photos that a candidate may answer wrongly."""
+FEWER_FLAGGED = 0.05
+"""By so much the share of strangers that are called unfamiliar may fall."""
+FEWEST = 50
+"""Photos that neither has learned from; fewer decide nothing."""
+RESAMPLES = 4000
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was compared.
+
+    `candidate` and `champion` are figures in `unit`; `sentence` says why a check failed, and is empty where it passed.
+    """
+
+    name: str
+    candidate: float
+    champion: float | None
+    unit: str
+    sentence: str = ""
+
+    @property
+    def passed(self) -> bool:
+        """Whether the candidate is not worse here."""
+        return not self.sentence
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the gate decided, and why.
-
-    Parameters
-    ----------
-    promoted
-        The candidate may become champion.
-    candidate_log_loss, champion_log_loss
-        In nats, on the same photos; None where there is no champion.
-    sentence
-        The decision for people.
-    """
+    """What the gate decided, and why: `checks` in the order they were made, `sentence` for people."""
 
     promoted: bool
-    candidate_log_loss: float
-    champion_log_loss: float | None
+    checks: tuple[Check, ...]
     sentence: str
 
 
-def judge(candidate_probabilities: ArrayLike, labels: ArrayLike, champion_probabilities: ArrayLike | None) -> Verdict:
-    """Promote the candidate when its log loss is not worse than the champion's on the same photos.
+def judge(
+    candidate: Examined,
+    labels: ArrayLike,
+    rows: pd.DataFrame,
+    champion: Examined | None = None,
+    slower: float | None = None,
+    why_none: str = "there is no champion yet",
+) -> Verdict:
+    """Promote a candidate that is not worse than the champion in anything that is checked.
+
+    Wrong answers, over all, by slice and on changed photos: exact McNemar test of the pairs, one-sided. Log loss is
+    split (Bröcker, 2009): what is left at the best temperature says how well the classes are told apart, what that
+    temperature saves is the cost of bad calibration; each is held against the champion's by a paired bootstrap. Figures
+    that are many of one kind share `REFUSAL` by Holm's correction.
 
     Parameters
     ----------
-    candidate_probabilities
-        float, shape (N, C).
+    candidate, champion
+        Answers to the same photos in the same order, none of which either has learned from; None: no champion.
     labels
         int, shape (N,), in 0..C-1.
-    champion_probabilities
-        float, shape (N, C), of the same photos in the same order; None: there is no champion yet.
+    rows
+        Of the manifest, one a photo, for the slices.
+    slower
+        Latency of the candidate by that of the champion.
+    why_none
+        Completes the sentence where there is no champion.
 
     Raises
     ------
     EvaluationError
-        The two answered different photos or classes, or see `metrics.check`.
+        The two answered different photos or classes, too few, or see `metrics.check`.
     """
-    # One dtype for both: the clipping of the log loss depends on it.
-    candidate = np.asarray(candidate_probabilities, dtype=np.float32)
-    loss = float(photo_losses(candidate, labels).mean())
-    photos = f"{len(candidate)} photo{'s' if len(candidate) != 1 else ''}"
-    if champion_probabilities is None:
-        return Verdict(True, loss, None, f"Promoted: log loss {loss:.4f} on {photos}, and there is no champion yet.")
-    champion = np.asarray(champion_probabilities, dtype=np.float32)
-    if champion.shape != candidate.shape:
+    table, truth = check(candidate.probabilities, labels)
+    if champion is None:
+        checks = tuple(_alone(candidate, table, truth))
+        return _verdict(checks, f"{why_none}", len(truth))
+    if champion.probabilities.shape != candidate.probabilities.shape:
         raise EvaluationError(
-            f"the candidate's probabilities have shape {candidate.shape}, the champion's {champion.shape}; "
-            "let both answer the same photos"
+            f"the candidate's probabilities have shape {candidate.probabilities.shape}, the champion's "
+            f"{champion.probabilities.shape}; let both answer the same photos"
         )
-    bar = float(photo_losses(champion, labels).mean())
-    if loss <= bar:
-        reason = "equal to" if loss == bar else "better than"
-        sentence = f"Promoted: log loss {loss:.4f} is {reason} the champion's {bar:.4f} on the same {photos}."
-    else:
-        sentence = f"Not promoted: log loss {loss:.4f} is worse than the champion's {bar:.4f} on the same {photos}."
-    return Verdict(loss <= bar, loss, bar, sentence)
+    if len(truth) < FEWEST:
+        raise EvaluationError(
+            f"only {len(truth)} photos are left that neither model has learned from, {FEWEST} are needed; add photos"
+        )
+    checks = (
+        *_figures(candidate, champion, truth),
+        *_slices(candidate, champion, truth, rows),
+        *_changed(candidate, champion, truth),
+        *_functions(candidate, champion, truth),
+        *_costs(candidate, champion, slower),
+    )
+    return _verdict(checks, "it is not worse than the champion in any check", len(truth))
+
+
+def _verdict(checks: tuple[Check, ...], why: str, photos: int) -> Verdict:
+    failed = [one for one in checks if not one.passed]
+    if failed:
+        return Verdict(False, checks, f"Not promoted: {'; '.join(one.sentence for one in failed)} ({photos} photos).")
+    return Verdict(True, checks, f"Promoted: {why} ({len(checks)} checks, {photos} photos).")
+
+
+def _alone(candidate: Examined, table: NDArray[np.floating], truth: NDArray[np.int64]) -> Iterator[Check]:
+    """What a first model must do."""
+    right, classes = int((table.argmax(axis=1) == truth).sum()), table.shape[1]
+    accuracy = wilson(right, len(truth))
+    guess = accuracy.low <= 1 / classes
+    yield Check("accuracy", accuracy.value, None, "", "it is not surely better than guessing" if guess else "")
+    yield _direction(candidate, None, truth)
+
+
+def _wrong(examined: Examined, truth: NDArray[np.int64]) -> NDArray[np.bool_]:
+    return np.asarray(examined.probabilities.argmax(axis=1) != truth)
+
+
+def _mcnemar(candidate_wrong: NDArray[np.bool_], champion_wrong: NDArray[np.bool_]) -> float:
+    """Probability, if both are as good, of so many more photos that the candidate alone gets wrong (McNemar, 1947)."""
+    worse, better = int((candidate_wrong & ~champion_wrong).sum()), int((champion_wrong & ~candidate_wrong).sum())
+    return float(binomtest(worse, worse + better, 0.5, "greater").pvalue) if worse + better else 1.0
+
+
+def _worse(difference: NDArray[np.float64], seed: int = 0) -> bool:
+    """Whether the mean of paired differences lies above 0 in all but `REFUSAL` of the bootstrap's resamples."""
+    rng = np.random.default_rng(seed)
+    means = [difference[rng.integers(0, len(difference), len(difference))].mean() for _ in range(RESAMPLES)]
+    return float(np.quantile(means, REFUSAL)) > 1e-9
+
+
+def _split_losses(
+    examined: Examined, truth: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Losses of each photo in nats: as answered, at the best temperature, and what that saves."""
+    logits = np.log(np.clip(examined.probabilities.astype(np.float64), 1e-12, 1))
+    best = photo_losses(softmax(logits, fit_temperature(logits, truth)), truth)
+    whole = photo_losses(softmax(logits), truth)
+    return whole, best, whole - best
+
+
+def _figures(candidate: Examined, champion: Examined, truth: NDArray[np.int64]) -> Iterator[Check]:
+    wrong, bar = _wrong(candidate, truth), _wrong(champion, truth)
+    found, held = 1 - float(wrong.mean()), 1 - float(bar.mean())
+    p_value = _mcnemar(wrong, bar)
+    said = f"accuracy {found:.4f} is worse than the champion's {held:.4f} (McNemar p = {p_value:.3f})"
+    yield Check("accuracy", found, held, "", said if p_value < REFUSAL else "")
+    names = ("log loss", "log loss at its best temperature", "cost of bad calibration")
+    losses = list(zip(names, _split_losses(candidate, truth), _split_losses(champion, truth), strict=True))
+    for name, ours, theirs in losses:
+        mine, its = float(ours.mean()), float(theirs.mean())
+        said = f"{name} {mine:.4f} is worse than the champion's {its:.4f}"
+        # The whole is judged by its parts, so that the reason is named once.
+        failed = name != names[0] and _worse(ours - theirs)
+        yield Check(name, mine, its, "nats", said if failed else "")
+
+
+def _family(
+    pairs: dict[str, tuple[NDArray[np.bool_], NDArray[np.bool_]]], kind: str
+) -> Iterator[Check]:  # pairs of (candidate wrong, champion wrong)
+    corrected = holm([_mcnemar(*pair) for pair in pairs.values()])
+    for (name, (wrong, bar)), p_value in zip(pairs.items(), corrected, strict=True):
+        found, held = 1 - float(wrong.mean()), 1 - float(bar.mean())
+        said = f"accuracy {found:.4f} on {kind} '{name}' is worse than the champion's {held:.4f} (p = {p_value:.3f})"
+        yield Check(f"{kind}: {name}", found, held, "", said if p_value < REFUSAL else "")
+
+
+def _slices(candidate: Examined, champion: Examined, truth: NDArray[np.int64], rows: pd.DataFrame) -> Iterator[Check]:
+    wrong, bar = _wrong(candidate, truth), _wrong(champion, truth)
+    masks = slice_masks(rows)
+    yield from _family({name: (wrong[inside], bar[inside]) for name, inside in masks.items()}, "slice")
+
+
+def _changed(candidate: Examined, champion: Examined, truth: NDArray[np.int64]) -> Iterator[Check]:
+    those = truth[candidate.chosen]
+    pairs = {
+        name: (ours.argmax(axis=1) != those, champion.changed[name].argmax(axis=1) != those)
+        for name, ours in candidate.changed.items()
+    }
+    yield from _family(pairs, "photos")
+
+
+def _functions(candidate: Examined, champion: Examined, truth: NDArray[np.int64]) -> Iterator[Check]:
+    sure = (champion.probabilities.max(axis=1) >= EASY) & ~_wrong(champion, truth)
+    lost = float(_wrong(candidate, truth)[sure].mean()) if sure.any() else 0.0
+    said = f"{lost:.1%} of the photos that are easy for the champion are answered wrongly, {LOST:.0%} may be"
+    yield Check("easy photos answered rightly", 1 - lost, 1.0, "", said if lost > LOST else "")
+    yield _direction(candidate, champion, truth)
+    found, held = float(candidate.flagged.mean()), float(champion.flagged.mean())
+    said = f"{found:.1%} of drawn strangers are called unfamiliar, the champion flags {held:.1%}"
+    yield Check("strangers flagged", found, held, "", said if found < held - FEWER_FLAGGED else "")
+
+
+def _direction(candidate: Examined, champion: Examined | None, truth: NDArray[np.int64]) -> Check:
+    def fall(examined: Examined) -> float:
+        those = truth[examined.chosen], np.arange(len(examined.chosen))
+        plain = examined.probabilities[examined.chosen][those[1], those[0]]
+        return float((plain - examined.blurred[those[1], those[0]]).mean())
+
+    found = fall(candidate)
+    said = "confidence in the truth does not fall where next to nothing is left of the photo"
+    held = fall(champion) if champion is not None else None
+    return Check("fall of confidence when blurred", found, held, "", said if found <= 0 else "")
+
+
+def _costs(candidate: Examined, champion: Examined, slower: float | None) -> Iterator[Check]:
+    if slower is not None:
+        said = f"it takes {slower:.2f} times the champion's time, {SLOWER:g} times is allowed"
+        yield Check("latency by the champion's", slower, 1.0, "times", said if slower > SLOWER else "")
+    ratio = candidate.megabytes / champion.megabytes
+    said = f"the graph is {ratio:.2f} times as large as the champion's, {LARGER:g} times is allowed"
+    yield Check("size of the graph", candidate.megabytes, champion.megabytes, "MB", said if ratio > LARGER else "")

@@ -83,6 +83,24 @@ def slice_table(
     return result
 
 
+def slice_masks(manifest_rows: pd.DataFrame) -> dict[str, NDArray[np.bool_]]:
+    """Which photos are in which slice, bool (N,) each, as in `slice_table`; slices without photos or with all left out.
+
+    Raises
+    ------
+    EvaluationError
+        A column is missing.
+    """
+    if missing := sorted(set(COLUMNS) - set(manifest_rows.columns)):
+        raise EvaluationError(f"the manifest has no column {', '.join(missing)}; prepare the data again")
+    masks = {
+        f"{name} {value}": (values == value).to_numpy()
+        for name, values in _slices(manifest_rows).items()
+        for value in values.cat.categories
+    }
+    return {name: inside for name, inside in masks.items() if inside.any() and not inside.all()}
+
+
 def holm(p_values: ArrayLike) -> NDArray[np.float64]:
     """Correct p-values for being several (Holm, 1979): the family is safe at a level if each result is.
 

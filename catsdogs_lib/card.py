@@ -1,0 +1,135 @@
+"""The model card (Mitchell et al., 2019): what a model is for, how good it was measured to be, and where it fails.
+
+Everything in it comes from the bundle, so a bundle from anywhere has its card.
+"""
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from markdown_it import MarkdownIt
+
+from catsdogs_lib import files
+from catsdogs_lib.bundle import Bundle, Card, Description, Doubt, Slice
+from catsdogs_lib.evaluation.risk import certificate_sentence
+
+STYLE = """
+:root { color-scheme: light dark; --ink: #1b1d1c; --paper: #f7f6f2; --line: #d8d5cc; --soft: #5d615e }
+@media (prefers-color-scheme: dark) { :root { --ink: #eceeec; --paper: #131517; --line: #34393c; --soft: #a3a9a6 } }
+body { max-width: 46rem; margin: 2.5rem auto; padding: 0 1.2rem; background: var(--paper); color: var(--ink);
+  font: 1.05rem/1.6 system-ui, sans-serif }
+h1, h2 { line-height: 1.2; letter-spacing: -0.015em } h2 { margin-top: 2rem }
+table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums }
+th, td { padding: 0.4rem 0.7rem 0.4rem 0; border-bottom: 1px solid var(--line); text-align: left }
+th { color: var(--soft); font-weight: 600 } code { font-size: 0.95em; overflow-wrap: anywhere }
+"""
+
+
+def facts(classes: Sequence[str], source: str, figures: Mapping[str, Any]) -> Card:
+    """Put together what goes into the bundle.
+
+    Parameters
+    ----------
+    classes, source
+        What the model tells apart, and the name of its data.
+    figures
+        Of the model, as ``evaluation/metrics.json`` holds them.
+    """
+    named = ", ".join(classes)
+    return Card(
+        intended_use=f"Says which of {named} is on a photo like those of '{source}', one to a photo, and says so when "
+        "it is not sure. Not for decisions about people or the treatment of animals without somebody who looks.",
+        limits=(
+            f"It knows {named} alone. Other things are called unfamiliar most of the time, never always.",
+            "It looks at the centre square; what lies outside is not seen.",
+            "Two of its classes on one photo get one answer.",
+            "Its figures hold for photos like the test photos; other cameras, places and kinds shift them.",
+        ),
+        slices=tuple(Slice(**part) for part in figures["slices"]),
+        doubt=Doubt(**figures["doubt"]),
+    )
+
+
+def markdown(description: Description, verdict: str = "") -> str:
+    """Write the card in Markdown; `verdict` is what the gate said, where it is known."""
+    found, card, limit = description, description.card, description.thresholds
+    doubt = card.doubt
+    photos = ", ".join(f"{count} {split}" for split, count in found.data.photos.items())
+    figures = _table(
+        ("on the test photos", "value", "95 % interval"),
+        [
+            (name.replace("_", " "), f"{m.value:.4f}", f"{m.low:.4f} to {m.high:.4f}")
+            for name, m in found.metrics.items()
+        ],
+    )
+    weak = _table(
+        ("slice", "photos", "accuracy", "95 % interval", ""),
+        [
+            (part.name, part.photos, f"{part.accuracy.value:.4f}",
+             f"{part.accuracy.low:.4f} to {part.accuracy.high:.4f}", "worse than the rest" if part.worse else "")
+            for part in card.slices
+        ],
+    )  # fmt: skip
+    limits = "\n".join(f"- {line}" for line in card.limits)
+    gate = f"\n## The gate\n\n{verdict}\n" if verdict else ""
+    sentence = certificate_sentence(found.certificate)
+    return f"""# {found.model}: {", ".join(found.classes)}
+
+## Intended use
+
+{card.intended_use}
+
+## Data and training
+
+Trained on **{found.data.source}** ({photos} photos; data `{found.data.sha256[:12]}`) with method
+`{found.training["method"]}`, input {found.preprocessing.size} x {found.preprocessing.size} pixels; code
+`{found.git_commit[:12]}`, MLflow run `{found.mlflow_run or "none"}`. Licence of the pretrained weights:
+{found.weights_licence}.
+
+## Figures
+
+{figures}
+
+Probabilities are calibrated on validation photos (temperature {found.temperature:.3f}). ONNX and torch differ by at
+most {found.parity.max_difference:.1e} on {found.parity.photos} photos.
+
+## When it is not sure
+
+An answer counts as confident from a probability of {limit.confident:.3f} on, if the photo's unfamiliarity is at most
+{limit.unfamiliar:.3f}. {sentence[0].upper()}{sentence[1:]}. A photo like the validation photos is called unfamiliar
+with a chance of at most {found.certificate.unfamiliar:.1%}.
+
+Of the test photos {doubt.unsure:.1%} get no confident answer ({doubt.unfamiliar:.1%} are called unfamiliar); of the
+{doubt.confident} confident answers {doubt.confident_wrong} are wrong.
+
+## Where it fails
+
+The weakest slices of the test photos:
+
+{weak}
+
+{limits}
+{gate}"""
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
+
+
+def html(description: Description, verdict: str = "") -> str:
+    """Write the card as one HTML page that needs nothing else."""
+    body = MarkdownIt("commonmark").enable("table").render(markdown(description, verdict))
+    title = escape(f"{description.model}: {', '.join(description.classes)}")
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{STYLE}</style></head>\n'
+        f"<body>\n{body}</body></html>\n"
+    )
+
+
+def write(bundle: Bundle, path: Path, verdict: str = "") -> None:
+    """Write a bundle's card, as HTML where `path` ends so, else as Markdown."""
+    make = html if path.suffix.lower() in (".html", ".htm") else markdown
+    files.write_text(path, make(bundle.description, verdict))
