@@ -17,6 +17,7 @@ from rich.table import Table
 from catsdogs_lib import __version__
 from catsdogs_lib.bundle import Bundle, locate
 from catsdogs_lib.classifier import Answer, Classifier
+from catsdogs_lib.data_commands import data
 from catsdogs_lib.errors import CatsdogsError
 from catsdogs_lib.images import SUFFIXES
 from catsdogs_lib.model_commands import COMMANDS as MODEL_COMMANDS
@@ -37,7 +38,7 @@ def cli() -> None:
     """From cat and dog photos to a trusted HTTPS endpoint."""
 
 
-for command in (*COMMANDS, *MODEL_COMMANDS, *RELEASE_COMMANDS):
+for command in (*COMMANDS, data, *MODEL_COMMANDS, *RELEASE_COMMANDS):
     cli.add_command(command)
 
 
@@ -179,69 +180,6 @@ def _interval(cell: dict[str, float | None]) -> str:
     if cell["value"] is None:
         return "not defined"
     return f"{cell['value']:.4f} ({cell['low']:.4f} to {cell['high']:.4f})"
-
-
-@cli.group()
-def data() -> None:
-    """Fetch, draw and check photos."""
-
-
-@data.command()
-@click.argument("source")
-@click.argument("folder", type=FOLDER)
-def fetch(source: str, folder: Path) -> None:
-    """Copy the photos of SOURCE (sample, kaggle, oxford-pets, a folder or archive) into a new FOLDER."""
-    from catsdogs_lib.data import sources
-
-    _refuse_full(folder)
-    fetched = sources.fetch(source, folder, downloads=Path("data/downloads"))
-    click.echo(f"{fetched.files} files of {', '.join(fetched.classes)} in {folder}")
-
-
-@data.command()
-@click.argument("folder", type=FOLDER)
-@click.option(
-    "--kind", "kinds", multiple=True, default=("cat", "dog"), show_default=True, help="cat, dog, rabbit or owl."
-)
-@click.option(
-    "--per-class", default=300, show_default=True, type=click.IntRange(1, 100_000), help="Pictures of each kind."
-)
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Another seed, other pictures.")
-@click.option("--faults/--no-faults", default=True, help="Sow in the usual faults of a collection.")
-def draw(folder: Path, kinds: tuple[str, ...], per_class: int, seed: int, faults: bool) -> None:
-    """Draw a sample of pictures into a new FOLDER, a subfolder each kind."""
-    from catsdogs_lib.data.sample import write_sample
-
-    _refuse_full(folder)
-    write_sample(folder, per_class, seed, kinds, faults)
-    click.echo(f"{per_class} pictures each of {', '.join(kinds)} in {folder}")
-
-
-def _refuse_full(folder: Path) -> None:
-    if folder.exists() and any(folder.iterdir()):
-        raise CatsdogsError(f"folder {folder} is not empty; name a new one")
-
-
-@data.command()
-@click.argument("folder", type=FOLDER)
-@click.option("--manifest", "path", type=ANY_PATH, help="Write the whole table here, as CSV.")
-def check(folder: Path, path: Path | None) -> None:
-    """Check every photo of FOLDER and say what is wrong; nothing is changed."""
-    from catsdogs_lib.data import manifest
-
-    table = manifest.build_manifest(folder, manifest.PrepareSettings())
-    if path is not None:
-        manifest.write_manifest(table, path)
-    odd = table[(table["excluded"] != "") | (table["warning"] != "")]
-    shown = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("photo", "left out because", "warning"):
-        shown.add_column(name, overflow="fold")
-    for name, excluded, warning in odd[["path", "excluded", "warning"]].itertuples(index=False):
-        shown.add_row(*(escape(str(cell)) for cell in (name, excluded, warning)))
-    Console().print(shown)
-    counts = manifest.used(table).groupby(["label", "split"]).size().unstack(fill_value=0)
-    click.echo(f"{len(table)} files, {len(manifest.used(table))} used")
-    click.echo(counts.to_string())
 
 
 def main() -> None:

@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 from catsdogs_lib import card, champions, files, packaging, tracking
 from catsdogs_lib.bundle import Bundle, Certificate, Doubt, Metric, Slice, Thresholds
 from catsdogs_lib.data import manifest, sources
-from catsdogs_lib.evaluation import calibration, gate, metrics, risk, slices, unfamiliar
+from catsdogs_lib.evaluation import calibration, doctor, gate, metrics, risk, slices, unfamiliar
 from catsdogs_lib.evaluation.metrics import Interval
 from catsdogs_lib.images import SUFFIXES
 from catsdogs_lib.lineage import git_commit
+from catsdogs_lib.training import arithmetic
 from catsdogs_lib.training import train as training
-from catsdogs_lib.training.models import imagenet_classifier
+from catsdogs_lib.training.features import FeatureCache, part_features
+from catsdogs_lib.training.models import LITE0, build, imagenet_classifier
 from catsdogs_lib.training.settings import TrainingSettings, baseline_settings
 from catsdogs_lib.training.trained import Epoch, TrainedModel
 from catsdogs_lib.workspace import Workspace, project_root
@@ -78,6 +80,27 @@ def read_manifest(ws: Workspace) -> pd.DataFrame:
     if ws.demo and not ws.summary.exists():
         return prepare(ws)
     return manifest.read_manifest(ws.need(ws.manifest, "02_prepare"))
+
+
+def ask_doctor(ws: Workspace) -> pd.DataFrame:
+    """Let the dataset doctor look at the train and validation photos; see `evaluation.doctor.examine`."""
+    table = read_manifest(ws)
+    rows = manifest.used(table)
+    rows = rows[rows["split"] != "test"]
+    classes = manifest.classes(table)
+    built = build(LITE0, len(classes))
+    precision = arithmetic.resolve("auto")
+    paths = training.photo_paths(rows, ws.raw)
+    photos = doctor.Photos(
+        paths=paths,
+        names=rows["path"].tolist(),
+        sha256=rows["sha256"].tolist(),
+        labels=training.label_indices(rows, classes),
+        groups=rows["group"].tolist(),
+        classes=classes,
+        features=FeatureCache(ws.features, built, precision).get(paths, rows["sha256"].tolist()),
+    )
+    return doctor.examine(photos, lambda some: part_features(built, some, precision))
 
 
 def train(ws: Workspace, candidate: TrainingSettings, baseline: TrainingSettings | None = None) -> list[TrainedModel]:

@@ -5,9 +5,10 @@ Nothing is ever deleted from the raw folder; the manifest alone decides what is 
 
 import csv
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -81,7 +82,8 @@ class PrepareSettings:
         A photo whose shorter side is below this is too small, in pixels.
     exclusions
         Path of a CSV file with the columns ``path`` (relative to the raw folder) or ``sha256``, and ``reason``:
-        photos that a person wants left out. Rows without such a photo are passed over. Empty for none.
+        photos that a person wants left out; where a column ``label`` names a class, the photo gets that label instead.
+        Rows without such a photo are passed over. Empty for none. ``catsdogs data confirm`` writes such files.
     """
 
     validation: float = 0.15
@@ -140,12 +142,14 @@ def build_manifest(
     SettingsError
         The exclusions cannot be read.
     """
-    exclusions = _read_exclusions(settings.exclusions)
+    by_hand = _read_exclusions(settings.exclusions)
     found, labels = find_photos(raw)
     checked = check_all([one.path for one in found], settings.min_side, workers)
+    decided = [by_hand.get(one.name) or by_hand.get(check.sha256) for one, check in zip(found, checked, strict=True)]
+    found = [_relabelled(one, decision, labels) for one, decision in zip(found, decided, strict=True)]
     excluded = [
-        _by_hand(exclusions, one.name, check.sha256) or check.excluded
-        for one, check in zip(found, checked, strict=True)
+        f"{Reason.BY_HAND}: {decision.reason}" if decision and not decision.label else check.excluded
+        for decision, check in zip(decided, checked, strict=True)
     ]
     ledger, kept_before = _ledger(previous)
     given = {one.split for one in found if one.split}
@@ -181,8 +185,15 @@ def build_manifest(
     return table
 
 
-def _read_exclusions(name: str) -> dict[str, str]:
-    """Path or SHA-256 to reason."""
+class _Decision(NamedTuple):
+    """What a person wants of a photo: a label, or where that is empty its exclusion."""
+
+    reason: str
+    label: str
+
+
+def _read_exclusions(name: str) -> dict[str, _Decision]:
+    """Path or SHA-256 to what is wanted."""
     if not name:
         return {}
     try:
@@ -191,20 +202,26 @@ def _read_exclusions(name: str) -> dict[str, str]:
             fields = rows.fieldnames or []
             if "reason" not in fields or not {"path", "sha256"} & set(fields):
                 raise SettingsError("exclusions", f"{name} needs a first line 'path,reason' or 'sha256,reason'")
-            reasons = {}
+            decisions = {}
             for row in rows:
+                reason = " ".join((row["reason"] or "").split()) or "no reason given"
                 for key in (row.get("path"), (row.get("sha256") or "").lower()):
                     if key:
-                        reasons[key] = " ".join((row["reason"] or "").split()) or "no reason given"
-            return reasons
+                        decisions[key] = _Decision(reason, (row.get("label") or "").strip())
+            return decisions
     except (OSError, UnicodeError, csv.Error) as error:
         what = error.strerror if isinstance(error, OSError) else "it is no UTF-8 CSV"
         raise SettingsError("exclusions", f"{name} cannot be read ({what}); check the path and the file") from None
 
 
-def _by_hand(exclusions: Mapping[str, str], path: str, sha256: str) -> str:
-    reason = exclusions.get(path) or exclusions.get(sha256)
-    return f"{Reason.BY_HAND}: {reason}" if reason else ""
+def _relabelled(one: Found, decision: _Decision | None, labels: Sequence[str]) -> Found:
+    if decision is None or not decision.label:
+        return one
+    if decision.label not in labels:
+        raise SettingsError(
+            "exclusions", f"label '{decision.label}' of {one.name} is no class; use one of {', '.join(labels)}"
+        )
+    return replace(one, label=decision.label)
 
 
 def _ledger(previous: pd.DataFrame | None) -> tuple[dict[str, str], set[str]]:

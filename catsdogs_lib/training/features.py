@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from catsdogs_lib import files
+from catsdogs_lib import files, images
 from catsdogs_lib.progress import track
 from catsdogs_lib.training import arithmetic
 from catsdogs_lib.training.models import Built
@@ -84,3 +84,26 @@ class FeatureCache:
                 both = [backbone(view).float().cpu().numpy() for view in (images, images.flip(-1))]
                 parts.append(np.stack(both, axis=1))
         return np.concatenate(parts)
+
+
+def part_features(built: Built, paths: Sequence[Path], precision: str) -> NDArray[np.float32]:
+    """Features of the left, right, upper and lower half of photos.
+
+    Returns
+    -------
+    ndarray of float32, shape (photos, 4, features)
+        Of the centre square of each half.
+    """
+    device, size = arithmetic.device(), built.preprocessing.size
+    backbone = built.network.backbone.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    found = []
+    with torch.inference_mode(), arithmetic.autocast(precision):
+        for path in track(paths, "looking at parts", total=len(paths)):
+            photo = images.read(path, 2 * size)
+            wide, high = photo.size
+            middle, half = wide // 2, high // 2
+            boxes = ((0, 0, middle, high), (middle, 0, wide, high), (0, 0, wide, half), (0, half, wide, high))
+            squares = [images.centre_square(photo.crop(box), size) for box in boxes]
+            batch = torch.stack([torch.from_numpy(images.normalise(one, built.preprocessing)) for one in squares])
+            found.append(backbone(batch.to(device)).float().cpu().numpy())
+    return np.stack(found)

@@ -1,0 +1,74 @@
+"""What a person confirmed of the doctor's proposals, as a file that the pipeline obeys."""
+
+import csv
+import io
+from pathlib import Path
+
+from catsdogs_lib import files
+from catsdogs_lib.errors import CatsdogsError
+
+FIELDS = ("path", "sha256", "reason", "label")
+"""Of the file of exclusions: a row with a label relabels its photo, one without leaves it out."""
+RELABEL = "relabel:"
+
+
+class ProposalError(CatsdogsError):
+    """A row of the proposals cannot be used; ``str()`` says which and why."""
+
+
+def confirm(proposals: Path, target: Path) -> tuple[int, int]:
+    """Add what a person confirmed to a file of exclusions; what is decided anew replaces what was.
+
+    Parameters
+    ----------
+    proposals
+        CSV of the doctor; its column ``action`` filled in with ``exclude``, ``relabel:CLASS`` or ``keep``. Rows
+        without an action are passed over.
+    target
+        The file; made where there is none. It names photos by their SHA-256, which survives a new folder.
+
+    Returns
+    -------
+    excluded, relabelled
+        Numbers of photos confirmed now.
+
+    Raises
+    ------
+    ProposalError
+        The proposals cannot be read, or a row holds another action.
+    """
+    kept = {row["sha256"] or row["path"]: row for row in _rows(target)} if target.exists() else {}
+    excluded = relabelled = 0
+    for number, row in enumerate(_rows(proposals), start=2):
+        action = (row.get("action") or "").strip()
+        if not action:
+            continue
+        if not row.get("sha256"):
+            raise ProposalError(f"{proposals}, line {number}: there is no sha256; use the file that the doctor wrote")
+        if action == "keep":
+            kept.pop(row["sha256"], None)
+            continue
+        label = action.removeprefix(RELABEL).strip() if action.startswith(RELABEL) else ""
+        if action != "exclude" and not label:
+            raise ProposalError(
+                f"{proposals}, line {number}: action '{action}' is none of exclude, {RELABEL}CLASS, keep"
+            )
+        excluded, relabelled = excluded + (not label), relabelled + bool(label)
+        reason = f"{row.get('finding', '')}: {row.get('reason', '')}".strip(": ")
+        kept[row["sha256"]] = {"path": "", "sha256": row["sha256"], "reason": reason, "label": label}
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, FIELDS, extrasaction="ignore", lineterminator="\n", restval="")
+    writer.writeheader()
+    writer.writerows(kept.values())
+    files.write_text(target, stream.getvalue())
+    return excluded, relabelled
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            rows = list(csv.DictReader(stream))
+    except (OSError, UnicodeError, csv.Error) as error:
+        what = error.strerror if isinstance(error, OSError) else "it is no UTF-8 CSV"
+        raise ProposalError(f"{path} cannot be read ({what}); name a file that the doctor wrote") from None
+    return [{name: row.get(name) or "" for name in (*row, *FIELDS) if name} for row in rows]

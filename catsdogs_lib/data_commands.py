@@ -1,0 +1,111 @@
+"""Commands about data: fetch, draw and check photos, ask the doctor, confirm what it proposes."""
+
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from catsdogs_lib.errors import CatsdogsError
+
+FOLDER = click.Path(path_type=Path, file_okay=False)
+ANY_PATH = click.Path(path_type=Path, readable=False)
+
+
+@click.group()
+def data() -> None:
+    """Fetch, draw and check photos."""
+
+
+@data.command()
+@click.argument("source")
+@click.argument("folder", type=FOLDER)
+def fetch(source: str, folder: Path) -> None:
+    """Copy the photos of SOURCE (sample, kaggle, oxford-pets, a folder or archive) into a new FOLDER."""
+    from catsdogs_lib.data import sources
+
+    _refuse_full(folder)
+    fetched = sources.fetch(source, folder, downloads=Path("data/downloads"))
+    click.echo(f"{fetched.files} files of {', '.join(fetched.classes)} in {folder}")
+
+
+@data.command()
+@click.argument("folder", type=FOLDER)
+@click.option(
+    "--kind", "kinds", multiple=True, default=("cat", "dog"), show_default=True, help="cat, dog, rabbit or owl."
+)
+@click.option(
+    "--per-class", default=300, show_default=True, type=click.IntRange(1, 100_000), help="Pictures of each kind."
+)
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Another seed, other pictures.")
+@click.option("--faults/--no-faults", default=True, help="Sow in the usual faults of a collection.")
+def draw(folder: Path, kinds: tuple[str, ...], per_class: int, seed: int, faults: bool) -> None:
+    """Draw a sample of pictures into a new FOLDER, a subfolder each kind."""
+    from catsdogs_lib.data.sample import write_sample
+
+    _refuse_full(folder)
+    write_sample(folder, per_class, seed, kinds, faults)
+    click.echo(f"{per_class} pictures each of {', '.join(kinds)} in {folder}")
+
+
+def _refuse_full(folder: Path) -> None:
+    if folder.exists() and any(folder.iterdir()):
+        raise CatsdogsError(f"folder {folder} is not empty; name a new one")
+
+
+@data.command()
+@click.argument("folder", type=FOLDER)
+@click.option("--manifest", "path", type=ANY_PATH, help="Write the whole table here, as CSV.")
+def check(folder: Path, path: Path | None) -> None:
+    """Check every photo of FOLDER and say what is wrong; nothing is changed."""
+    from catsdogs_lib.data import manifest
+
+    table = manifest.build_manifest(folder, manifest.PrepareSettings())
+    if path is not None:
+        manifest.write_manifest(table, path)
+    odd = table[(table["excluded"] != "") | (table["warning"] != "")]
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("photo", "left out because", "warning"):
+        shown.add_column(name, overflow="fold")
+    for name, excluded, warning in odd[["path", "excluded", "warning"]].itertuples(index=False):
+        shown.add_row(*(escape(str(cell)) for cell in (name, excluded, warning)))
+    Console().print(shown)
+    counts = manifest.used(table).groupby(["label", "split"]).size().unstack(fill_value=0)
+    click.echo(f"{len(table)} files, {len(manifest.used(table))} used")
+    click.echo(counts.to_string())
+
+
+@data.command()
+@click.option("--workspace", "root", default=".", show_default=True, help="Folder of a pipeline that has prepared.")
+@click.option("-o", "--output", type=FOLDER, default=Path("reports/doctor"), show_default=True, help="Where to.")
+def doctor(root: str, output: Path) -> None:
+    """Look for wrong labels, two classes in one photo, drawings and outliers; a page and a file of proposals."""
+    from catsdogs_lib import files, steps
+    from catsdogs_lib.evaluation import doctor_report
+    from catsdogs_lib.workspace import Workspace
+
+    ws = Workspace.open(root)
+    findings = steps.ask_doctor(ws)
+    files.write_text(output / "findings.html", doctor_report.page(findings, ws.raw))
+    files.write_text(output / "proposals.csv", findings.to_csv(index=False, lineterminator="\n"))
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("finding", "photo", "label", "reason", "proposal"):
+        shown.add_column(name, overflow="fold")
+    for row in findings.groupby("finding", sort=False).head(10).itertuples():
+        shown.add_row(*(escape(str(cell)) for cell in (row.finding, row.path, row.label, row.reason, row.proposal)))
+    Console().print(shown)
+    click.echo(f"{len(findings)} photos to look at: {output / 'findings.html'}; decide in {output / 'proposals.csv'}")
+
+
+@data.command()
+@click.argument("proposals", type=ANY_PATH)
+@click.option("--to", "target", type=ANY_PATH, required=True, help="File of exclusions, e.g. exclusions/mine.csv.")
+def confirm(proposals: Path, target: Path) -> None:
+    """Add what a person wrote into the column 'action' of PROPOSALS to a file that the pipeline obeys."""
+    from catsdogs_lib.data import confirmed
+
+    excluded, relabelled = confirmed.confirm(proposals, target)
+    click.echo(
+        f"{excluded} left out, {relabelled} relabelled in {target}; use it with --set prepare.exclusions={target}"
+    )
