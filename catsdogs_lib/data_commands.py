@@ -81,12 +81,12 @@ def check(folder: Path, path: Path | None) -> None:
 @click.option("-o", "--output", type=FOLDER, default=Path("reports/doctor"), show_default=True, help="Where to.")
 def doctor(root: str, output: Path) -> None:
     """Look for wrong labels, two classes in one photo, drawings and outliers; a page and a file of proposals."""
-    from catsdogs_lib import files, steps
+    from catsdogs_lib import files, studies
     from catsdogs_lib.evaluation import doctor_report
     from catsdogs_lib.workspace import Workspace
 
     ws = Workspace.open(root)
-    findings = steps.ask_doctor(ws)
+    findings = studies.ask_doctor(ws)
     files.write_text(output / "findings.html", doctor_report.page(findings, ws.raw))
     files.write_text(output / "proposals.csv", findings.to_csv(index=False, lineterminator="\n"))
     shown = Table(box=None, pad_edge=False, header_style="bold")

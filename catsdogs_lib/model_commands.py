@@ -75,4 +75,63 @@ def card(folder: Path | None, output: Path) -> None:
     click.echo(f"card of bundle {bundle.version}: {output}")
 
 
-COMMANDS = (promote, card)
+@click.command()
+@click.argument("window", metavar="RECORDS...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--reference", type=FILE, help="Validation records; else those of the workspace.")
+@click.option("--workspace", "root", default=".", show_default=True, help="Folder of the pipeline, with the bundle.")
+def monitor(window: tuple[Path, ...], reference: Path | None, root: str) -> None:
+    """Hold RECORDS of answers (JSON lines, CloudWatch export, Parquet) against those of validation.
+
+    Ends with 0 if there is nothing to do, with 1 if there is something to look at, with 2 if they cannot be read.
+    """
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from catsdogs_lib import studies
+    from catsdogs_lib.workspace import Workspace
+
+    found, _ = studies.monitor(Workspace.open(root), window, reference)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("", "signal", "validation", "now", "effect", "p"):
+        table.add_column(column, justify="left" if column in ("", "signal") else "right")
+    for one in found.findings:
+        mark = "[red]✗[/]" if one.alarm else "[green]✓[/]"
+        figures = (f"{value:.3g}" for value in (one.reference, one.window, one.effect, one.p_value))
+        table.add_row(mark, escape(one.signal), *figures)
+    console = Console()
+    console.print(table)
+    measured = f", {found.measured.value:.1%} of {found.told} by feedback" if found.measured else ""
+    console.print(f"accuracy {found.estimated.value:.1%} by confidence{measured}; {found.unsure:.1%} unsure")
+    console.print(escape(found.sentence))
+    if found.alarms:
+        raise SystemExit(1)
+
+
+@click.command()
+@click.argument("model", required=False)
+@click.option("--to", "root", default=".", show_default=True, help="Folder of a pipeline.")
+def champion(model: str | None, root: str) -> None:
+    """Fetch the champion of the registry, MODEL where there are several: its bundle and its validation records.
+
+    The bundle goes to models/bundle, where serving finds it; the records are what 'monitor' compares with.
+    """
+    import shutil
+    import tempfile
+
+    from catsdogs_lib import files, tracking
+    from catsdogs_lib.delivery import release as delivery
+    from catsdogs_lib.workspace import Workspace
+
+    ws = Workspace.open(root)
+    tracking.connect(ws.tracking_uri, ws.artifacts)
+    with delivery.champion(model) as found, tempfile.TemporaryDirectory() as folder:
+        records = tracking.reference_records(found.model, found.version, Path(folder))
+        if records is not None:
+            files.write_bytes(ws.reference, records.read_bytes())
+        with files.replacing(ws.bundle) as partial:
+            shutil.copytree(found.bundle.folder, partial)
+    click.echo(f"{found.model} version {found.version}, bundle {found.bundle.version}: {ws.bundle}")
+
+
+COMMANDS = (promote, champion, card, monitor)

@@ -1,7 +1,6 @@
 """What each notebook does, as functions on a workspace: fetch, prepare, train, evaluate, package."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,15 +11,13 @@ from numpy.typing import NDArray
 
 from catsdogs_lib import card, champions, files, packaging, tracking
 from catsdogs_lib.bundle import Bundle, Certificate, Doubt, Metric, Slice, Thresholds
+from catsdogs_lib.classifier import Classifier
 from catsdogs_lib.data import manifest, sources
-from catsdogs_lib.evaluation import calibration, doctor, gate, metrics, risk, slices, unfamiliar
+from catsdogs_lib.evaluation import calibration, gate, metrics, risk, slices
 from catsdogs_lib.evaluation.metrics import Interval
-from catsdogs_lib.images import SUFFIXES
 from catsdogs_lib.lineage import git_commit
-from catsdogs_lib.training import arithmetic
+from catsdogs_lib.monitoring import records
 from catsdogs_lib.training import train as training
-from catsdogs_lib.training.features import FeatureCache, part_features
-from catsdogs_lib.training.models import LITE0, build, imagenet_classifier
 from catsdogs_lib.training.settings import TrainingSettings, baseline_settings
 from catsdogs_lib.training.trained import Epoch, TrainedModel
 from catsdogs_lib.workspace import Workspace, project_root
@@ -30,8 +27,6 @@ if TYPE_CHECKING:
 
 DEMO_PER_CLASS = 60
 """Drawn pictures of each kind in the demo: enough to see everything, soon done."""
-SCORED = 500
-"""Train photos that scores of unfamiliarity are compared on, about."""
 MOVING = ("val", "test")
 """The splits that a model is measured on."""
 
@@ -80,27 +75,6 @@ def read_manifest(ws: Workspace) -> pd.DataFrame:
     if ws.demo and not ws.summary.exists():
         return prepare(ws)
     return manifest.read_manifest(ws.need(ws.manifest, "02_prepare"))
-
-
-def ask_doctor(ws: Workspace) -> pd.DataFrame:
-    """Let the dataset doctor look at the train and validation photos; see `evaluation.doctor.examine`."""
-    table = read_manifest(ws)
-    rows = manifest.used(table)
-    rows = rows[rows["split"] != "test"]
-    classes = manifest.classes(table)
-    built = build(LITE0, len(classes))
-    precision = arithmetic.resolve("auto")
-    paths = training.photo_paths(rows, ws.raw)
-    photos = doctor.Photos(
-        paths=paths,
-        names=rows["path"].tolist(),
-        sha256=rows["sha256"].tolist(),
-        labels=training.label_indices(rows, classes),
-        groups=rows["group"].tolist(),
-        classes=classes,
-        features=FeatureCache(ws.features, built, precision).get(paths, rows["sha256"].tolist()),
-    )
-    return doctor.examine(photos, lambda some: part_features(built, some, precision))
 
 
 def train(ws: Workspace, candidate: TrainingSettings, baseline: TrainingSettings | None = None) -> list[TrainedModel]:
@@ -298,48 +272,6 @@ def _evaluate_one(ws: Workspace, table: pd.DataFrame, name: str, trained: Traine
     )
 
 
-def compare_scores(
-    ws: Workspace, one: Evaluation, others: str = ""
-) -> tuple[pd.DataFrame, dict[str, NDArray[np.float32]]]:
-    """Hold scores of unfamiliarity against each other on a model; see `unfamiliar.comparison`.
-
-    Gives the table, and the unfamiliarity of each other material's pictures.
-
-    Parameters
-    ----------
-    ws
-        Holds the photos.
-    one
-        The model, measured.
-    others
-        A folder of photos of other things; "" for drawn pictures alone.
-
-    Raises
-    ------
-    EvaluationError
-        The folder holds no photo.
-    """
-    rows = manifest.used(read_manifest(ws), "train")
-    rows = rows.iloc[:: max(1, len(rows) // SCORED)]
-    trained, classes = one.trained, one.trained.record.classes
-    paths = training.photo_paths(rows, ws.raw)
-    known = unfamiliar.Known(
-        features=trained.features(paths, what="features of train photos"),
-        labels=training.label_indices(rows, classes),
-        # Half of the families, so that most of what is judged is new to outlier exposure, too.
-        others=trained.features(unfamiliar.exposed(), what="features of drawn pictures"),
-        imagenet=imagenet_classifier(trained.record.settings.model),
-    )
-    materials: dict[str, Sequence[Path | bytes]] = {**unfamiliar.drawn_others(classes)}
-    if others:
-        folder = project_root() / others
-        materials[folder.name] = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
-    features = {name: trained.features(found, what=f"features of {name}") for name, found in materials.items() if found}
-    scores = unfamiliar.scores(trained, known)
-    table = unfamiliar.comparison(scores, one.features["val"], one.features["test"], features)
-    return table, {name: trained.unfamiliarity(found) for name, found in features.items()}
-
-
 def _flat(values: dict[str, Interval]) -> dict[str, float]:
     return {name: interval.value for name, interval in values.items() if not math.isnan(interval.value)}
 
@@ -407,4 +339,10 @@ def package(ws: Workspace) -> Packaged:
         version = tracking.register(bundle, registered)
         verdict = champions.judge(ws, table, bundle, champion)
         champions.settle(version, verdict)
+        val = manifest.used(table, "val")
+        made = records.make(
+            Classifier(bundle), training.photo_paths(val, ws.raw), val["label"].tolist(), "records of validation photos"
+        )
+        records.write(made, ws.reference)
+        tracking.log_reference(ws.reference)
     return Packaged(bundle, registered, str(version.version), verdict)

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 EXPERIMENT = "catsdogs"
 CHAMPION = "champion"
-LEARNED_FILE = "learned-photos.txt"
+LEARNED_FILE, REFERENCE_FILE = "learned-photos.txt", "monitoring/reference.jsonl"
 MISSING = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 """MLflow's codes for a name that is not there, and for an alias that is not there."""
 
@@ -115,6 +115,16 @@ def logged_epochs(run_id: str) -> set[int]:
 def log_test(values: dict[str, float]) -> None:
     """Log figures measured on test photos in the active run, as ``test_NAME``."""
     mlflow.log_metrics({f"test_{name}": value for name, value in values.items()})
+
+
+def log_figures_of(values: dict[str, float]) -> None:
+    """Log figures in the active run under their own names."""
+    mlflow.log_metrics(values)
+
+
+def log_reference(path: Path) -> None:
+    """Keep the records of validation photos in the active run: what monitoring compares with."""
+    mlflow.log_artifact(str(path), "monitoring")
 
 
 def log_parameters(values: dict[str, Any]) -> None:
@@ -210,6 +220,15 @@ def register(bundle: Bundle, name: str) -> ModelVersion:
 def log_learned_photos(rows: pd.DataFrame) -> None:
     """Keep which photos the active run's model has learned from, by their SHA-256: a later gate leaves them out."""
     mlflow.log_text("\n".join(sorted(rows["sha256"])) + "\n", LEARNED_FILE)
+
+
+def reference_records(name: str, number: str, folder: Path) -> Path | None:
+    """Fetch the validation records of a registered version into `folder`; None where its run has none."""
+    client = MlflowClient()
+    run_id = str(client.get_model_version(name, number).run_id)
+    if REFERENCE_FILE not in {one.path for one in client.list_artifacts(run_id, "monitoring")}:
+        return None
+    return Path(client.download_artifacts(run_id, REFERENCE_FILE, str(folder)))
 
 
 def learned_photos(version: ModelVersion, folder: Path) -> set[str]:

@@ -110,6 +110,11 @@ class Workspace:
         return self.root / "models" / "bundle"
 
     @property
+    def reference(self) -> Path:
+        """Records of the bundle's answers to validation photos: what monitoring compares with."""
+        return self.root / "monitoring" / "reference.jsonl"
+
+    @property
     def reports(self) -> Path:
         """Executed notebooks and their HTML."""
         return self.root / "reports"

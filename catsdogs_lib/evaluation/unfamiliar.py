@@ -22,7 +22,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler, normalize
 
 from catsdogs_lib.data.drawing import KINDS, draw
-from catsdogs_lib.data.strangers import FAMILIES, strangers
+from catsdogs_lib.data.strangers import FAMILIES, Stranger, strangers
 from catsdogs_lib.evaluation.metrics import EvaluationError
 from catsdogs_lib.evaluation.risk import familiar_limit
 from catsdogs_lib.training.trained import TrainedModel
@@ -174,7 +174,12 @@ def drawn_others(classes: Sequence[str], each: int = 12, seed: int = 1) -> dict[
 def exposed(each: int = 20, seed: int = 0) -> list[bytes]:
     """Pictures for outlier exposure: of every second family of strangers, none of them in `drawn_others`."""
     half = FAMILIES[::2]
-    return [_png(one.picture) for one in strangers(each * len(FAMILIES), seed) if one.family in half]
+    return as_png([one for one in strangers(each * len(FAMILIES), seed) if one.family in half])
+
+
+def as_png(drawn: Sequence[Stranger]) -> list[bytes]:
+    """Strangers as files."""
+    return [_png(one.picture) for one in drawn]
 
 
 def _png(picture: Image.Image) -> bytes:

@@ -1,0 +1,1 @@
+"""After deployment: records of answers, what has changed since validation, and how good the answers are now."""

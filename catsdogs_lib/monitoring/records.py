@@ -1,0 +1,130 @@
+"""Records of answers: read from what the service logs, or made of photos for a reference.
+
+A record is the log line of one answer without the photo; a truth that came in later is a line of its own.
+"""
+
+import gzip
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from catsdogs_lib import files
+from catsdogs_lib.classifier import Classifier
+from catsdogs_lib.errors import CatsdogsError
+from catsdogs_lib.progress import track
+from catsdogs_lib.service.telemetry import PREDICT_ROUTE, Outcome
+
+NUMBERS = (
+    "confidence", "unfamiliarity", "latency_seconds", "photo_width", "photo_height", "photo_brightness",
+    "photo_sharpness",
+)  # fmt: skip
+TEXTS = ("prediction_id", "prediction", "photo_format", "model_version", "truth")
+COLUMNS = ("timestamp", *TEXTS, *NUMBERS, "confident", "probabilities")
+
+
+class RecordsError(CatsdogsError):
+    """Records cannot be read; ``str()`` says which file and why."""
+
+
+def read(paths: Sequence[Path]) -> pd.DataFrame:
+    """Read the records of a window.
+
+    Parameters
+    ----------
+    paths
+        Files or folders of files: JSON lines as the service writes them (``.jsonl``, ``.log``, also gzipped, also with
+        the time in front that CloudWatch's export to S3 adds), what ``aws logs filter-log-events`` prints (``.json``),
+        or Parquet with the same columns. Lines that are no record are passed over.
+
+    Returns
+    -------
+    DataFrame
+        With `COLUMNS`, a row an answer, by time. ``truth`` is the last that came in, empty where none did.
+
+    Raises
+    ------
+    RecordsError
+        A file cannot be read, or there is no record in any.
+    """
+    answers: dict[str, dict[str, Any]] = {}
+    truths: dict[str, str] = {}
+    for path in _files(paths):
+        for line in _lines(path):
+            name = str(line.get("prediction_id") or "")
+            if not name:
+                continue
+            if line.get("message") == "feedback" or ("truth" in line and "prediction" not in line):
+                truths[name] = str(line.get("truth") or "")
+            elif line.get("prediction") is not None:
+                answers[name] = line
+    if not answers:
+        raise RecordsError(
+            f"there is no record in {', '.join(map(str, paths))}; name the log of the service, as JSON lines"
+        )
+    table = pd.DataFrame.from_records([{name: row.get(name) for name in COLUMNS} for row in answers.values()])
+    table["truth"] = [truths.get(name) or given or "" for name, given in zip(answers, table["truth"], strict=True)]
+    table["timestamp"] = pd.to_datetime(table["timestamp"], utc=True, format="mixed", errors="coerce")
+    table[list(NUMBERS)] = table[list(NUMBERS)].apply(pd.to_numeric, errors="coerce")
+    table[list(TEXTS)] = table[list(TEXTS)].fillna("").astype(str)
+    table["confident"] = table["confident"].fillna(value=False).astype(bool)
+    return table.sort_values("timestamp", kind="stable", ignore_index=True)
+
+
+def _files(paths: Sequence[Path]) -> Iterator[Path]:
+    for path in paths:
+        if path.is_dir():
+            yield from sorted(one for one in path.rglob("*") if one.is_file())
+        else:
+            yield path
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    """Objects of one file, whatever they are."""
+    try:
+        if path.suffix == ".parquet":
+            yield from ({str(k): v for k, v in row.items()} for row in pd.read_parquet(path).to_dict("records"))
+            return
+        data = path.read_bytes()
+        text = (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode(errors="replace")
+    except (OSError, EOFError, ValueError, ImportError) as error:
+        raise RecordsError(f"{path} cannot be read ({error}); name JSON lines or Parquet") from None
+    if path.name.removesuffix(".gz").endswith(".json"):
+        whole = _parsed(text)
+        if whole is not None and isinstance(whole.get("events"), list):
+            text = "\n".join(str(event.get("message", "")) for event in whole["events"] if isinstance(event, dict))
+    for line in text.splitlines():
+        # CloudWatch's export to S3 puts the time before each message.
+        found = _parsed(line[line.find("{") :]) if "{" in line else None
+        if found is not None:
+            yield found
+
+
+def _parsed(text: str) -> dict[str, Any] | None:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def make(
+    classifier: Classifier, photos: Sequence[bytes | Path], truths: Sequence[str], what: str = "making records"
+) -> list[dict[str, Any]]:
+    """Records as the service would leave them for these photos, with their truth: a reference, or a rehearsal."""
+    made = []
+    for number, (photo, truth) in enumerate(track(list(zip(photos, truths, strict=True)), what)):
+        prediction, measures = classifier.observe(photo)
+        outcome = Outcome(f"{number:032x}", "POST", PREDICT_ROUTE, 200, prediction_id=f"{number:032x}",
+                          prediction=prediction, measures=measures, truth=truth,
+                          model_version=classifier.bundle.version)  # fmt: skip
+        made.append({"timestamp": datetime.now(UTC).isoformat(), "message": "prediction", **outcome.fields()})
+    return made
+
+
+def write(rows: Iterable[dict[str, Any]], path: Path) -> None:
+    """Write records as JSON lines; `path` appears whole or not at all."""
+    files.write_text(path, "".join(json.dumps(row) + "\n" for row in rows))

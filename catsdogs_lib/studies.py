@@ -1,0 +1,132 @@
+"""What notebooks look into beside the graph's own products: the data set, scores of doubt, life after deployment."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from catsdogs_lib import steps, tracking
+from catsdogs_lib.bundle import Bundle
+from catsdogs_lib.classifier import Classifier
+from catsdogs_lib.data import manifest
+from catsdogs_lib.data.strangers import strangers
+from catsdogs_lib.evaluation import doctor, unfamiliar
+from catsdogs_lib.images import SUFFIXES
+from catsdogs_lib.monitoring import records
+from catsdogs_lib.monitoring.report import Report, report
+from catsdogs_lib.steps import Evaluation, read_manifest
+from catsdogs_lib.training import arithmetic
+from catsdogs_lib.training import train as training
+from catsdogs_lib.training.features import FeatureCache, part_features
+from catsdogs_lib.training.models import LITE0, build, imagenet_classifier
+from catsdogs_lib.workspace import Workspace, project_root
+
+SCORED = 500
+"""Train photos that scores of unfamiliarity are compared on, about."""
+REHEARSED = 60
+"""Answers of the demo's rehearsal."""
+
+
+def ask_doctor(ws: Workspace) -> pd.DataFrame:
+    """Let the dataset doctor look at the train and validation photos; see `evaluation.doctor.examine`."""
+    table = read_manifest(ws)
+    rows = manifest.used(table)
+    rows = rows[rows["split"] != "test"]
+    classes = manifest.classes(table)
+    built = build(LITE0, len(classes))
+    precision = arithmetic.resolve("auto")
+    paths = training.photo_paths(rows, ws.raw)
+    photos = doctor.Photos(
+        paths=paths,
+        names=rows["path"].tolist(),
+        sha256=rows["sha256"].tolist(),
+        labels=training.label_indices(rows, classes),
+        groups=rows["group"].tolist(),
+        classes=classes,
+        features=FeatureCache(ws.features, built, precision).get(paths, rows["sha256"].tolist()),
+    )
+    return doctor.examine(photos, lambda some: part_features(built, some, precision))
+
+
+def compare_scores(
+    ws: Workspace, one: Evaluation, others: str = ""
+) -> tuple[pd.DataFrame, dict[str, NDArray[np.float32]]]:
+    """Hold scores of unfamiliarity against each other on a model; see `unfamiliar.comparison`.
+
+    Gives the table, and the unfamiliarity of each other material's pictures.
+
+    Parameters
+    ----------
+    ws
+        Holds the photos.
+    one
+        The model, measured.
+    others
+        A folder of photos of other things; "" for drawn pictures alone.
+
+    Raises
+    ------
+    EvaluationError
+        The folder holds no photo.
+    """
+    rows = manifest.used(read_manifest(ws), "train")
+    rows = rows.iloc[:: max(1, len(rows) // SCORED)]
+    trained, classes = one.trained, one.trained.record.classes
+    paths = training.photo_paths(rows, ws.raw)
+    known = unfamiliar.Known(
+        features=trained.features(paths, what="features of train photos"),
+        labels=training.label_indices(rows, classes),
+        # Half of the families, so that most of what is judged is new to outlier exposure, too.
+        others=trained.features(unfamiliar.exposed(), what="features of drawn pictures"),
+        imagenet=imagenet_classifier(trained.record.settings.model),
+    )
+    materials: dict[str, Sequence[Path | bytes]] = {**unfamiliar.drawn_others(classes)}
+    if others:
+        folder = project_root() / others
+        materials[folder.name] = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    features = {name: trained.features(found, what=f"features of {name}") for name, found in materials.items() if found}
+    scores = unfamiliar.scores(trained, known)
+    table = unfamiliar.comparison(scores, one.features["val"], one.features["test"], features)
+    return table, {name: trained.unfamiliarity(found) for name, found in features.items()}
+
+
+def rehearse(ws: Workspace) -> Path:
+    """Let the demo's bundle answer test photos and strangers, as if they had been sent; the file of records."""
+    if not ws.bundle.exists():
+        steps.package(ws)
+    rows = manifest.used(read_manifest(ws), "test").head(REHEARSED)
+    photos: list[bytes | Path] = [*training.photo_paths(rows, ws.raw)]
+    truths = rows["label"].tolist()
+    others = unfamiliar.as_png(strangers(REHEARSED // 6))
+    path = ws.root / "monitoring" / "rehearsal.jsonl"
+    made = records.make(Classifier(Bundle.load(ws.bundle)), [*photos, *others], [*truths, *[""] * len(others)])
+    records.write(made, path)
+    return path
+
+
+def monitor(ws: Workspace, window: Sequence[Path], reference: Path | None = None) -> tuple[Report, pd.DataFrame]:
+    """Read a window of records against the reference of a workspace's bundle.
+
+    Parameters
+    ----------
+    ws
+        Holds the bundle and, where `reference` is None, its validation records.
+    window
+        Files or folders of records; see `records.read`.
+    reference
+        Validation records of another bundle.
+    """
+    bundle = Bundle.load(ws.need(ws.bundle, "05_package"))
+    known = records.read([reference or ws.need(ws.reference, "05_package")])
+    found = records.read(window)
+    return report(known, found, bundle.description.thresholds.unfamiliar), found
+
+
+def log_report(ws: Workspace, found: Report) -> None:
+    """Keep a report as a run of its own in MLflow."""
+    tracking.connect(ws.tracking_uri, ws.artifacts)
+    tags = {"kind": "monitor", "verdict": found.sentence[:5000]}
+    with tracking.run("monitor", None, **tags):
+        tracking.log_figures_of(found.figures())
