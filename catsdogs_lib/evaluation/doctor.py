@@ -209,9 +209,9 @@ def _both(photos: Photos, probabilities: NDArray[np.float64], parts: Parts) -> d
     if not doubtful:
         return {}
     clear = np.setdiff1d(rows, doubtful)
-    head = _head().fit(photos.features[clear, 0], photos.labels[clear])
-    if len(head.classes_) < 2:
+    if len(np.unique(photos.labels[clear])) < 2:
         return {}
+    head = _head().fit(photos.features[clear, 0], photos.labels[clear])
     found = parts([photos.paths[index] for index in doubtful])
     answers = np.stack([head.predict_proba(found[:, part]) for part in range(found.shape[1])], axis=1)
     named: dict[int, tuple[str, str]] = {}

@@ -20,7 +20,7 @@ SHARE = 0.03
 """Smallest change of a share that is worth an alarm."""
 LOOKS = (50, 100, 150, 200, 300, 400, 500)
 """Records after which a stream is looked at; the false-alarm rate is spread evenly over the looks."""
-FEWEST = 20
+FEWEST = 10
 """A window of fewer records says nothing."""
 
 

@@ -1,46 +1,101 @@
+import dataclasses
+
 import numpy as np
+import pandas as pd
 import pytest
 
+from catsdogs_lib.evaluation.behaviours import INVARIANCES, Examined
 from catsdogs_lib.evaluation.gate import judge
 from catsdogs_lib.evaluation.metrics import EvaluationError
+from catsdogs_lib.evaluation.slices import COLUMNS
 
-LABELS = [0, 1, 1]
-GOOD = np.array([[0.9, 0.1], [0.1, 0.9], [0.2, 0.8]])
-BAD = np.array([[0.6, 0.4], [0.4, 0.6], [0.9, 0.1]])
+COUNT = 300
+LABELS = np.arange(COUNT) % 2
 
 
-def test_without_a_champion_the_candidate_is_promoted():
-    verdict = judge(GOOD, LABELS, None)
+def rows():
+    rng = np.random.default_rng(0)
+    values = {name: rng.random(COUNT) + 1 for name in COLUMNS}
+    return pd.DataFrame({**values, "orientation": 1, "grayscale": False})
+
+
+def answers(margin, seed, sharpness=1.0):
+    """Probabilities of two classes; a larger margin tells them apart better."""
+    rng = np.random.default_rng(seed)
+    scores = sharpness * (margin * (2 * LABELS - 1) + rng.normal(size=COUNT))
+    second = 1 / (1 + np.exp(-2 * scores))
+    return np.stack([1 - second, second], axis=1).astype(np.float32)
+
+
+def examined(margin=3.0, seed=0, sharpness=3.0, **changes):
+    plain = answers(margin, seed, sharpness)
+    return dataclasses.replace(
+        Examined(
+            probabilities=plain,
+            unfamiliarity=np.zeros(COUNT, np.float32),
+            chosen=np.arange(COUNT),
+            changed=dict.fromkeys(INVARIANCES, plain),
+            blurred=np.full((COUNT, 2), 0.5, np.float32),
+            flagged=np.ones(50, bool),
+            megabytes=8.0,
+        ),
+        **changes,
+    )
+
+
+def test_an_equal_candidate_is_promoted_with_every_check_passed():
+    verdict = judge(examined(), LABELS, rows(), examined(), 1.0)
     assert verdict.promoted
-    assert verdict.champion_log_loss is None
-    assert verdict.sentence == "Promoted: log loss 0.1446 on 3 photos, and there is no champion yet."
+    assert all(one.passed for one in verdict.checks)
+    assert "not worse than the champion" in verdict.sentence
 
 
-def test_the_better_model_wins_either_way():
-    up, down = judge(GOOD, LABELS, BAD), judge(BAD, LABELS, GOOD)
-    assert up.promoted
-    assert not down.promoted
-    assert up.candidate_log_loss == down.champion_log_loss == pytest.approx(0.14462, abs=1e-4)
-    assert "better than the champion's 1.1081 on the same 3 photos" in up.sentence
-    assert down.sentence.startswith("Not promoted: log loss 1.1081 is worse than the champion's 0.1446")
+def test_twins_are_hardly_ever_refused():
+    refused = [not judge(examined(seed=n), LABELS, rows(), examined(seed=100 + n), 1.0).promoted for n in range(20)]
+    assert sum(refused) <= 3
 
 
-def test_an_equal_candidate_is_promoted():
-    assert judge(GOOD, LABELS, GOOD).promoted
+def test_a_worse_candidate_is_refused_and_the_better_one_takes_its_place():
+    verdict = judge(examined(margin=0.8), LABELS, rows(), examined(), 1.0)
+    assert not verdict.promoted
+    assert "accuracy" in verdict.sentence
+    assert judge(examined(), LABELS, rows(), examined(margin=0.8), 1.0).promoted
 
 
-def test_the_dtype_of_the_probabilities_does_not_decide():
-    certain = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])  # wrong with certainty: clipping sets the price
-    verdict = judge(certain, LABELS, certain.astype(np.float32))
-    assert verdict.candidate_log_loss == verdict.champion_log_loss
+def test_an_equally_accurate_but_badly_calibrated_candidate_is_refused_for_that_alone():
+    verdict = judge(examined(margin=1.5, sharpness=12.0), LABELS, rows(), examined(margin=1.5, sharpness=1.5), 1.0)
+    assert [one.name for one in verdict.checks if not one.passed] == ["cost of bad calibration"]
+    assert "cost of bad calibration" in verdict.sentence
 
 
-@pytest.mark.parametrize("champion", [GOOD[:2], np.full((3, 3), 1 / 3)])
-def test_both_must_answer_the_same_question(champion):
-    with pytest.raises(EvaluationError, match="same photos"):
-        judge(GOOD, LABELS, champion)
+def test_a_candidate_that_fails_on_dark_photos_is_refused_for_that_alone():
+    dark = {**examined().changed, "dark, x 0.3": answers(0.2, 1)}
+    verdict = judge(examined(changed=dark), LABELS, rows(), examined(), 1.0)
+    assert [one.name for one in verdict.checks if not one.passed] == ["photos: dark, x 0.3"]
 
 
-def test_a_champion_whose_numbers_are_broken_is_refused():
-    with pytest.raises(EvaluationError):
-        judge(GOOD, LABELS, np.full((3, 2), np.nan))
+@pytest.mark.parametrize(
+    ("changes", "slower", "reason"),
+    [
+        ({"flagged": np.arange(50) < 25}, 1.0, "strangers are called unfamiliar"),
+        ({"megabytes": 30.0}, 1.0, "times as large"),
+        ({}, 3.0, "times the champion's time"),
+        ({"blurred": answers(9.0, 0, 9.0)}, 1.0, "does not fall"),
+    ],
+)
+def test_each_price_and_each_function_has_its_own_reason(changes, slower, reason):
+    verdict = judge(examined(**changes), LABELS, rows(), examined(), slower)
+    assert not verdict.promoted
+    assert reason in verdict.sentence
+
+
+def test_a_first_model_has_only_to_beat_guessing():
+    assert judge(examined(), LABELS, rows()).promoted
+    guess = judge(examined(margin=0.0), LABELS, rows())
+    assert not guess.promoted
+    assert "better than guessing" in guess.sentence
+
+
+def test_answers_that_do_not_fit_are_refused():
+    with pytest.raises(EvaluationError, match="shape"):
+        judge(examined(), LABELS, rows(), examined(probabilities=np.full((3, 2), 0.5, np.float32)))

@@ -1,0 +1,43 @@
+import numpy as np
+import pytest
+
+from catsdogs_lib import explanation
+from catsdogs_lib.bundle import Bundle
+from catsdogs_lib.classifier import Classifier
+from catsdogs_lib.data.drawing import draw
+from catsdogs_lib.evaluation.unfamiliar import _png
+from catsdogs_lib.explanation import Explanation, against_others, explain
+
+
+@pytest.fixture(scope="module")
+def classifier():
+    return Classifier(Bundle.load(explanation.Path("models/reference")))
+
+
+def test_the_map_of_the_answer_adds_up_to_the_difference_of_the_logits(classifier):
+    outputs = classifier.run([classifier.load(_png(draw("cat", 1)))])
+    best = int(outputs.probabilities[0].argmax())
+    heat = explain(classifier, _png(draw("cat", 1))).heat
+    # The biases of the head are the same for every photo: the difference to the logits is theirs.
+    other = classifier.run([classifier.load(_png(draw("dog", 4)))])
+    rest = against_others(outputs.logits[0], best) - heat.mean()
+    again = against_others(other.logits[0], best) - against_others(other.activation_map[0], best).mean()
+    assert rest == pytest.approx(again, abs=1e-3)
+
+
+def test_the_picture_is_coloured_where_the_map_speaks_for_the_answer(classifier):
+    found = explain(classifier, _png(draw("dog", 2)))
+    heat = np.zeros((7, 7), np.float32)
+    heat[0, 0] = 1
+    picture = np.asarray(Explanation(found.prediction, found.square, heat).overlay()).astype(int)
+    colour = np.ptp(picture, axis=-1)
+    assert picture.shape[:2] == found.square.size[::-1]
+    assert colour[8:20, 8:20].mean() > 30
+    assert colour[150:, 150:].max() == 0
+
+
+def test_covering_places_finds_the_one_that_matters():
+    covered = explanation._covered(np.pad(np.ones((3, 32, 32), np.float32), ((0, 0), (0, 192), (0, 192))))
+    fall = np.array([1 - one[:, :32, :32].mean() for one in covered]).reshape(7, 7)
+    assert fall.argmax() == 0
+    assert fall[3:, 3:].max() == pytest.approx(0)
