@@ -8,6 +8,9 @@ INSTALLED := $(VENV)/.installed
 DATA ?= sample
 # Parameters of params.yaml to set first, e.g. SET="train.method=finetune train.epochs=3".
 SET ?=
+# best: an hour on two cores instead of minutes, for 288 pixels and the whole network (docs/trials.md).
+PROFILE ?=
+BEST = train.method=finetune train.size=288 train.epochs=3 train.crop_scale=0.5
 # What the image is made of, and its name. The bundle is the one that serving takes here.
 BASE_IMAGE ?= public.ecr.aws/lambda/python:3.13
 BUNDLE ?= $(if $(wildcard models/bundle/model.json),models/bundle,models/reference)
@@ -34,7 +37,7 @@ all: ## Everything: install, pipeline, test, image, Compose, smoke tests; DATA, 
 
 .PHONY: pipeline
 pipeline: $(INSTALLED) ## Run the graph from photos to a bundle; DATA=sample, kaggle, oxford-pets, a folder or zip
-	@catsdogs pipeline --data "$(DATA)" $(foreach setting,$(SET),--set "$(setting)")
+	@catsdogs pipeline --data "$(DATA)" $(foreach setting,$(if $(filter best,$(PROFILE)),$(BEST)) $(SET),--set "$(setting)")
 
 .PHONY: test
 test: $(INSTALLED) ## Run every test

@@ -16,7 +16,6 @@ from scipy.special import logsumexp
 from timm.optim._param_groups import param_groups_layer_decay
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torchvision.transforms import v2
 
 from catsdogs_lib import files
 from catsdogs_lib.progress import track
@@ -172,18 +171,13 @@ class _Run:
                     module.eval()
         self.train.epoch = number
         loader = batches(self.train, self.settings.batch_size, shuffle=True)
-        classes = self.network.head.out_features
-        # Zhang et al., 2018, "mixup: beyond empirical risk minimization".
-        mixed = v2.MixUp(alpha=self.settings.mixup, num_classes=classes) if self.settings.mixup else None
         losses: list[Tensor] = []
         what = f"epoch {number} of {self.settings.epochs}"
-        for batch in track(to_device(loader, self.device), what, total=len(loader)):
-            images, labels = mixed(*batch) if mixed is not None else batch
+        for images, labels in track(to_device(loader, self.device), what, total=len(loader)):
             self.optimizer.zero_grad()
             with arithmetic.autocast(self.precision):
                 logits = self.network(images)
-            smoothing = self.settings.label_smoothing
-            loss = nn.functional.cross_entropy(logits.float(), labels, label_smoothing=smoothing)
+            loss = nn.functional.cross_entropy(logits.float(), labels)
             loss.backward()  # type: ignore[no-untyped-call]
             self.optimizer.step()
             self.schedule.step()

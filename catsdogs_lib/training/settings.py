@@ -32,8 +32,6 @@ class TrainingSettings(BaseModel):
     head_c: float = Field(0.03, gt=0, le=1e6, description="inverse strength of the head's L2 penalty, as in sklearn")
     crop_scale: float = Field(0.6, gt=0, le=1, description="smallest share of the photo that a random crop keeps")
     jitter: float = Field(0.2, ge=0, le=1, description="how far brightness, contrast and saturation vary")
-    mixup: float = Field(0, ge=0, le=10, description="Beta parameter of mixed pairs of photos; 0 for none")
-    label_smoothing: float = Field(0, ge=0, lt=1, description="share of each label that is spread over all classes")
     weights: Literal["fp32", "fp16"] = Field("fp16", description="how the trained weights are stored")
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="arithmetic; auto: bf16 where it is fast")
     seed: Annotated[int, Field(ge=0, lt=2**31)] = Field(0, description="of everything random")

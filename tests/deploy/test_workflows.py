@@ -29,6 +29,7 @@ CHECKS = ROOT / ".venv-checks" / "bin"
 DIGEST = f"sha256:{'5e' * 32}"
 MAY_WRITE = {
     ("train", "train"): {"id-token"},
+    ("monitor", "monitor"): {"id-token"},
     ("deploy", "image"): {"packages", "id-token", "attestations"},
     ("deploy", "lambda"): {"id-token"},
     ("deploy", "kubernetes"): {"id-token"},

@@ -52,7 +52,8 @@ def test_a_stage_depends_on_its_notebook_and_passes_what_params_yaml_holds(stage
 
 
 def test_every_notebook_but_monitoring_is_a_stage():
-    assert [notebook.stem for notebook in NOTEBOOKS] == [passed(stage)[0].stem for stage in STAGES]
+    staged = [notebook.stem for notebook in NOTEBOOKS if notebook.stem != "06_monitor"]
+    assert staged == [passed(stage)[0].stem for stage in STAGES]
 
 
 def test_params_yaml_holds_exactly_the_settings_fields():
