@@ -11,7 +11,7 @@ from onnx import TensorProto, helper
 
 from catsdogs_lib import files
 from catsdogs_lib.bundle import Bundle, BundleCorruptError
-from catsdogs_lib.classifier import Classifier, golden_difference
+from catsdogs_lib.classifier import Classifier, Outputs, golden_difference
 from catsdogs_lib.images import PhotoError
 
 ROOT = Path(__file__).parents[1]
@@ -51,14 +51,27 @@ def test_golden_answers_find_another_model(classifier):
 
 
 def test_below_the_threshold_an_answer_says_why_it_is_not_confident(classifier):
-    threshold = classifier.bundle.description.thresholds.confident
-    sure = classifier.judge(np.array([1 - threshold, threshold], dtype=np.float32) if threshold > 0.5 else np.ones(2))
+    sure = classifier.judge(outputs(0.0, 1.0))
     assert sure.confident
     assert sure.reason is None
-    unsure = classifier.judge(np.array([0.501, 0.499], dtype=np.float32))
+    unsure = classifier.judge(outputs(0.501, 0.499))
     assert unsure.prediction == "cats"
     assert not unsure.confident
+    assert "it may be cats or dogs" in unsure.reason
     assert "below the threshold" in unsure.reason
+
+
+def test_an_unfamiliar_photo_is_doubted_however_probable_its_answer(classifier):
+    strange = classifier.judge(outputs(0.0, 1.0, unfamiliarity=1.5))
+    assert strange.prediction == "dogs"
+    assert not strange.confident
+    assert strange.reason.startswith("the photo is unlike those that the model has learned from (unfamiliarity 1.500")
+    assert not classifier.judge(outputs(0.0, 1.0, unfamiliarity=float("nan"))).confident
+
+
+def outputs(*probabilities, unfamiliarity=0.0):
+    found = np.array([probabilities], dtype=np.float32)
+    return Outputs(found, found, np.array([unfamiliarity], dtype=np.float32), None)
 
 
 def test_many_photos_are_answered_in_their_order(classifier, tmp_path):
@@ -84,7 +97,7 @@ def test_a_batch_answers_like_single_photos(classifier):
 
 
 def test_probabilities_are_the_logits_with_the_temperature(classifier):
-    logits, probabilities = classifier.run([classifier.load(classifier.bundle.description.golden[1].data)])
+    logits, probabilities, *_ = classifier.run([classifier.load(classifier.bundle.description.golden[1].data)])
     scaled = np.exp(logits / classifier.bundle.description.temperature)
     assert probabilities == pytest.approx(scaled / scaled.sum(), abs=1e-5)
 

@@ -151,8 +151,8 @@ def test_other_colour_modes_are_stored_as_such_and_can_be_read(written, name, fo
 
 def test_without_faults_there_are_only_good_pictures(tmp_path):
     assert write_sample(tmp_path / "s", per_class=2, kinds=KINDS, faults=False) == ()
-    assert len(files(tmp_path / "s")) == 6
-    assert sorted(path.name for path in (tmp_path / "s").iterdir()) == ["cats", "dogs", "rabbits"]
+    assert len(files(tmp_path / "s")) == 8
+    assert sorted(path.name for path in (tmp_path / "s").iterdir()) == ["cats", "dogs", "owls", "rabbits"]
 
 
 def test_one_kind_and_one_picture_are_enough(tmp_path):
