@@ -102,28 +102,6 @@ class Preprocessing:
     std: tuple[float, float, float] = (128 / 255, 128 / 255, 128 / 255)
 
 
-class Measures(NamedTuple):
-    """What a photo is, without what is on it: kept of an answer when the photo itself is not.
-
-    Attributes
-    ----------
-    format
-        Pillow's name.
-    width, height
-        In pixels, as stored.
-    brightness
-        Mean luma of the square that the model saw, 0 to 1.
-    sharpness
-        Variance of the Laplacian of that luma.
-    """
-
-    format: str
-    width: int
-    height: int
-    brightness: float
-    sharpness: float
-
-
 class Header(NamedTuple):
     """What a photo says about itself before its pixels are decoded.
 
@@ -342,27 +320,6 @@ def normalise(image: Image.Image, preprocessing: Preprocessing) -> NDArray[np.fl
     mean = np.asarray(preprocessing.mean, dtype=np.float32)
     std = np.asarray(preprocessing.std, dtype=np.float32)
     return np.ascontiguousarray(((pixels - mean) / std).transpose(2, 0, 1), dtype=np.float32)
-
-
-def luma(square: Image.Image) -> NDArray[np.float32]:
-    """Brightness of each pixel of an RGB image (ITU-R BT.601), float32 (height, width), 0 to 1."""
-    weights = np.array([0.299, 0.587, 0.114], dtype=np.float32)
-    return np.asarray(np.asarray(square, dtype=np.float32) @ weights / np.float32(255), dtype=np.float32)
-
-
-def sharpness(luma: NDArray[np.float32]) -> float:
-    """Variance of the Laplacian (four neighbours) of a luma of at least 3 x 3 pixels: 0 where all is flat."""
-    centre = luma[1:-1, 1:-1]
-    return float((luma[:-2, 1:-1] + luma[2:, 1:-1] + luma[1:-1, :-2] + luma[1:-1, 2:] - 4 * centre).var())
-
-
-def look(source: bytes | Path, preprocessing: Preprocessing) -> tuple[Image.Image, Measures]:
-    """Read a photo as the square of RGB pixels that a model sees, and measure it; errors as in `model_input`."""
-    image = open_photo(source)
-    header = read_header(image)
-    square = centre_square(decode(image, preprocessing.size), preprocessing.size)
-    light = luma(square)
-    return square, Measures(header.format, header.width, header.height, float(light.mean()), sharpness(light))
 
 
 def model_input(source: bytes | Path, preprocessing: Preprocessing) -> NDArray[np.float32]:

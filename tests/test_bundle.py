@@ -54,7 +54,9 @@ def test_an_altered_graph_is_refused(folder):
         Bundle.load(folder)
 
 
-@pytest.mark.parametrize("change", [{"thresholds": {"confident": 0.1}}, {"classes": ["dogs", "cats"]}])
+@pytest.mark.parametrize(
+    "change", [{"thresholds": {"confident": 0.1, "unfamiliar": 0.5}}, {"classes": ["dogs", "cats"]}]
+)
 def test_an_altered_description_is_refused(folder, change):
     edit(folder, **change)
     with pytest.raises(BundleCorruptError, match="model.json was altered"):
@@ -68,7 +70,7 @@ def test_a_truncated_description_is_refused(folder):
         Bundle.load(folder)
 
 
-@pytest.mark.parametrize("version", [2, 0, None, "1"])
+@pytest.mark.parametrize("version", [1, 3, None, "2"])
 def test_another_schema_version_is_refused(folder, version):
     edit(folder, schema_version=version)
     with pytest.raises(BundleVersionError, match="package the model again") as caught:

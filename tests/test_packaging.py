@@ -1,3 +1,4 @@
+import copy
 import dataclasses
 import io
 
@@ -8,7 +9,7 @@ import torch
 from onnx import TensorProto, numpy_helper
 from PIL import Image
 
-from catsdogs_lib import packaging
+from catsdogs_lib import card, packaging
 from catsdogs_lib.bundle import Bundle
 from catsdogs_lib.classifier import Classifier
 from catsdogs_lib.packaging import ParityError
@@ -33,7 +34,9 @@ def test_torch_and_onnx_agree_on_at_least_a_hundred_photos(bundle):
 def test_the_graph_is_one_file_with_the_contracts_names(bundle):
     graph = onnx.load_model_from_string(bundle.graph)
     assert [node.name for node in graph.graph.input] == ["image"]
-    assert [node.name for node in graph.graph.output] == ["logits", "probabilities"]
+    assert [node.name for node in graph.graph.output] == [
+        "logits", "probabilities", "unfamiliarity", "activation_map",
+    ]  # fmt: skip
     assert not any(initializer.external_data for initializer in graph.graph.initializer)
     shape = [d.dim_param or d.dim_value for d in graph.graph.input[0].type.tensor_type.shape.dim]
     assert isinstance(shape[0], str)
@@ -57,12 +60,11 @@ def test_fp32_storage_is_kept_when_asked_for(model):
 
 
 def test_a_graph_that_answers_otherwise_is_refused(model, bundle):
-    class Other(torch.nn.Module):
-        def forward(self, images):
-            return torch.zeros(len(images), 2)
-
+    other = copy.deepcopy(model.network)
+    with torch.no_grad():
+        other.head.bias += torch.tensor([3.0, 0.0])
     with pytest.raises(ParityError, match="differs from the trained model"):
-        packaging.parity(TrainedModel(Other(), model.record), Classifier(bundle), 1.0, [])
+        packaging.parity(TrainedModel(other, model.record), Classifier(bundle), 1.0, [])
 
 
 def test_golden_answers_hold_both_kinds_as_small_pictures(bundle):
@@ -74,10 +76,10 @@ def test_golden_answers_hold_both_kinds_as_small_pictures(bundle):
 
 
 def test_the_card_says_how_good_and_on_what(bundle):
-    card = packaging.model_card(bundle.description)
-    assert f"{bundle.description.metrics['accuracy'].value:.4f}" in card
-    assert "sample" in card
-    assert "Apache-2.0" in card
+    said = card.markdown(bundle.description)
+    assert f"{bundle.description.metrics['accuracy'].value:.4f}" in said
+    assert "sample" in said
+    assert "Apache-2.0" in said
 
 
 def test_the_bundle_says_where_it_comes_from(packaged):

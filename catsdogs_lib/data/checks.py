@@ -16,7 +16,7 @@ import imagehash
 import numpy as np
 from PIL import Image
 
-from catsdogs_lib import files, images
+from catsdogs_lib import files, images, measures
 from catsdogs_lib.progress import track
 
 SQUARE = 224
@@ -154,12 +154,12 @@ def _check_bytes(data: bytes, path: Path, min_side: int) -> Checked:
         return known(excluded=f"{Reason.TOO_LARGE}: decoding it ended in {type(error).__name__}")
     small = f"{Reason.TOO_SMALL}: {header.width} x {header.height} pixels, the shorter side below {min_side}"
     seen = images.centre_square(upright, SQUARE)
-    square, luma = np.asarray(seen, dtype=np.uint8), images.luma(seen)
+    square, luma = np.asarray(seen, dtype=np.uint8), measures.luma(seen)
     gray = upright.convert("L").resize((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS, reducing_gap=3.0)
     return known(
         phash=str(imagehash.phash(gray)),
         brightness=round(float(luma.mean()), 6),
-        sharpness=round(images.sharpness(luma), 6),
+        sharpness=round(measures.sharpness(luma), 6),
         grayscale=bool((square.max(axis=2) - square.min(axis=2)).max() <= GRAY_TOLERANCE),
         thumbnail=gray.tobytes(),
         excluded=small if min(header.width, header.height) < min_side else "",

@@ -3,12 +3,10 @@
 Nothing is ever deleted from the raw folder; the manifest alone decides what is used.
 """
 
-import csv
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -17,6 +15,7 @@ from catsdogs_lib import files
 from catsdogs_lib.data import splits
 from catsdogs_lib.data.checks import Checked, Reason, check_all
 from catsdogs_lib.data.duplicates import components, near_duplicates
+from catsdogs_lib.data.exclusions import read_exclusions, relabelled
 from catsdogs_lib.data.folders import Found, find_photos
 from catsdogs_lib.errors import CatsdogsError, SettingsError
 
@@ -142,11 +141,11 @@ def build_manifest(
     SettingsError
         The exclusions cannot be read.
     """
-    by_hand = _read_exclusions(settings.exclusions)
+    by_hand = read_exclusions(settings.exclusions)
     found, labels = find_photos(raw)
     checked = check_all([one.path for one in found], settings.min_side, workers)
     decided = [by_hand.get(one.name) or by_hand.get(check.sha256) for one, check in zip(found, checked, strict=True)]
-    found = [_relabelled(one, decision, labels) for one, decision in zip(found, decided, strict=True)]
+    found = [relabelled(one, decision, labels) for one, decision in zip(found, decided, strict=True)]
     excluded = [
         f"{Reason.BY_HAND}: {decision.reason}" if decision and not decision.label else check.excluded
         for decision, check in zip(decided, checked, strict=True)
@@ -183,45 +182,6 @@ def build_manifest(
     table = table.sort_values("path", ignore_index=True)
     _refuse_empty(table, labels)
     return table
-
-
-class _Decision(NamedTuple):
-    """What a person wants of a photo: a label, or where that is empty its exclusion."""
-
-    reason: str
-    label: str
-
-
-def _read_exclusions(name: str) -> dict[str, _Decision]:
-    """Path or SHA-256 to what is wanted."""
-    if not name:
-        return {}
-    try:
-        with Path(name).open(encoding="utf-8-sig", newline="") as stream:
-            rows = csv.DictReader(stream)
-            fields = rows.fieldnames or []
-            if "reason" not in fields or not {"path", "sha256"} & set(fields):
-                raise SettingsError("exclusions", f"{name} needs a first line 'path,reason' or 'sha256,reason'")
-            decisions = {}
-            for row in rows:
-                reason = " ".join((row["reason"] or "").split()) or "no reason given"
-                for key in (row.get("path"), (row.get("sha256") or "").lower()):
-                    if key:
-                        decisions[key] = _Decision(reason, (row.get("label") or "").strip())
-            return decisions
-    except (OSError, UnicodeError, csv.Error) as error:
-        what = error.strerror if isinstance(error, OSError) else "it is no UTF-8 CSV"
-        raise SettingsError("exclusions", f"{name} cannot be read ({what}); check the path and the file") from None
-
-
-def _relabelled(one: Found, decision: _Decision | None, labels: Sequence[str]) -> Found:
-    if decision is None or not decision.label:
-        return one
-    if decision.label not in labels:
-        raise SettingsError(
-            "exclusions", f"label '{decision.label}' of {one.name} is no class; use one of {', '.join(labels)}"
-        )
-    return replace(one, label=decision.label)
 
 
 def _ledger(previous: pd.DataFrame | None) -> tuple[dict[str, str], set[str]]:
