@@ -23,7 +23,7 @@ LOST = 0.01
 """Share of easy photos that a candidate may answer wrongly."""
 FEWER_FLAGGED = 0.05
 """By so much the share of strangers that are called unfamiliar may fall."""
-FEWEST = 50
+FEWEST = 15
 """Photos that neither has learned from; fewer decide nothing."""
 RESAMPLES = 4000
 
