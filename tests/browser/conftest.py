@@ -17,6 +17,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect, sync_playwright
 
+from catsdogs_lib.bundle import Bundle
+
 ROOT = Path(__file__).parents[2]
 # A container has no sandbox for it, and it must not look for the world outside.
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking",
@@ -87,9 +89,18 @@ def start(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def server(start):
-    """Serves the reference bundle."""
-    with start(ROOT / "models/reference") as started:
+def familiar_bundle(tmp_path_factory):
+    """The reference bundle, but nothing is unfamiliar to it: photos here are drawn, and it knows real ones."""
+    reference = Bundle.load(ROOT / "models/reference")
+    thresholds = reference.description.thresholds.model_copy(update={"unfamiliar": 2.0})
+    description = reference.description.model_copy(update={"thresholds": thresholds})
+    return Bundle.write(tmp_path_factory.mktemp("familiar") / "bundle", description, reference.graph)
+
+
+@pytest.fixture(scope="module")
+def server(start, familiar_bundle):
+    """Serves that bundle."""
+    with start(familiar_bundle.folder) as started:
         yield started
 
 

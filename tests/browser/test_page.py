@@ -37,8 +37,8 @@ TEXT = {"name": "notes.txt", "mimeType": "text/plain", "buffer": b"Not a photo a
 
 
 @pytest.fixture(scope="module")
-def classifier(request):
-    return Classifier(Bundle.load(request.config.rootpath / "models/reference"))
+def classifier(familiar_bundle):
+    return Classifier(familiar_bundle)
 
 
 def drop(page, *given):
@@ -311,6 +311,31 @@ def test_while_it_looks_the_page_says_so(visit):
     expect(page.locator("#card")).to_have_attribute("aria-busy", "false")
 
 
+def test_the_map_takes_the_photos_place_and_gives_it_back(visit):
+    page = visit()
+    drop(page, DOG)
+    bars(page)
+    button = page.get_by_role("button", name="Where did it look?")
+    expect(button).to_have_attribute("aria-pressed", "false")
+    button.press("Enter")
+    shown = page.get_by_role("img", name=re.compile("Where the model looked for dogs"))
+    expect(shown).to_be_visible()
+    expect(page.get_by_role("img", name="Your photo dog.jpg")).to_be_hidden()
+    assert shown.evaluate("e => e.naturalWidth") >= 224
+    assert_accessible(page, "map")
+    page.get_by_role("button", name="Show the photo").press("Enter")
+    expect(page.get_by_role("img", name="Your photo dog.jpg")).to_be_visible()
+    expect(shown).to_be_hidden()
+
+
+def test_a_photo_unlike_any_that_the_model_knows_is_doubted_in_words(visit, start, request):
+    with start(request.config.rootpath / "models/reference") as server:
+        page = visit(server.url)
+        drop(page, DOG)
+        expect(page.locator("#badge")).to_have_text("Not sure")
+        expect(page.locator("#sentence")).to_contain_text("The photo is unlike those that the model has learned from")
+
+
 def test_a_service_that_is_gone_is_a_sentence_and_another_try(visit, start, request):
     with start(request.config.rootpath / "models/reference") as server:
         page = visit(server.url)
@@ -405,20 +430,26 @@ def bundle_of(folder, reference, classes):
         helper.make_node("ReduceMean", ["image"], ["colour"], axes=[2, 3], keepdims=0),
         helper.make_node("MatMul", ["colour", "weights"], ["logits"]),
         helper.make_node("Softmax", ["logits"], ["probabilities"], axis=1),
+        helper.make_node("Mul", ["colour", "nought"], ["nothing"]),
+        helper.make_node("ReduceMax", ["nothing"], ["unfamiliarity"], axes=[1], keepdims=0),
     ]
     graph = helper.make_graph(
         nodes,
         "colours",
         [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["n", 3, 224, 224])],
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", len(classes)]) for name in OUTPUTS],
-        [onnx.numpy_helper.from_array(weights, "weights")],
+        [
+            *(helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", len(classes)]) for name in OUTPUTS),
+            helper.make_tensor_value_info("unfamiliarity", TensorProto.FLOAT, ["n"]),
+        ],
+        [onnx.numpy_helper.from_array(weights, "weights"), onnx.numpy_helper.from_array(np.float32([0]), "nought")],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     onnx.checker.check_model(model)
     data = model.SerializeToString()
     about = reference.description
     described = about.graph.model_copy(update={"sha256": files.sha256_bytes(data), "bytes": len(data)})
-    update = {"classes": tuple(classes), "graph": described, "golden": (), "temperature": 1.0}
+    update = {"classes": tuple(classes), "graph": described, "golden": (), "temperature": 1.0,
+              "explanation": "occlusion"}  # fmt: skip
     return Bundle.write(folder, about.model_copy(update=update), data).folder
 
 
@@ -436,7 +467,9 @@ def test_a_bundle_of_three_classes_shows_its_three(visit, start, classifier, tmp
         expect(page.locator("#badge")).to_have_text("Confident")
         drop(page, colour(128, 128, 128))
         expect(page.locator("#badge")).to_have_text("Not sure")
-        expect(page.locator("#sentence")).to_have_text(re.compile(r"^The probability 0\.\d+ is below the .*\.$"))
+        expect(page.locator("#sentence")).to_have_text(
+            re.compile(r"^It may be .* or .*: the probability 0\.\d+ is below the .*\.$")
+        )
         assert_accessible(page, "not sure")
 
 

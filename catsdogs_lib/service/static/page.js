@@ -16,6 +16,7 @@ const card = $("card");
 let classes = [];
 let underWay = null;
 let last = null;
+let looked = null; // the photo that was answered, for the map
 let key = kept();
 
 class Trouble extends Error {
@@ -89,7 +90,7 @@ function nameClasses(names) {
   document.title = $("question").textContent;
   const known = few ? listed(names, "conjunction") : `its ${names.length} classes`;
   $("limits").textContent =
-    `The model knows only ${known}. Shown anything else, it still answers with one of them, at times with confidence.`;
+    `The model knows only ${known}. It notices most photos of anything else, and is then not sure; it can be wrong.`;
 }
 
 function nameModel(version, service = $("service").dataset.name ?? "") {
@@ -115,7 +116,8 @@ async function look(file) {
     timer = setTimeout(() => mine.abort(tooSlow), PATIENCE);
     slow = setTimeout(() => underWay === mine && showSlow(), WORTH_A_WORD);
     const started = performance.now();
-    const answer = await ask(photo, mine.signal);
+    const answer = await ask("predict", photo, mine.signal);
+    looked = { photo, signal: mine.signal };
     showAnswer(answer, performance.now() - started);
   } catch (error) {
     if (mine.signal.reason !== NEWER) showTrouble(error);
@@ -172,14 +174,14 @@ function fits(blob) {
   );
 }
 
-async function ask(photo, signal) {
+async function ask(route, photo, signal) {
   const form = new FormData();
   form.append("file", photo.blob, photo.name || "photo");
   let response, text;
   try {
     const headers = { Accept: "application/json, application/problem+json" };
     if (key) headers[KEY_HEADER] = headerOf(key);
-    response = await fetch("predict", { method: "POST", body: form, headers, signal });
+    response = await fetch(route, { method: "POST", body: form, headers, signal });
     text = await response.text();
   } catch {
     signal.throwIfAborted();
@@ -239,7 +241,8 @@ function show(state, verdict, text, heard = "", alarm = "") {
   $("alarm").textContent = alarm;
   $("choose").textContent = "Choose another photo";
   $("photograph").textContent = "Take another";
-  $("again").hidden = $("unlock").hidden = $("badge").hidden = $("facts").hidden = $("more").hidden = true;
+  showMap(false);
+  $("why").hidden = $("again").hidden = $("unlock").hidden = $("badge").hidden = $("facts").hidden = $("more").hidden = true;
 }
 
 function notice(text) {
@@ -276,13 +279,47 @@ function showAnswer(answer, elapsed) {
   const why = answer.confident ? "" : sentence(answer.reason || "the model is not sure");
   const heard = `${capital(plain(answer.prediction))}, ${percent(answer.confidence)}. ${answer.confident ? "Confident." : `Not sure. ${why}`}`;
   show("answer", plain(answer.prediction), why, heard);
-  $("badge").hidden = $("facts").hidden = false;
+  $("badge").hidden = $("facts").hidden = $("why").hidden = false;
+  $("map").removeAttribute("src");
   $("badge").textContent = answer.confident ? "Confident" : "Not sure";
   $("badge").classList.toggle("doubt", !answer.confident);
   drawBars(ranked);
   $("latency").textContent = milliseconds(1000 * answer.latency_seconds);
   $("round-trip").textContent = milliseconds(elapsed);
   $("version").textContent = answer.model_version;
+}
+
+// The square that the model saw, coloured where it spoke for the answer, in place of the photo.
+function showMap(shown) {
+  $("why").setAttribute("aria-pressed", String(shown));
+  $("why").textContent = shown ? "Show the photo" : "Where did it look?";
+  $("map").hidden = !shown;
+  if (shown) $("blind").hidden = true;
+  $("preview").hidden = shown || !$("preview").hasAttribute("src");
+}
+
+async function toggleMap() {
+  if (!$("map").hidden) {
+    showMap(false);
+    $("blind").hidden = looked.photo.seen;
+    return;
+  }
+  if ($("map").hasAttribute("src")) return showMap(true);
+  const { photo, signal } = looked;
+  $("why").disabled = true;
+  try {
+    const found = await ask("explain", photo, signal);
+    if (signal.aborted) return;
+    $("map").src = found.overlay;
+    $("map").alt = `Where the model looked for ${plain(found.prediction)}: bright places spoke for it`;
+    showMap(true);
+    $("said").textContent = $("map").alt;
+  } catch (error) {
+    if (!signal.aborted) notice(error instanceof Trouble ? error.message : "The map cannot be had. Try again.");
+  } finally {
+    $("why").disabled = false;
+    $("why").focus();
+  }
 }
 
 function showTrouble(error) {
@@ -369,6 +406,7 @@ for (const [button, input] of [["choose", "files"], ["photograph", "camera"]]) {
     $(input).value = ""; // so that the same photo can be chosen again
   });
 }
+$("why").addEventListener("click", toggleMap);
 $("again").addEventListener("click", () => {
   $("choose").focus(); // this button is about to go
   look(last);
