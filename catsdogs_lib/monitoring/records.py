@@ -5,6 +5,7 @@ A record is the log line of one answer without the photo; a truth that came in l
 
 import gzip
 import json
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -90,13 +91,14 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
             return
         data = path.read_bytes()
         text = (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode(errors="replace")
-    except (OSError, EOFError, ValueError, ImportError) as error:
+    except (OSError, EOFError, ValueError, ImportError, zlib.error) as error:
         raise RecordsError(f"{path} cannot be read ({error}); name JSON lines or Parquet") from None
     if path.name.removesuffix(".gz").endswith(".json"):
         whole = _parsed(text)
         if whole is not None and isinstance(whole.get("events"), list):
             text = "\n".join(str(event.get("message", "")) for event in whole["events"] if isinstance(event, dict))
-    for line in text.splitlines():
+    # Not splitlines: a photo's name may hold other line ends, which JSON leaves as they are.
+    for line in text.split("\n"):
         # CloudWatch's export to S3 puts the time before each message.
         found = _parsed(line[line.find("{") :]) if "{" in line else None
         if found is not None:

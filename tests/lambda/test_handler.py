@@ -183,7 +183,7 @@ def test_the_unforeseen_is_counted(function, golden, capsys, monkeypatch):
     def fail(_):
         raise RuntimeError("secret")
 
-    monkeypatch.setattr(function.model.classifier, "observe", fail)
+    monkeypatch.setattr(function.model.classifier, "look", fail)
     response = ask(function, function_url_event(upload(golden.data)))
     assert response["statusCode"] == 500
     assert "secret" not in response["body"]
