@@ -1,11 +1,9 @@
 import dataclasses
 import shutil
 
-import numpy as np
 import pytest
 
 from catsdogs_lib import files, steps, tracking
-from catsdogs_lib.bundle import Bundle
 from catsdogs_lib.data import manifest
 from catsdogs_lib.training.settings import TrainingSettings
 from catsdogs_lib.workspace import MissingInputError, Workspace, project_root
@@ -101,14 +99,6 @@ def test_a_baseline_as_candidate_is_trained_once(copy):
     models = steps.train(copy, baseline_settings(1, seed=4), baseline_settings(2))
     assert [model.record.settings.epochs for model in models] == [1]
     assert files.read_json(copy.runs)["candidate"] == "baseline_cnn"
-
-
-def test_answers_of_a_bundle_come_in_order(packaged):
-    ws, made = packaged
-    paths = sorted((ws.raw / "cats").glob("*.jpg"))[:3]
-    answers = steps.answers(Bundle.load(ws.bundle), paths, "answering")
-    assert answers.shape == (3, 2)
-    assert np.allclose(answers.sum(axis=1), 1, atol=1e-6)
 
 
 def test_a_figure_that_is_not_defined_is_null_in_the_files(trained):
