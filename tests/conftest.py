@@ -76,6 +76,17 @@ def pets() -> Path:
 
 
 @pytest.fixture(scope="session")
+def familiar_bundle(tmp_path_factory):
+    """The reference bundle, but nothing is unfamiliar to it: photos here are drawn, and it knows real ones."""
+    from catsdogs_lib.bundle import Bundle
+
+    reference = Bundle.load(ROOT / BUNDLE)
+    thresholds = reference.description.thresholds.model_copy(update={"unfamiliar": 2.0})
+    description = reference.description.model_copy(update={"thresholds": thresholds})
+    return Bundle.write(tmp_path_factory.mktemp("familiar") / "bundle", description, reference.graph)
+
+
+@pytest.fixture(scope="session")
 def wheel(tmp_path_factory) -> Path:
     """The project as a wheel, made of what git tracks; the tracked files lie in ``source`` beside its folder."""
     folder = tmp_path_factory.mktemp("wheel")

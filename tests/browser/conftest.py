@@ -17,8 +17,6 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect, sync_playwright
 
-from catsdogs_lib.bundle import Bundle
-
 ROOT = Path(__file__).parents[2]
 # A container has no sandbox for it, and it must not look for the world outside.
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking",
@@ -86,15 +84,6 @@ def _wait_for(server: Server) -> None:
 def start(tmp_path_factory):
     """Starts a server on a bundle, with settings in its environment, for the length of a `with`."""
     return lambda bundle, **settings: served(bundle, tmp_path_factory.mktemp("served"), **settings)
-
-
-@pytest.fixture(scope="module")
-def familiar_bundle(tmp_path_factory):
-    """The reference bundle, but nothing is unfamiliar to it: photos here are drawn, and it knows real ones."""
-    reference = Bundle.load(ROOT / "models/reference")
-    thresholds = reference.description.thresholds.model_copy(update={"unfamiliar": 2.0})
-    description = reference.description.model_copy(update={"thresholds": thresholds})
-    return Bundle.write(tmp_path_factory.mktemp("familiar") / "bundle", description, reference.graph)
 
 
 @pytest.fixture(scope="module")

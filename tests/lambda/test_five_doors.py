@@ -52,10 +52,10 @@ def bundle_and_network(request):
         for tensor in graph.initializer
         if tensor.name.startswith("network.")
     }
-    network.prototypes = torch.empty_like(state["prototypes"])
     missing, unexpected = network.load_state_dict(state, strict=False)
     assert not unexpected
-    assert all(name.endswith("num_batches_tracked") for name in missing)
+    # Folded into the graph; doubt is not what is compared here.
+    assert all(name == "prototypes" or name.endswith("num_batches_tracked") for name in missing)
     return bundle, network.eval()
 
 
