@@ -15,6 +15,9 @@ from torchvision.transforms import v2
 from catsdogs_lib import images
 from catsdogs_lib.images import Preprocessing
 
+MOST_WORKERS = 16
+"""Processes that read photos; a GPU is faster than any number of them, two cores are busy with two."""
+
 
 @dataclass(frozen=True)
 class Augmentation:
@@ -111,7 +114,7 @@ def batches(photos: Photos, batch_size: int, shuffle: bool = False) -> "DataLoad
         photos,
         batch_size,
         shuffle=shuffle,
-        num_workers=min(2, len(os.sched_getaffinity(0))) if len(photos) > batch_size else 0,
+        num_workers=min(MOST_WORKERS, len(os.sched_getaffinity(0))) if len(photos) > batch_size else 0,
         generator=torch.Generator().manual_seed(int(entropy[0])),
         pin_memory=torch.cuda.is_available(),
     )
