@@ -148,6 +148,16 @@ def packaged(trained):
     return trained, steps.package(trained)
 
 
+@pytest.fixture
+def copy(packaged, tmp_path):
+    """A copy of the whole workspace that a test may change; MLflow's artifacts stay where they are."""
+    from catsdogs_lib.workspace import Workspace
+
+    root = tmp_path / "ws"
+    shutil.copytree(packaged[0].root, root)
+    return Workspace(root)
+
+
 @pytest.fixture(scope="session")
 def bundle_folder(packaged) -> Path:
     return packaged[0].bundle

@@ -1,12 +1,14 @@
 import numpy as np
 import pytest
 
-from catsdogs_lib import explanation
+from catsdogs_lib import explanation, packaging
 from catsdogs_lib.bundle import Bundle
 from catsdogs_lib.classifier import Classifier
 from catsdogs_lib.data.drawing import draw
+from catsdogs_lib.evaluation.deletion import deletion_test
 from catsdogs_lib.evaluation.unfamiliar import _png
 from catsdogs_lib.explanation import Explanation, against_others, explain
+from catsdogs_lib.training.trained import TrainedModel
 
 
 @pytest.fixture(scope="module")
@@ -41,3 +43,27 @@ def test_covering_places_finds_the_one_that_matters():
     fall = np.array([1 - one[:, :32, :32].mean() for one in covered]).reshape(7, 7)
     assert fall.argmax() == 0
     assert fall[3:, 3:].max() == pytest.approx(0)
+
+
+@pytest.fixture(scope="module")
+def baseline(trained, packaged):
+    """The CNN from scratch as a bundle; it has no map of its own."""
+    model = TrainedModel.load(trained.trained / "baseline_cnn")
+    description = packaged[1].bundle.description.model_copy(
+        update={"model": "baseline_cnn", "preprocessing": model.record.preprocessing, "explanation": "occlusion"}
+    )
+    return Classifier(Bundle(packaged[1].bundle.folder, description, packaging.export(model, 1.0)))
+
+
+def test_a_network_without_a_map_is_explained_by_covering(baseline):
+    assert baseline.run([baseline.load(_png(draw("cat", 1)))]).activation_map is None
+    heat = explain(baseline, _png(draw("cat", 1))).heat
+    assert heat.shape == (7, 7)
+    assert np.ptp(heat) > 0
+
+
+@pytest.mark.slow
+def test_covering_what_matters_hurts_more_than_chance(baseline, packaged):
+    drawn = [_png(draw(kind, seed)) for kind in ("cat", "dog") for seed in range(500, 520)]
+    for classifier in (baseline, Classifier(packaged[1].bundle)):
+        assert deletion_test(classifier, drawn).low > 0

@@ -1,5 +1,4 @@
 import dataclasses
-import shutil
 
 import pytest
 
@@ -7,14 +6,6 @@ from catsdogs_lib import files, steps, tracking
 from catsdogs_lib.data import manifest
 from catsdogs_lib.training.settings import TrainingSettings
 from catsdogs_lib.workspace import MissingInputError, Workspace, project_root
-
-
-@pytest.fixture
-def copy(packaged, tmp_path):
-    """A copy of the whole workspace that a test may change; MLflow's artifacts stay where they are."""
-    root = tmp_path / "ws"
-    shutil.copytree(packaged[0].root, root)
-    return Workspace(root)
 
 
 def test_what_is_missing_is_named_with_the_notebook_that_makes_it(tmp_path):

@@ -132,6 +132,10 @@ def _wrong(examined: Examined, truth: NDArray[np.int64]) -> NDArray[np.bool_]:
     return np.asarray(examined.probabilities.argmax(axis=1) != truth)
 
 
+def _said(p_value: float) -> str:
+    return f"p = {p_value:.3f}" if p_value >= 0.001 else "p < 0.001"
+
+
 def _mcnemar(candidate_wrong: NDArray[np.bool_], champion_wrong: NDArray[np.bool_]) -> float:
     """Probability, if both are as good, of so many more photos that the candidate alone gets wrong (McNemar, 1947)."""
     worse, better = int((candidate_wrong & ~champion_wrong).sum()), int((champion_wrong & ~candidate_wrong).sum())
@@ -159,7 +163,7 @@ def _figures(candidate: Examined, champion: Examined, truth: NDArray[np.int64]) 
     wrong, bar = _wrong(candidate, truth), _wrong(champion, truth)
     found, held = 1 - float(wrong.mean()), 1 - float(bar.mean())
     p_value = _mcnemar(wrong, bar)
-    said = f"accuracy {found:.4f} is worse than the champion's {held:.4f} (McNemar p = {p_value:.3f})"
+    said = f"accuracy {found:.4f} is worse than the champion's {held:.4f} (McNemar, {_said(p_value)})"
     yield Check("accuracy", found, held, "", said if p_value < REFUSAL else "")
     names = ("log loss", "log loss at its best temperature", "cost of bad calibration")
     losses = list(zip(names, _split_losses(candidate, truth), _split_losses(champion, truth), strict=True))
@@ -177,7 +181,7 @@ def _family(
     corrected = holm([_mcnemar(*pair) for pair in pairs.values()])
     for (name, (wrong, bar)), p_value in zip(pairs.items(), corrected, strict=True):
         found, held = 1 - float(wrong.mean()), 1 - float(bar.mean())
-        said = f"accuracy {found:.4f} on {kind} '{name}' is worse than the champion's {held:.4f} (p = {p_value:.3f})"
+        said = f"accuracy {found:.4f} on {kind} '{name}' is worse than the champion's {held:.4f} ({_said(p_value)})"
         yield Check(f"{kind}: {name}", found, held, "", said if p_value < REFUSAL else "")
 
 
