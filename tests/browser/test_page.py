@@ -433,10 +433,11 @@ def bundle_of(folder, reference, classes):
         helper.make_node("Mul", ["colour", "nought"], ["nothing"]),
         helper.make_node("ReduceMax", ["nothing"], ["unfamiliarity"], axes=[1], keepdims=0),
     ]
+    size = reference.description.preprocessing.size
     graph = helper.make_graph(
         nodes,
         "colours",
-        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["n", 3, 224, 224])],
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["n", 3, size, size])],
         [
             *(helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", len(classes)]) for name in OUTPUTS),
             helper.make_tensor_value_info("unfamiliarity", TensorProto.FLOAT, ["n"]),

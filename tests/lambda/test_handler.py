@@ -174,7 +174,8 @@ def test_metrics_have_few_dimensions_and_the_cold_start_comes_once(monkeypatch, 
     assert [blob["problem"] for _, blob in named["ProblemsByType"]] == ["not-a-photo"]
     ((_, compared),) = named["Confidence"]
     assert compared["Confidence"] == [pytest.approx(max(golden.probabilities.values()), abs=1e-3)]
-    assert (compared["ClassPosition"], compared["Unsure"], compared["function_version"]) == ([0.0], [1.0], "7")
+    unsure = float(not function.model.classifier.predict(golden.data).confident)
+    assert (compared["ClassPosition"], compared["Unsure"], compared["function_version"]) == ([0.0], [unsure], "7")
     assert len(named["ColdStart"]) == 1
     function.metrics.clear_metrics()
 
