@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -22,6 +23,9 @@ from catsdogs_lib.training import train as training
 from catsdogs_lib.training.features import FeatureCache, part_features
 from catsdogs_lib.training.models import LITE0, build, imagenet_classifier
 from catsdogs_lib.workspace import Workspace, project_root
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 SCORED = 500
 """Train photos that scores of unfamiliarity are compared on, about."""
@@ -124,9 +128,11 @@ def monitor(ws: Workspace, window: Sequence[Path], reference: Path | None = None
     return report(known, found, bundle.description.thresholds.unfamiliar), found
 
 
-def log_report(ws: Workspace, found: Report) -> None:
-    """Keep a report as a run of its own in MLflow."""
+def log_report(ws: Workspace, found: Report, figures: "dict[str, Figure]") -> None:
+    """Keep a report as a run of its own in MLflow: its sentence, numbers, table and pictures."""
     tracking.connect(ws.tracking_uri, ws.artifacts)
     tags = {"kind": "monitor", "verdict": found.sentence[:5000]}
     with tracking.run("monitor", None, **tags):
         tracking.log_figures_of(found.figures())
+        tracking.log_table(pd.DataFrame([vars(one) for one in found.findings]), "findings.csv")
+        tracking.log_figures(figures)

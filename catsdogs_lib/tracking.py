@@ -147,6 +147,11 @@ def log_figures(figures: dict[str, "Figure"]) -> None:
         mlflow.log_figure(figure, f"figures/{name}.png")
 
 
+def log_table(table: pd.DataFrame, name: str) -> None:
+    """Keep a table in the active run, as CSV."""
+    mlflow.log_text(table.to_csv(index=False), name)
+
+
 def log_reports(reports: Sequence[Path]) -> None:
     """Keep HTML reports in the active run, below ``reports``."""
     for report in reports:

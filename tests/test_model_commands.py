@@ -31,19 +31,28 @@ def test_a_bundle_that_is_not_registered_cannot_be_promoted(packaged):
 
 
 @pytest.mark.slow
-def test_a_refused_bundle_is_promoted_by_force_alone_and_the_reason_stays(copy, packaged):
+def test_a_worse_candidate_becomes_champion_by_force_alone_until_a_better_one_comes(copy, packaged):
     steps.train(copy, TrainingSettings(head_c=1e-6))  # the penalty presses the head to nothing
     steps.evaluate(copy)
-    made = steps.package(copy)
+    worse = steps.package(copy)
+    assert worse.verdict.sentence.startswith("Not promoted: ")
+    assert worse.registered == packaged[1].registered
+    assert str(tracking.champion(worse.registered).version) == packaged[1].version != worse.version
+
     refused = catsdogs("promote", copy.bundle, "--workspace", copy.root)
     assert refused.exit_code == 1
     assert "No. Not promoted: " in refused.output
-    assert str(tracking.champion(made.registered).version) == packaged[1].version
     forced = catsdogs("promote", copy.bundle, "--workspace", copy.root, "--force", "the other one is lost")
     assert forced.exit_code == 0, forced.output
-    champion = tracking.champion(made.registered)
-    assert str(champion.version) == made.version
+    champion = tracking.champion(worse.registered)
+    assert str(champion.version) == worse.version
     assert "the other one is lost" in json.dumps(champion.tags)
+
+    steps.train(copy, TrainingSettings())
+    steps.evaluate(copy)
+    better = steps.package(copy)
+    assert better.verdict.promoted, better.verdict.sentence
+    assert str(tracking.champion(better.registered).version) == better.version
 
 
 @pytest.mark.slow

@@ -57,24 +57,6 @@ def test_the_first_bundle_becomes_champion(packaged):
     assert "there is no champion yet" in packaged[1].verdict.sentence
 
 
-@pytest.mark.slow
-def test_a_worse_candidate_is_registered_but_does_not_become_champion(copy, packaged):
-    # A head that hardly learns: the penalty presses it to nothing.
-    steps.train(copy, TrainingSettings(head_c=1e-6))
-    steps.evaluate(copy)
-    made = steps.package(copy)
-    assert not made.verdict.promoted
-    assert made.verdict.sentence.startswith("Not promoted: ")
-    assert made.registered == packaged[1].registered
-    assert str(tracking.champion(made.registered).version) == packaged[1].version != made.version
-    # As good as itself: the same model again is not worse, and takes over.
-    steps.train(copy, TrainingSettings())
-    steps.evaluate(copy)
-    again = steps.package(copy)
-    assert again.verdict.promoted
-    assert str(tracking.champion(made.registered).version) == again.version
-
-
 def test_what_a_kill_left_unfinished_is_swept(copy):
     places = (copy.root, copy.manifest.parent, copy.bundle.parent, copy.trained, copy.checkpoints, copy.reports)
     for place in places:

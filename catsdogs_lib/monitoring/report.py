@@ -36,6 +36,8 @@ class Report:
         Seconds: 0.5, 0.95 and 0.99 quantile; empty where the records do not say.
     versions
         Answers by model version.
+    compared
+        Model versions that made the reference.
     volume
         Answers by day.
     """
@@ -49,6 +51,7 @@ class Report:
     unsure: float
     latency: tuple[float, ...]
     versions: dict[str, int]
+    compared: tuple[str, ...]
     volume: "pd.Series[int]"
 
     @property
@@ -69,6 +72,8 @@ class Report:
             said.append(f"accuracy: {self.estimated.value:.1%} by confidence alone, {self.expected:.1%} on validation")
         if len(self.versions) > 1:
             said.append(f"{len(self.versions)} model versions answered: {', '.join(sorted(self.versions))}")
+        if other := sorted(set(self.versions) - set(self.compared)):
+            said.append(f"the reference is of {', '.join(self.compared)}, not of {', '.join(other)}, which answered")
         return tuple(said)
 
     @property
@@ -76,7 +81,8 @@ class Report:
         """The verdict for people."""
         if not self.alarms:
             return f"Nothing to do: {self.records} answers look like validation."
-        return f"Look at {len(self.alarms)} of {self.records} answers' signals: {'; '.join(self.alarms)}."
+        many = "one thing" if len(self.alarms) == 1 else f"{len(self.alarms)} things"
+        return f"Look at {many} in {self.records} answers: {'; '.join(self.alarms)}."
 
     def figures(self) -> dict[str, float]:
         """Numbers for MLflow."""
@@ -120,5 +126,6 @@ def report(reference: pd.DataFrame, window: pd.DataFrame, limit: float) -> Repor
         unsure=float((~window["confident"]).mean()),
         latency=tuple(float(latency.quantile(q)) for q in (0.5, 0.95, 0.99)) if len(latency) else (),
         versions={str(name): int(count) for name, count in window["model_version"].value_counts().items()},
+        compared=tuple(sorted(reference["model_version"].astype(str).unique())),
         volume=window["timestamp"].dt.strftime("%Y-%m-%d").value_counts().sort_index(),
     )
