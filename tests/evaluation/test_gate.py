@@ -74,6 +74,17 @@ def test_a_candidate_that_fails_on_dark_photos_is_refused_for_that_alone():
     assert [one.name for one in verdict.checks if not one.passed] == ["photos: dark, x 0.3"]
 
 
+def test_what_looks_worse_and_may_be_much_worse_is_refused_though_chance_could_do_it():
+    weaker, champion = (examined(margin=m, sharpness=m, seed=n) for m, n in ((1.85, 50), (2.0, 0)))
+    verdict = judge(weaker, LABELS, rows(), champion, 1.0)
+    assert "log loss at its best temperature" in verdict.sentence
+    assert "may be worse by" in verdict.sentence
+    assert "accuracy 0" not in verdict.sentence
+    # Who looks better needs no such proof.
+    back = judge(champion, LABELS, rows(), weaker, 1.0)
+    assert "log loss" not in back.sentence
+
+
 @pytest.mark.parametrize(
     ("changes", "slower", "reason"),
     [
