@@ -71,7 +71,7 @@ def judge(
     Wrong answers, over all, by slice and on changed photos: exact McNemar test of the pairs, one-sided. Log loss is
     split (Bröcker, 2009): what is left at the best temperature says how well the classes are told apart, what that
     temperature saves is the cost of bad calibration; each is held against the champion's by a paired bootstrap. What
-    looks worse in the former must be shown to be no more than `MARGIN` worse: few photos prove nothing. Figures
+    looks worse must be shown to be worse by at most `MARGIN` of the champion's: few photos prove nothing. Figures
     that are many of one kind share `REFUSAL` by Holm's correction.
 
     Parameters
@@ -172,19 +172,20 @@ def _figures(candidate: Examined, champion: Examined, truth: NDArray[np.int64]) 
     )
     # The whole is judged by its parts, so that the reason is named once.
     yield Check("log loss", float(ours.mean()), float(theirs.mean()), "nats")
-    yield _loss("log loss at its best temperature", ours_best, theirs_best, margin=True)
-    yield _loss("cost of bad calibration", ours_cost, theirs_cost)
+    allowed = max(MARGIN * float(theirs.mean()), LEAST_MARGIN)
+    yield _loss("log loss at its best temperature", ours_best, theirs_best, allowed)
+    yield _loss("cost of bad calibration", ours_cost, theirs_cost, allowed)
 
 
-def _loss(name: str, ours: NDArray[np.float64], theirs: NDArray[np.float64], margin: bool = False) -> Check:
-    """Refuse what is surely worse, and with `margin` also what looks worse and may be much worse, for all one knows."""
+def _loss(name: str, ours: NDArray[np.float64], theirs: NDArray[np.float64], allowed: float) -> Check:
+    """Refuse what is surely worse, and what looks worse and may be worse by more than is allowed, for all one knows."""
     found, held = float(ours.mean()), float(theirs.mean())
     means = _means(ours - theirs)
     least, most = np.quantile(means, [REFUSAL, 1 - REFUSAL])
     said = ""
     if least > 1e-9:
         said = f"{name} {found:.4f} is worse than the champion's {held:.4f}"
-    elif margin and found > held and most > (allowed := max(MARGIN * held, LEAST_MARGIN)):
+    elif found > held and most > allowed:
         said = (
             f"{name} {found:.4f} looks worse than the champion's {held:.4f}, and may be worse by {most:.4f}, "
             f"where {allowed:.4f} is allowed"
