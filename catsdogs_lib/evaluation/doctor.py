@@ -35,9 +35,9 @@ FAR = 4.0
 """An outlier is also this many robust standard deviations (1.48 MAD) from the middle."""
 FEW_COLOURS = 0.5
 """Share of the pixels that the four commonest of 4096 colours make up in a drawing, at least."""
-DOUBTFUL = 0.9
+DOUBTFUL = 0.95
 """Photos whose label is less probable are looked at in parts."""
-SURE = 0.95
+SURE = 0.9
 """Two parts of a photo name two classes with this probability each: both are there."""
 KINDS = ("wrong label", "both", "drawing", "outlier", "doubtful label")
 """What is found, the gravest first."""
