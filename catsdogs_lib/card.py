@@ -100,8 +100,8 @@ An answer counts as confident from a probability of {limit.confident:.3f} on, if
 {limit.unfamiliar:.3f}. {sentence[0].upper()}{sentence[1:]}. A photo like the validation photos is called unfamiliar
 with a chance of at most {found.certificate.unfamiliar:.1%}.
 
-Of the test photos {doubt.unsure:.1%} get no confident answer ({doubt.unfamiliar:.1%} are called unfamiliar); of the
-{doubt.confident} confident answers {doubt.confident_wrong} are wrong.
+Of the test photos {doubt.unsure:.1%} get no confident answer ({doubt.unfamiliar:.1%} are called unfamiliar).
+Wrong among the {doubt.confident} confident answers: {doubt.confident_wrong}.
 
 ## Where it fails
 
