@@ -96,7 +96,7 @@ def test_torch_onnx_and_predict_agree_on_every_test_photo(project, pets):
     paths, _ = photos_of(pets, bundle.description.classes)
     onnx = answers(bundle.folder, paths)
     model = TrainedModel.load(project / "models" / "trained" / "efficientnet_lite0")
-    torch = softmax(model.logits(paths), bundle.description.temperature)
+    torch = softmax(model.logits(model.features(paths)), bundle.description.temperature)
     command = [Path(sys.executable).parent / "catsdogs", "predict", *paths, "--bundle", bundle.folder, "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     predicted = np.array([list(json.loads(line)["probabilities"].values()) for line in done.stdout.splitlines()])
