@@ -51,7 +51,8 @@ class BundleVersionError(BundleError):
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    # Built when first used: each part by itself would take its share of every start.
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
 
 
 class Graph(_Part):
@@ -200,13 +201,20 @@ class Bundle:
         Where it lies.
     description
         The content of ``model.json``.
-    graph
-        The bytes of ``model.onnx``, verified.
     """
 
     folder: Path
     description: Description
-    graph: bytes
+
+    @property
+    def graph_file(self) -> Path:
+        """``model.onnx``, verified when the bundle was loaded."""
+        return self.folder / self.description.graph.file
+
+    @property
+    def graph(self) -> bytes:
+        """The bytes of ``model.onnx``, read anew: a service has no use for them once its session is made."""
+        return self.graph_file.read_bytes()
 
     @property
     def version(self) -> str:
@@ -230,19 +238,22 @@ class Bundle:
         description = _parse(folder, raw)
         if description.content_digest() != description.digest:
             raise BundleCorruptError(f"bundle {folder}: {DESCRIPTION_FILE} was altered; copy the bundle again")
-        graph = _read(folder, description.graph.file)
-        if len(graph) != description.graph.bytes:
+        bundle = cls(folder, description)
+        try:
+            size, found = bundle.graph_file.stat().st_size, files.sha256(bundle.graph_file)
+        except OSError as error:
+            raise _unreadable(folder, GRAPH_FILE, error) from None
+        if size != description.graph.bytes:
             raise BundleCorruptError(
-                f"bundle {folder}: {GRAPH_FILE} has {len(graph)} bytes, {description.graph.bytes} expected; "
+                f"bundle {folder}: {GRAPH_FILE} has {size} bytes, {description.graph.bytes} expected; "
                 "copy the bundle again"
             )
-        found = files.sha256_bytes(graph)
         if found != description.graph.sha256:
             raise BundleCorruptError(
                 f"bundle {folder}: {GRAPH_FILE} was altered (SHA-256 {found[:12]}..., "
                 f"{description.graph.sha256[:12]}... expected); copy the bundle again"
             )
-        return cls(folder, description, graph)
+        return bundle
 
     @classmethod
     def write(cls, folder: Path, description: Description, graph: bytes) -> "Bundle":
@@ -280,10 +291,14 @@ def _read(folder: Path, name: str) -> bytes:
     try:
         return (folder / name).read_bytes()
     except OSError as error:
-        raise BundleMissingError(
-            f"bundle {folder}: {name} cannot be read ({error.strerror}); name a folder with {DESCRIPTION_FILE} and "
-            f"{GRAPH_FILE}"
-        ) from None
+        raise _unreadable(folder, name, error) from None
+
+
+def _unreadable(folder: Path, name: str, error: OSError) -> BundleMissingError:
+    return BundleMissingError(
+        f"bundle {folder}: {name} cannot be read ({error.strerror}); name a folder with {DESCRIPTION_FILE} and "
+        f"{GRAPH_FILE}"
+    )
 
 
 def _parse(folder: Path, raw: bytes) -> Description:

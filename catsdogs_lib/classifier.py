@@ -92,6 +92,8 @@ class Classifier:
         Verified by `Bundle.load`.
     threads
         Threads for one inference; None takes every core that this process may use.
+    graph
+        The bytes of the graph where they are not yet in the bundle's folder.
 
     Raises
     ------
@@ -99,7 +101,7 @@ class Classifier:
         The graph is not what the contract says, or ONNX Runtime cannot load it.
     """
 
-    def __init__(self, bundle: Bundle, threads: int | None = None) -> None:
+    def __init__(self, bundle: Bundle, threads: int | None = None, graph: bytes | None = None) -> None:
         self.bundle = bundle
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
@@ -107,8 +109,10 @@ class Classifier:
         # Spinning threads burn the CPU share of the neighbours between two photos.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 3
+        # By path: ONNX Runtime would keep a copy of bytes for as long as the session lives.
+        source = str(bundle.graph_file) if graph is None else graph
         try:
-            self._session = ort.InferenceSession(bundle.graph, options, providers=["CPUExecutionProvider"])
+            self._session = ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
         except Exception as error:
             # ONNX Runtime has a class of exception for each failure and no common base but Exception.
             raise BundleCorruptError(f"bundle {bundle.folder}: ONNX Runtime cannot load the graph: {error}") from None
@@ -204,10 +208,18 @@ class Classifier:
         )
 
 
-def golden_difference(classifier: Classifier) -> float:
-    """Largest difference between a bundle's golden answers and what it answers here."""
+def golden_difference(classifier: Classifier, most: int | None = None) -> float:
+    """Largest difference between a bundle's golden answers and what it answers here.
+
+    Parameters
+    ----------
+    classifier
+        What answers.
+    most
+        Look at so many alone, the least confident first: those tell other arithmetic soonest.
+    """
     worst = 0.0
-    for golden in classifier.bundle.description.golden:
+    for golden in sorted(classifier.bundle.description.golden, key=lambda one: max(one.probabilities.values()))[:most]:
         answer = classifier.predict(golden.data).probabilities
         worst = max(worst, *(abs(answer[name] - expected) for name, expected in golden.probabilities.items()))
     return worst

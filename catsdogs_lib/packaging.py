@@ -205,7 +205,7 @@ def package(trained: TrainedModel, facts: Facts, parity_photos: Sequence[Path], 
         created=datetime.now(UTC).replace(microsecond=0),
         weights_licence=record.weights_licence,
     )
-    classifier = Classifier(Bundle(folder, description, graph))
+    classifier = Classifier(Bundle(folder, description), graph=graph)
     filled = description.model_copy(
         update={
             "parity": parity(trained, classifier, facts.temperature, parity_photos),

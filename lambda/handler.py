@@ -7,6 +7,7 @@ import logging
 import os
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, cast
 
 from aws_lambda_powertools import Logger, Metrics
@@ -63,7 +64,7 @@ def _traced(function: Handler) -> Handler:
 
 model = _load()
 application = Mangum(
-    create_app(model, telemetry, ServiceSettings.from_environment()),
+    create_app(model, telemetry, replace(ServiceSettings.from_environment(), alone=True)),
     lifespan="off",
     text_mime_types=[*DEFAULT_TEXT_MIME_TYPES, problems.MEDIA_TYPE],
 )

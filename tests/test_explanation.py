@@ -52,7 +52,7 @@ def baseline(trained, packaged):
     description = packaged[1].bundle.description.model_copy(
         update={"model": "baseline_cnn", "preprocessing": model.record.preprocessing, "explanation": "occlusion"}
     )
-    return Classifier(Bundle(packaged[1].bundle.folder, description, packaging.export(model, 1.0)))
+    return Classifier(Bundle(packaged[1].bundle.folder, description), graph=packaging.export(model, 1.0))
 
 
 def test_a_network_without_a_map_is_explained_by_covering(baseline):

@@ -114,7 +114,7 @@ def examine(bundle: Bundle, photos: Sequence[Path], what: str) -> Examined:
         },
         blurred=_run(classifier, [blurred(one) for one in some], f"{what}: blurred")[0],
         flagged=_run(classifier, others, f"{what}: strangers")[1] > bundle.description.thresholds.unfamiliar,
-        megabytes=len(bundle.graph) / 1e6,
+        megabytes=bundle.description.graph.bytes / 1e6,
     )
 
 

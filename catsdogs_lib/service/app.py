@@ -1,18 +1,23 @@
-"""The application. One for uvicorn and Lambda; what differs between them comes in as arguments."""
+"""The application. One for uvicorn and Lambda; what differs between them comes in as arguments.
+
+Starlette, which FastAPI is made of, answers; FastAPI itself describes the operations (`document`) once somebody asks.
+Importing it took a fifth of a second of every first answer.
+"""
 
 import asyncio
 import time
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from functools import cache, partial
 from typing import Any, TypeVar
 
-from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 
-from catsdogs_lib import __version__
 from catsdogs_lib.classifier import Classifier
 from catsdogs_lib.images import PhotoError
 from catsdogs_lib.service import explanations, feedback, keys, page, problems, uploads
@@ -20,15 +25,16 @@ from catsdogs_lib.service.answers import ExplanationAnswer, Health, PredictionAn
 from catsdogs_lib.service.bodies import JSON, Bodies, busy, kind_of
 from catsdogs_lib.service.model import Model
 from catsdogs_lib.service.observed import Observed, outcome_of
+from catsdogs_lib.service.operations import Operation
 from catsdogs_lib.service.problems import ProblemError
 from catsdogs_lib.service.settings import ServiceSettings
-from catsdogs_lib.service.telemetry import Outcome, Telemetry
+from catsdogs_lib.service.telemetry import Telemetry
 from catsdogs_lib.service.uploads import Uploads
 
 Found = TypeVar("Found")
 
 
-def create_app(model: Model, telemetry: Telemetry, settings: ServiceSettings | None = None) -> FastAPI:
+def create_app(model: Model, telemetry: Telemetry, settings: ServiceSettings | None = None) -> Starlette:
     """Build the application.
 
     Parameters
@@ -41,34 +47,41 @@ def create_app(model: Model, telemetry: Telemetry, settings: ServiceSettings | N
         What a sender is allowed, and who is one; None takes the defaults.
     """
     settings = settings or ServiceSettings()
-    app = FastAPI(
-        title="Catsdogs",
-        version=__version__,
-        summary="Says which of a model's classes is on a photo.",
-        docs_url=None,
-        redoc_url=None,
-        separate_input_output_schemas=False,
-        redirect_slashes=False,
-        responses=problems.documented(),
-    )
-    app.add_middleware(Observed, telemetry=telemetry)
-    app.add_exception_handler(ProblemError, _answer_problem)
-    app.add_exception_handler(HTTPException, _answer_http_exception)
     store = Uploads(settings, settings.uploads) if settings.key_sha256 and settings.uploads else None
+    operations = [
+        *_of_a_photo(model, settings, store),
+        *_of_the_service(model, telemetry),
+        *([feedback.operation(model, settings)] if settings.key_sha256 else ()),
+        *([uploads.operation(store, settings)] if store else ()),
+        *page.operations(model),
+    ]
+
+    @cache
+    def written() -> dict[str, Any]:
+        from catsdogs_lib.service.document import openapi  # noqa: PLC0415
+
+        return openapi(operations)
+
+    async def document(_: Request) -> Response:
+        return JSONResponse(written())
+
+    routes = [one.route for one in (*operations, Operation("GET", "/openapi.json", document))]
+    app = Starlette(
+        routes=[*routes, *page.mounts()],
+        middleware=[Middleware(Observed, telemetry=telemetry)],
+        exception_handlers={ProblemError: _answer_problem, HTTPException: _answer_http_exception},
+    )
+    app.router.redirect_slashes = False
+    return app
+
+
+def _of_a_photo(model: Model, settings: ServiceSettings, store: Uploads | None) -> list[Operation]:
     bodies = Bodies(settings, store.photo if store else None)
     queue = _Queue(settings)
     open_to_all = bool(settings.key_sha256) and settings.key_covers == "writes"
+    guard = keys.guard(settings, lambda request: open_to_all and kind_of(request) != JSON)
 
-    of_a_photo: dict[str, Any] = {
-        "tags": ["Prediction"],
-        "responses": problems.documented(
-            400, *([401] if settings.key_sha256 else ()), *([404] if store else ()), 408, 413, 415, 422, 503
-        ),
-        "openapi_extra": photo_body(store is not None) | ({"security": [{}]} if open_to_all else {}),
-        "dependencies": keys.needed(settings, lambda request: open_to_all and kind_of(request) != JSON),
-    }
-
-    async def looked_at(request: Request, look: Callable[[Classifier, bytes], Found]) -> tuple[Outcome, Found]:
+    async def looked_at(request: Request, look: Callable[[Classifier, bytes], Found]) -> Found:
         outcome = outcome_of(request)
         classifier = _classifier(model)
         async with bodies.photo(request) as photo:
@@ -76,11 +89,11 @@ def create_app(model: Model, telemetry: Telemetry, settings: ServiceSettings | N
             outcome.model_version = classifier.bundle.version
             began, found = await queue.run(partial(look, classifier), photo.data)
             outcome.prediction_seconds = round(time.perf_counter() - began, 6)
-        return outcome, found
+        return found
 
-    @app.post("/predict", summary="Say what is on a photo", response_model=PredictionAnswer, **of_a_photo)
     async def predict(request: Request) -> Response:
-        outcome, (answer, measures) = await looked_at(request, Classifier.observe)
+        answer, measures = await looked_at(request, Classifier.observe)
+        outcome = outcome_of(request)
         outcome.measures = measures
         outcome.prediction, outcome.prediction_id = answer, uuid.uuid4().hex
         content = PredictionAnswer.of(
@@ -88,55 +101,73 @@ def create_app(model: Model, telemetry: Telemetry, settings: ServiceSettings | N
         )
         return JSONResponse(content.model_dump())
 
-    @app.post(
-        "/explain",
+    async def explain(request: Request) -> Response:
+        found = await looked_at(request, explanations.make)
+        if request.headers.get("accept", "").startswith("image/png"):
+            return Response(found.png, media_type="image/png")
+        outcome = outcome_of(request)
+        return JSONResponse(found.answer(outcome.prediction_seconds or 0.0, outcome.model_version or "").model_dump())
+
+    def documented(**more: Any) -> dict[str, Any]:
+        statuses = 400, *([401] if settings.key_sha256 else ()), *([404] if store else ()), 408, 413, 415, 422, 503
+        return {
+            "tags": ["Prediction"],
+            "responses": problems.documented(*statuses),
+            "openapi_extra": photo_body(store is not None) | ({"security": [{}]} if open_to_all else {}),
+            **more,
+        }
+
+    of_predict = partial(documented, summary="Say what is on a photo", response_model=PredictionAnswer)
+    of_explain = partial(
+        documented,
         summary="Show where the model looked",
         description="As /predict, with a map of what each place of the photo added. Whoever accepts image/png alone "
         "gets the picture alone. It is not counted as a prediction and leaves no record.",
         response_model=ExplanationAnswer,
-        **of_a_photo,
     )
-    async def explain(request: Request) -> Response:
-        outcome, found = await looked_at(request, explanations.make)
-        if request.headers.get("accept", "").startswith("image/png"):
-            return Response(found.png, media_type="image/png")
-        return JSONResponse(found.answer(outcome.prediction_seconds or 0.0, outcome.model_version or "").model_dump())
+    return [
+        Operation("POST", "/predict", predict, of_predict, guard),
+        Operation("POST", "/explain", explain, of_explain, guard),
+    ]
 
-    @app.get("/health", summary="Whether the process is alive", tags=["Operation"], response_model=Health)
-    async def health() -> Health:
-        return Health()
 
-    @app.get(
-        "/ready",
-        summary="Whether a model is loaded",
-        tags=["Operation"],
-        response_model=Ready,
-        responses=problems.documented(503),
-    )
-    async def ready() -> Ready:
-        return Ready(model_version=_classifier(model).bundle.version)
+def _of_the_service(model: Model, telemetry: Telemetry) -> list[Operation]:
+    async def health(_: Request) -> Response:
+        return JSONResponse(Health().model_dump())
 
-    @app.get(
-        "/version",
-        summary="What answers, and where it comes from",
-        tags=["About"],
-        response_model=Version,
-        responses=problems.documented(503),
-    )
-    async def version() -> Version:
-        return Version.of(_classifier(model).bundle)
+    async def ready(_: Request) -> Response:
+        return JSONResponse(Ready(model_version=_classifier(model).bundle.version).model_dump())
 
-    @app.get("/metrics", summary="Figures for Prometheus", tags=["Operation"], response_class=PlainTextResponse)
-    async def metrics() -> Response:
+    async def version(_: Request) -> Response:
+        return JSONResponse(Version.of(_classifier(model).bundle).model_dump())
+
+    async def metrics(_: Request) -> Response:
         text, media_type = telemetry.exposition()
         return Response(text, media_type=media_type)
 
-    if settings.key_sha256:
-        feedback.add(app, model, settings)
-    if store is not None:
-        uploads.add(app, store, settings)
-    page.add(app, model)
-    return app
+    def documented(summary: str, tag: str, *statuses: int, **more: Any) -> Callable[[], dict[str, Any]]:
+        return lambda: {"summary": summary, "tags": [tag], "responses": problems.documented(*statuses), **more}
+
+    return [
+        Operation(
+            "GET", "/health", health, documented("Whether the process is alive", "Operation", response_model=Health)
+        ),
+        Operation(
+            "GET", "/ready", ready, documented("Whether a model is loaded", "Operation", 503, response_model=Ready)
+        ),
+        Operation(
+            "GET",
+            "/version",
+            version,
+            documented("What answers, and where it comes from", "About", 503, response_model=Version),
+        ),
+        Operation(
+            "GET",
+            "/metrics",
+            metrics,
+            documented("Figures for Prometheus", "Operation", response_class=PlainTextResponse),
+        ),
+    ]
 
 
 class _Queue:
@@ -145,7 +176,7 @@ class _Queue:
     def __init__(self, settings: ServiceSettings) -> None:
         self._most = settings.concurrency + settings.max_waiting
         self._now = 0
-        self._pool = ThreadPoolExecutor(settings.concurrency, thread_name_prefix="photo")
+        self._pool = None if settings.alone else ThreadPoolExecutor(settings.concurrency, thread_name_prefix="photo")
 
     async def run(self, predict: Callable[[bytes], Found], data: bytes) -> tuple[float, Found]:
         """Run in its turn; also says when the turn began."""
@@ -153,6 +184,8 @@ class _Queue:
             raise busy()
         self._now += 1
         try:
+            if self._pool is None:
+                return _timed(predict, data)
             return await asyncio.get_running_loop().run_in_executor(self._pool, _timed, predict, data)
         except PhotoError as error:
             raise ProblemError(problems.KINDS[error.kind], str(error)) from None

@@ -1,15 +1,17 @@
 """``POST /feedback``: what really was on a photo, told by whoever has the key, so that strangers cannot poison it."""
 
 import asyncio
+from typing import Any
 
-from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse, Response
 from pydantic import ValidationError
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 
 from catsdogs_lib.service import keys, problems
 from catsdogs_lib.service.answers import Feedback, Kept
 from catsdogs_lib.service.model import Model
 from catsdogs_lib.service.observed import outcome_of
+from catsdogs_lib.service.operations import Operation
 from catsdogs_lib.service.problems import ProblemError
 from catsdogs_lib.service.settings import ServiceSettings
 
@@ -17,28 +19,13 @@ MAX_BYTES = 4096
 """A truth is short."""
 
 
-def add(app: FastAPI, model: Model, settings: ServiceSettings) -> None:
-    """Add the route to an application whose settings hold a key.
+def operation(model: Model, settings: ServiceSettings) -> Operation:
+    """Give the operation; for settings that hold a key.
 
     The truth becomes a line of the log, beside the records of answers; monitoring brings them together, the last word
     for an answer counts.
     """
 
-    @app.post(
-        "/feedback",
-        status_code=202,
-        summary="Tell what really was on a photo",
-        tags=["Operation"],
-        response_model=Kept,
-        responses=problems.documented(400, 401, 408, 413, 503),
-        openapi_extra={
-            "requestBody": {
-                "required": True,
-                "content": {"application/json": {"schema": Feedback.model_json_schema()}},
-            }
-        },
-        dependencies=keys.needed(settings),
-    )
     async def feedback(request: Request) -> Response:
         if model.classifier is None:
             raise ProblemError(problems.NOT_READY, model.reason, {"retry-after": "5"})
@@ -49,6 +36,20 @@ def add(app: FastAPI, model: Model, settings: ServiceSettings) -> None:
         outcome = outcome_of(request)
         outcome.prediction_id, outcome.truth = given.prediction_id, given.truth
         return JSONResponse(Kept().model_dump(), 202)
+
+    return Operation("POST", "/feedback", feedback, _documentation, keys.guard(settings))
+
+
+def _documentation() -> dict[str, Any]:
+    body = {"required": True, "content": {"application/json": {"schema": Feedback.model_json_schema()}}}
+    return {
+        "status_code": 202,
+        "summary": "Tell what really was on a photo",
+        "tags": ["Operation"],
+        "response_model": Kept,
+        "responses": problems.documented(400, 401, 408, 413, 503),
+        "openapi_extra": {"requestBody": body},
+    }
 
 
 async def _body(request: Request, seconds: float) -> bytes:

@@ -4,19 +4,17 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import Callable
-from typing import Annotated, Any, NamedTuple
+from typing import NamedTuple
 
-from fastapi import Depends, Request, Security
-from fastapi.security import APIKeyHeader
+from starlette.requests import Request
 
 from catsdogs_lib.service import problems
 from catsdogs_lib.service.problems import ProblemError
 from catsdogs_lib.service.settings import ServiceSettings
 
+Guard = Callable[[Request], None]
+"""Raises `ProblemError` where a request may not pass."""
 HEADER = "x-api-key"
-_SCHEME = APIKeyHeader(
-    name=HEADER, scheme_name="key", auto_error=False, description="Whoever runs the service has the key."
-)
 _CHALLENGE = {"www-authenticate": f'ApiKey realm="catsdogs", header="{HEADER}"'}
 
 
@@ -33,8 +31,8 @@ def new() -> NewKey:
     return NewKey(key, hashlib.sha256(key.encode()).hexdigest())
 
 
-def needed(settings: ServiceSettings, unless: Callable[[Request], bool] = lambda _: False) -> list[Any]:
-    """Give the dependencies of a route that wants the key; none where no key is set.
+def guard(settings: ServiceSettings, unless: Callable[[Request], bool] = lambda _: False) -> Guard | None:
+    """Give what looks for the key in a request; None where no key is set.
 
     Parameters
     ----------
@@ -44,12 +42,13 @@ def needed(settings: ServiceSettings, unless: Callable[[Request], bool] = lambda
         Says of a request that it may do without.
     """
     if not settings.key_sha256:
-        return []
+        return None
 
-    async def check(request: Request, given: Annotated[str | None, Security(_SCHEME)]) -> None:
+    def check(request: Request) -> None:
         if unless(request):
             return
-        if given is None:
+        given = request.headers.get(HEADER)
+        if not given:
             raise ProblemError(problems.KEY_NEEDED, f"there is no key; send it in the header {HEADER}", _CHALLENGE)
         # Starlette reads headers as latin-1: these are the bytes that were sent.
         digest = hashlib.sha256(given.encode("latin-1")).hexdigest()
@@ -57,4 +56,4 @@ def needed(settings: ServiceSettings, unless: Callable[[Request], bool] = lambda
             detail = f"the key in the header {HEADER} is not the right one; ask whoever runs the service for it"
             raise ProblemError(problems.KEY_NEEDED, detail, _CHALLENGE)
 
-    return [Depends(check)]
+    return check

@@ -96,7 +96,7 @@ class Observed:
 def _route(scope: Scope) -> str:
     if isinstance(scope.get("endpoint"), StaticFiles):
         return "/static"
-    return getattr(scope.get("route"), "path", "unmatched")
+    return getattr(scope.get("endpoint"), "path", "unmatched")
 
 
 def _request_id(scope: Scope) -> str:

@@ -4,49 +4,58 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from fastapi import FastAPI, Request
-from fastapi.responses import FileResponse, JSONResponse, Response
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 
 from catsdogs_lib.service import problems
 from catsdogs_lib.service.answers import Information
 from catsdogs_lib.service.model import Model
+from catsdogs_lib.service.operations import Operation
 from catsdogs_lib.service.problems import ProblemError
 
-_PAGE: dict[int | str, dict[str, Any]] = {200: {"content": {"text/html": {"schema": {"type": "string"}}}}}
 STATIC = Path(__file__).parent / "static"
 
 
-def add(app: FastAPI, model: Model) -> None:
-    """Add the routes for people to an application."""
+def operations(model: Model) -> list[Operation]:
+    """Give the operations for people."""
 
-    @app.get(
-        "/",
-        summary="What this endpoint is; a page for browsers",
-        response_model=Information,
-        tags=["About"],
-        responses=_PAGE,
-    )
     async def information(request: Request) -> Response:
         if wants_page(request.headers.get("accept", "")):
             return _page("page.html")
         bundle = model.classifier.bundle if model.classifier else None
         return JSONResponse(Information.of(bundle).model_dump(), headers={"vary": "accept"})
 
-    @app.get("/docs", include_in_schema=False)
-    async def docs() -> Response:
+    async def docs(_: Request) -> Response:
         return _page("docs.html")
 
-    @app.get("/problems/{name}", include_in_schema=False)
-    async def problem(name: str) -> Response:
+    async def problem(request: Request) -> Response:
+        name = request.path_params["name"]
         if (kind := problems.KINDS.get(name)) is None:
             known = ", ".join(problems.KINDS)
             raise ProblemError(problems.NOT_FOUND, f"there is no kind of problem of this name; there are {known}")
         return JSONResponse({"type": f"/problems/{name}", "title": kind.title, "meaning": kind.meaning})
 
-    app.router.routes.append(Mount("/static/swagger", _Files(directory=_swagger())))
-    app.router.routes.append(Mount("/static", _Files(directory=STATIC)))
+    return [
+        Operation("GET", "/", information, _documentation),
+        Operation("GET", "/docs", docs),
+        Operation("GET", "/problems/{name}", problem),
+    ]
+
+
+def _documentation() -> dict[str, Any]:
+    return {
+        "summary": "What this endpoint is; a page for browsers",
+        "response_model": Information,
+        "tags": ["About"],
+        "responses": {200: {"content": {"text/html": {"schema": {"type": "string"}}}}},
+    }
+
+
+def mounts() -> list[Mount]:
+    """Give the files that the pages need."""
+    return [Mount("/static/swagger", _Files(directory=_swagger())), Mount("/static", _Files(directory=STATIC))]
 
 
 class _Files(StaticFiles):

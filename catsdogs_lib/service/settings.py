@@ -28,6 +28,9 @@ class ServiceSettings:
         Photos that may wait for their turn; beyond it a request is told to come again.
     concurrency
         Photos that are decoded and looked at at once. Each may need 250 MB for a moment.
+    alone
+        Requests come one at a time, as on Lambda: a photo is looked at where its request is read, since waking a
+        thread costs milliseconds.
     key_sha256
         Digest of the key that senders must name, in hexadecimal digits; "" lets everybody in, and turns off whatever
         writes. Only the digest is kept, so there is no secret to lose here.
@@ -49,6 +52,7 @@ class ServiceSettings:
     max_held_bytes: int = 96 * 2**20
     max_waiting: int = 64
     concurrency: int = 1
+    alone: bool = False
     key_sha256: str = ""
     key_covers: str = "all"
     uploads: Address | None = None

@@ -4,15 +4,17 @@ import asyncio
 import re
 import uuid
 from importlib.util import find_spec
+from typing import Any
 
-from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse, Response
 from pydantic import ValidationError
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 
 from catsdogs_lib.errors import CatsdogsError
 from catsdogs_lib.service import keys, problems
 from catsdogs_lib.service.answers import Upload, UploadedPhoto
 from catsdogs_lib.service.bodies import Held, Photo
+from catsdogs_lib.service.operations import Operation
 from catsdogs_lib.service.problems import ProblemError
 from catsdogs_lib.service.settings import ServiceSettings
 from catsdogs_lib.storage import Address, MissingError, Opened, Storage, StorageError
@@ -96,22 +98,25 @@ class Uploads:
         return key
 
 
-def add(app: FastAPI, uploads: Uploads, settings: ServiceSettings) -> None:
-    """Add the route that gives forms to an application."""
+def operation(uploads: Uploads, settings: ServiceSettings) -> Operation:
+    """Give the operation that gives forms."""
 
-    @app.post(
-        "/uploads",
-        status_code=201,
-        summary="Get a form for a photo too large for a request",
-        description="Post the fields and then the photo, as the field 'file', to the url as multipart/form-data. "
-        "Then name the key to /predict.",
-        tags=["Prediction"],
-        response_model=Upload,
-        responses=problems.documented(401, 503),
-        dependencies=keys.needed(settings),
-    )
     async def upload(_: Request) -> Response:
         return JSONResponse((await uploads.form()).model_dump(), 201, {"cache-control": "no-store"})
+
+    return Operation("POST", "/uploads", upload, _documentation, keys.guard(settings))
+
+
+def _documentation() -> dict[str, Any]:
+    return {
+        "status_code": 201,
+        "summary": "Get a form for a photo too large for a request",
+        "description": "Post the fields and then the photo, as the field 'file', to the url as multipart/form-data. "
+        "Then name the key to /predict.",
+        "tags": ["Prediction"],
+        "response_model": Upload,
+        "responses": problems.documented(401, 503),
+    }
 
 
 def _failed(error: StorageError) -> ProblemError:
