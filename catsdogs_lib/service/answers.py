@@ -16,7 +16,8 @@ IMAGE_VARIABLE = "CATSDOGS_IMAGE"
 
 class _Answer(BaseModel):
     # 'model_' begins names of the contract; pydantic would keep that prefix for itself.
-    model_config = ConfigDict(protected_namespaces=())
+    # Built when first used, as the parts of a bundle are.
+    model_config = ConfigDict(protected_namespaces=(), defer_build=True)
 
 
 class PredictionAnswer(_Answer):
@@ -67,7 +68,7 @@ class ExplanationAnswer(_Answer):
 class Feedback(BaseModel):
     """What really was on a photo."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", defer_build=True)
 
     prediction_id: str = Field(pattern="^[0-9a-f]{32}$", description="that /predict gave")
     truth: str = Field(max_length=200, description="one of the classes")
@@ -163,7 +164,7 @@ class Upload(_Answer):
 class UploadedPhoto(BaseModel):
     """A photo that was uploaded."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", defer_build=True)
 
     key: str = Field(max_length=1100, description="that /uploads gave")
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import JSONResponse
 
 from catsdogs_lib.errors import CatsdogsError
@@ -50,6 +50,8 @@ KINDS: dict[str, Kind] = {
 
 class Problem(BaseModel):
     """A problem document."""
+
+    model_config = ConfigDict(defer_build=True)
 
     type: str = Field(description="URI reference of the kind of problem", examples=["/problems/not-a-photo"])
     title: str
