@@ -4,11 +4,11 @@ import base64
 import io
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import onnx
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from catsdogs_lib import files
 from catsdogs_lib.bundle import Bundle, Card, Certificate, Data, Description, Golden, Graph, Metric, Parity, Thresholds
-from catsdogs_lib.classifier import ACTIVATION_MAP, INPUT, LOGITS, PROBABILITIES, UNFAMILIARITY, Classifier
+from catsdogs_lib.classifier import ACTIVATION_MAP, INPUT, LOGITS, PROBABILITIES, UNFAMILIARITY, Classifier, Outputs
 from catsdogs_lib.data.drawing import draw
 from catsdogs_lib.errors import CatsdogsError
 from catsdogs_lib.evaluation.calibration import softmax
@@ -215,6 +215,52 @@ def package(trained: TrainedModel, facts: Facts, parity_photos: Sequence[Path], 
     return Bundle.write(folder, filled, graph)
 
 
+def repackage(
+    whole: Bundle,
+    graph: bytes,
+    weights: Literal["int8"],
+    facts: Mapping[str, Any],
+    parity_photos: Sequence[Path],
+    folder: Path,
+) -> Bundle:
+    """Write the bundle of a graph that was made smaller.
+
+    Parameters
+    ----------
+    whole
+        The bundle that it was made of.
+    graph, weights
+        The smaller graph, and how it stores its weights.
+    facts
+        Fields of the description that the smaller graph has otherwise.
+    parity_photos
+        To say by how much its probabilities differ, at most.
+    folder
+        Replaced as a whole, or left as it was.
+    """
+    described = whole.description.model_copy(
+        update={**facts, "graph": Graph(sha256=files.sha256_bytes(graph), bytes=len(graph), weights=weights)}
+    )
+    before, after = Classifier(whole), Classifier(Bundle(whole.folder, described), graph=graph)
+    sources = _and_drawn(parity_photos)
+    found = [outputs_of(one, sources, "comparing with the whole graph").probabilities for one in (before, after)]
+    difference = whole.description.parity.max_difference + float(np.abs(found[0] - found[1]).max())
+    filled = described.model_copy(
+        update={
+            "parity": Parity(photos=len(sources), max_difference=difference),
+            "golden": tuple(_golden(after, kind, seed) for kind, seed in GOLDEN),
+        }
+    )
+    return Bundle.write(folder, filled, graph)
+
+
+def outputs_of(classifier: Classifier, sources: Sequence[Path | bytes], what: str) -> Outputs:
+    """What a graph gives for N photos, one at a time as in serving, with a bar named `what`; without maps."""
+    parts = [classifier.run([classifier.load(source)])[:3] for source in track(sources, what)]
+    logits, probabilities, unfamiliarity = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return Outputs(logits, probabilities, unfamiliarity, None)
+
+
 def parity(trained: TrainedModel, classifier: Classifier, temperature: float, photos: Sequence[Path]) -> Parity:
     """Compare the probabilities and the unfamiliarity of torch and ONNX Runtime photo by photo.
 
@@ -223,13 +269,12 @@ def parity(trained: TrainedModel, classifier: Classifier, temperature: float, ph
     ParityError
         They differ by more than `PARITY_TOLERANCE`.
     """
-    drawn = [_png(kind, 1000 + seed) for seed in range(PARITY_PHOTOS) for kind in ("cat", "dog")]
-    sources: list[Path | bytes] = [*photos, *drawn[: max(0, PARITY_PHOTOS - len(photos))]]
-    found = [classifier.run([classifier.load(source)]) for source in track(sources, "checking parity of ONNX")]
+    sources = _and_drawn(photos)
+    found = outputs_of(classifier, sources, "checking parity of ONNX")
     features = trained.features(sources, what="checking parity of torch")
     expected = softmax(trained.logits(features), temperature)
-    difference = float(np.abs(np.concatenate([one.probabilities for one in found]) - expected).max())
-    distance = np.concatenate([one.unfamiliarity for one in found]) - trained.unfamiliarity(features)
+    difference = float(np.abs(found.probabilities - expected).max())
+    distance = found.unfamiliarity - trained.unfamiliarity(features)
     worst = max(difference, float(np.abs(distance).max()))
     if not worst <= PARITY_TOLERANCE:
         raise ParityError(
@@ -237,6 +282,12 @@ def parity(trained: TrainedModel, classifier: Classifier, temperature: float, ph
             f"({PARITY_TOLERANCE:g} allowed); check that every layer of '{trained.record.settings.model}' exports"
         )
     return Parity(photos=len(sources), max_difference=difference)
+
+
+def _and_drawn(photos: Sequence[Path]) -> list[Path | bytes]:
+    """Photos, and drawn pictures where they are fewer than `PARITY_PHOTOS`."""
+    drawn = [_png(kind, 1000 + seed) for seed in range(PARITY_PHOTOS) for kind in ("cat", "dog")]
+    return [*photos, *drawn[: max(0, PARITY_PHOTOS - len(photos))]]
 
 
 def _golden(classifier: Classifier, kind: str, seed: int) -> Golden:

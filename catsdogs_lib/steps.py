@@ -1,19 +1,19 @@
 """What each notebook does, as functions on a workspace: fetch, prepare, train, evaluate, package."""
 
-import math
+import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from catsdogs_lib import card, champions, files, packaging, tracking
-from catsdogs_lib.bundle import Bundle, Certificate, Doubt, Metric, Slice, Thresholds
+from catsdogs_lib import card, champions, files, packaging, quantisation, tracking
+from catsdogs_lib.assessment import MOVING, Evaluation, assess
+from catsdogs_lib.bundle import Bundle, Certificate, Metric, Thresholds
 from catsdogs_lib.classifier import Classifier
 from catsdogs_lib.data import manifest, sources
-from catsdogs_lib.evaluation import calibration, gate, metrics, risk, slices
+from catsdogs_lib.evaluation import gate
 from catsdogs_lib.evaluation.metrics import Interval
 from catsdogs_lib.lineage import git_commit
 from catsdogs_lib.monitoring import records
@@ -25,10 +25,10 @@ from catsdogs_lib.workspace import Workspace, project_root
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+CALIBRATION_PHOTOS = 200
+"""Of training, to see what values occur in a network that is quantised."""
 DEMO_PER_CLASS = 60
 """Drawn pictures of each kind in the demo: enough to see everything, soon done."""
-MOVING = ("val", "test")
-"""The splits that a model is measured on."""
 
 
 def fetch(ws: Workspace, source: str, per_class: int = 300, seed: int = 0) -> sources.Fetched:
@@ -138,92 +138,6 @@ def _runs(ws: Workspace) -> dict[str, Any]:
     return runs
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """One model, measured.
-
-    Attributes
-    ----------
-    name
-        Of the model.
-    trained
-        The model.
-    temperature, thresholds, certificate
-        Chosen on validation photos; see `evaluation.risk`.
-    rows
-        For ``val`` and ``test``: the manifest's rows.
-    labels, probabilities, features, unfamiliarity
-        For each of them: int64 (N,), calibrated float64 (N, C), float32 (N, F) and float32 (N,).
-    figures
-        For each of them: every metric with its interval.
-    calibrated_ece
-        What the ECE of a perfectly calibrated model with these test confidences stays below in 95 of 100 cases.
-    """
-
-    name: str
-    trained: TrainedModel
-    temperature: float
-    thresholds: Thresholds
-    certificate: Certificate
-    rows: dict[str, pd.DataFrame]
-    labels: dict[str, NDArray[np.int64]]
-    probabilities: dict[str, NDArray[np.float64]]
-    features: dict[str, NDArray[np.float32]]
-    unfamiliarity: dict[str, NDArray[np.float32]]
-    figures: dict[str, dict[str, Interval]]
-    calibrated_ece: float
-
-    def doubt(self) -> Doubt:
-        """How doubt works out on the test photos."""
-        table, truth = self.probabilities["test"], self.labels["test"]
-        unfamiliar = self.unfamiliarity["test"] > self.thresholds.unfamiliar
-        confident = ~unfamiliar & (table.max(axis=1) >= self.thresholds.confident)
-        wrong = int((table.argmax(axis=1) != truth)[confident].sum())
-        return Doubt(
-            unsure=1 - float(confident.mean()),
-            unfamiliar=float(unfamiliar.mean()),
-            confident_accuracy=1 - wrong / max(1, int(confident.sum())),
-            confident=int(confident.sum()),
-            confident_wrong=wrong,
-        )
-
-    def weakest(self, count: int = 5) -> list[Slice]:
-        """The slices of test photos with the lowest accuracy."""
-        table = slices.slice_table(self.rows["test"], self.probabilities["test"], self.labels["test"])
-        return [
-            Slice(
-                name=f"{row['slice']} {row['value']}",
-                photos=row["photos"],
-                accuracy=Metric(value=row["accuracy"], low=row["accuracy_low"], high=row["accuracy_high"]),
-                worse=row["worse"],
-            )
-            for row in table.sort_values("accuracy", kind="stable").head(count).to_dict("records")
-        ]
-
-    def summary(self) -> dict[str, Any]:
-        """Plain values for a JSON file; figures that are not defined are null."""
-        return {
-            "temperature": self.temperature,
-            "thresholds": self.thresholds.model_dump(),
-            "certificate": self.certificate.model_dump(),
-            "doubt": self.doubt().model_dump(),
-            "slices": [part.model_dump() for part in self.weakest()],
-            "calibrated_ece": self.calibrated_ece,
-            "epochs": len(self.trained.record.history) - 1 if self.trained.record.history[0].epoch == 0
-            else len(self.trained.record.history),
-            "best_epoch": self.trained.record.best_epoch,
-            **{
-                split: {name: {part: _plain(number) for part, number in asdict(interval).items()}
-                        for name, interval in values.items()}
-                for split, values in self.figures.items()
-            },
-        }  # fmt: skip
-
-
-def _plain(number: float) -> float | None:
-    return None if math.isnan(number) else number
-
-
 def evaluate(ws: Workspace) -> list[Evaluation]:
     """Measure every trained model on validation and test photos and write the figures; the candidate comes first."""
     ws.sweep()
@@ -232,59 +146,26 @@ def evaluate(ws: Workspace) -> list[Evaluation]:
     with files.replacing(ws.evaluation) as partial:
         partial.mkdir()
         for one in evaluations:
-            _predictions(one).to_csv(partial / f"predictions-{one.name}.csv", index=False, lineterminator="\n")
+            one.predictions().to_csv(partial / f"predictions-{one.name}.csv", index=False, lineterminator="\n")
         summary = {one.name: one.summary() for one in evaluations}
         files.write_json(partial / ws.figures.name, {"candidate": evaluations[0].name, "models": summary})
     tracking.connect(ws.tracking_uri, ws.artifacts)
     for one in evaluations:
         with tracking.run(one.name, _runs(ws)["runs"][one.name]):
             tracking.log_data(one.rows["test"], "test", manifest.data_hash(table), ("test",))
-            tracking.log_test({**_flat(one.figures["test"]), "temperature": one.temperature})
+            tracking.log_test({**one.defined("test"), "temperature": one.temperature})
     return evaluations
 
 
 def _evaluate_one(ws: Workspace, table: pd.DataFrame, name: str, trained: TrainedModel) -> Evaluation:
-    classes = trained.record.classes
     rows = {split: manifest.used(table, split) for split in MOVING}
-    labels = {split: training.label_indices(rows[split], classes) for split in MOVING}
     features = {
         split: trained.features(training.photo_paths(rows[split], ws.raw), what=f"{name} on {split} photos")
         for split in MOVING
     }
     logits = {split: trained.logits(found) for split, found in features.items()}
     unfamiliarity = {split: trained.unfamiliarity(found) for split, found in features.items()}
-    temperature = calibration.fit_temperature(logits["val"], labels["val"])
-    probabilities = {split: calibration.softmax(logits[split], temperature) for split in MOVING}
-    thresholds, certificate = risk.choose_thresholds(probabilities["val"], labels["val"], unfamiliarity["val"])
-    return Evaluation(
-        name=name,
-        trained=trained,
-        temperature=temperature,
-        thresholds=thresholds,
-        certificate=certificate,
-        rows=rows,
-        labels=labels,
-        probabilities=probabilities,
-        features=features,
-        unfamiliarity=unfamiliarity,
-        figures={split: metrics.with_intervals(probabilities[split], labels[split]) for split in MOVING},
-        calibrated_ece=metrics.calibrated_ece_quantile(probabilities["test"]),
-    )
-
-
-def _flat(values: dict[str, Interval]) -> dict[str, float]:
-    return {name: interval.value for name, interval in values.items() if not math.isnan(interval.value)}
-
-
-def _predictions(one: Evaluation) -> pd.DataFrame:
-    parts = []
-    for split in MOVING:
-        part = one.rows[split][["path", "split", "label"]].reset_index(drop=True)
-        for index, label in enumerate(one.trained.record.classes):
-            part[f"p_{label}"] = one.probabilities[split][:, index].round(6)
-        part["unfamiliarity"] = one.unfamiliarity[split].round(6)
-        parts.append(part)
-    return pd.concat(parts, ignore_index=True)
+    return assess(name, trained, rows, logits, unfamiliarity, features)
 
 
 def log_figures(ws: Workspace, model: str, figures: "dict[str, Figure]") -> None:
@@ -304,8 +185,16 @@ class Packaged:
     verdict: gate.Verdict
 
 
-def package(ws: Workspace) -> Packaged:
-    """Write the candidate's bundle, register it, and move the champion's alias if the gate lets it."""
+def package(ws: Workspace, int8: bool = False) -> Packaged:
+    """Write the candidate's bundle, register it, and move the champion's alias if the gate lets it.
+
+    Parameters
+    ----------
+    ws
+        Holds the trained model and its figures.
+    int8
+        Quantise it; temperature, thresholds and figures are then those of the quantised graph.
+    """
     ws.sweep()
     trained = trained_models(ws)
     if ws.demo and not ws.figures.exists():
@@ -330,7 +219,12 @@ def package(ws: Workspace) -> Packaged:
     test = training.photo_paths(manifest.used(table, "test"), ws.raw)
     # Taken evenly over the list, so that every class is there.
     photos = test[:: max(1, len(test) // packaging.PARITY_PHOTOS)][: packaging.PARITY_PHOTOS]
-    bundle = packaging.package(trained[name], facts, photos, ws.bundle)
+    if int8:
+        with tempfile.TemporaryDirectory() as folder:
+            whole = packaging.package(trained[name], facts, photos, Path(folder) / "bundle")
+            bundle = _in_int8(ws, table, trained[name], whole, photos)
+    else:
+        bundle = packaging.package(trained[name], facts, photos, ws.bundle)
     tracking.connect(ws.tracking_uri, ws.artifacts)
     registered = tracking.registered_name(fetched["slug"], bundle.description.classes)
     with tracking.run(name, run_id):
@@ -346,3 +240,40 @@ def package(ws: Workspace) -> Packaged:
         records.write(made, ws.reference)
         tracking.log_reference(ws.reference)
     return Packaged(bundle, registered, str(version.version), verdict)
+
+
+def _in_int8(
+    ws: Workspace, table: pd.DataFrame, trained: TrainedModel, whole: Bundle, parity_photos: Sequence[Path]
+) -> Bundle:
+    train = training.photo_paths(manifest.used(table, "train"), ws.raw)
+    # Taken evenly over the list, as above.
+    some = train[:: max(1, len(train) // CALIBRATION_PHOTOS)][:CALIBRATION_PHOTOS]
+    before = Classifier(whole)
+    graph = quantisation.quantise(whole.graph, some, before.load)
+    after = Classifier(whole, graph=graph)
+    rows = {split: manifest.used(table, split) for split in MOVING}
+    outputs = {
+        split: packaging.outputs_of(after, training.photo_paths(rows[split], ws.raw), f"int8 on {split} photos")
+        for split in MOVING
+    }
+    evaluation = assess(
+        trained.record.settings.model,
+        trained,
+        rows,
+        {split: found.logits for split, found in outputs.items()},
+        {split: found.unfamiliarity for split, found in outputs.items()},
+        {},
+    )
+    graph = quantisation.with_temperature(graph, evaluation.temperature)
+    facts = {
+        "temperature": evaluation.temperature,
+        "thresholds": evaluation.thresholds,
+        "certificate": evaluation.certificate,
+        "metrics": {
+            name: Metric(value=one.value, low=one.low, high=one.high)
+            for name, one in evaluation.figures["test"].items()
+            if name in evaluation.defined("test")
+        },
+        "card": card.facts(whole.description.classes, whole.description.data.source, evaluation.summary()),
+    }
+    return packaging.repackage(whole, graph, "int8", facts, parity_photos, ws.bundle)

@@ -9,6 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from catsdogs_lib import steps, tracking
+from catsdogs_lib.assessment import Evaluation
 from catsdogs_lib.bundle import Bundle
 from catsdogs_lib.classifier import Classifier
 from catsdogs_lib.data import manifest
@@ -17,7 +18,7 @@ from catsdogs_lib.evaluation import doctor, unfamiliar
 from catsdogs_lib.images import SUFFIXES
 from catsdogs_lib.monitoring import records
 from catsdogs_lib.monitoring.report import Report, report
-from catsdogs_lib.steps import Evaluation, read_manifest
+from catsdogs_lib.steps import read_manifest
 from catsdogs_lib.training import arithmetic
 from catsdogs_lib.training import train as training
 from catsdogs_lib.training.features import FeatureCache, part_features

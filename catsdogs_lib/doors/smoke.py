@@ -10,8 +10,8 @@ from typing import Any, NamedTuple, Protocol
 from catsdogs_lib.bundle import Bundle, Golden
 from catsdogs_lib.doors.events import HttpRequest, HttpResponse, Pairs
 from catsdogs_lib.doors.upstream import UnreachableError
-from catsdogs_lib.service.model import GOLDEN_TOLERANCE
 
+SUM_TOLERANCE = 1e-3
 ANSWER_FIELDS = frozenset(
     {"prediction", "confidence", "probabilities", "latency_seconds", "confident", "reason", "model_version",
      "prediction_id"}
@@ -69,7 +69,7 @@ def run(upstream: Endpoint, bundle: Bundle, wait_seconds: float = 0.0) -> Iterat
     for number, golden in enumerate(bundle.description.golden):
         multipart = number % 2 == 0
         name = f"golden {golden.name} ({'multipart' if multipart else 'bare'})"
-        yield _check(name, _golden, upstream, golden, multipart, answers)
+        yield _check(name, _golden, upstream, golden, multipart, bundle.description.graph.tolerance, answers)
     if not bundle.description.golden:
         yield Check("golden", False, f"bundle {bundle.folder} holds no golden answers; package the model again")
     yield _check("shape", _shape, answers, bundle)
@@ -141,7 +141,7 @@ def _version(upstream: Endpoint, bundle: Bundle) -> str:
     return f"service {content.get('service_version')}, model {found} as in {bundle.folder}"
 
 
-def _golden(upstream: Endpoint, golden: Golden, multipart: bool, answers: list[Any]) -> str:
+def _golden(upstream: Endpoint, golden: Golden, multipart: bool, tolerance: float, answers: list[Any]) -> str:
     headers, body = _form(golden.data, f"{golden.name}.png", "image/png")
     if not multipart:
         headers, body = (("content-type", "image/png"),), golden.data
@@ -153,8 +153,8 @@ def _golden(upstream: Endpoint, golden: Golden, multipart: bool, answers: list[A
     if not isinstance(found, dict) or set(found) != set(wanted) or not all(_is_number(p) for p in found.values()):
         raise _Wrong(f"probabilities of {sorted(found) if isinstance(found, dict) else found}, not of {sorted(wanted)}")
     difference = max(abs(found[name] - wanted[name]) for name in wanted)
-    if not difference <= GOLDEN_TOLERANCE:
-        raise _Wrong(f"differs by {difference:.4f} from the bundle's answer, more than {GOLDEN_TOLERANCE:g}")
+    if not difference <= tolerance:
+        raise _Wrong(f"differs by {difference:.4f} from the bundle's answer, more than {tolerance:g}")
     return f"{answer.get('prediction')}, differs by {difference:.1e}, {seconds * 1000:.0f} ms"
 
 
@@ -167,7 +167,7 @@ def _shape(answers: list[Any], bundle: Bundle) -> str:
         found = answer["probabilities"]
         if not isinstance(found, dict) or not found or not all(_is_number(p) for p in found.values()):
             raise _Wrong("the probabilities are no numbers by class")
-        if abs(sum(found.values()) - 1) > GOLDEN_TOLERANCE:
+        if abs(sum(found.values()) - 1) > SUM_TOLERANCE:
             raise _Wrong(f"probabilities sum to {sum(found.values()):.4f}, not to 1")
         best = max(found, key=lambda name: found[name])
         if answer["prediction"] != best or answer["confidence"] != found[best]:

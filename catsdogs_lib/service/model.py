@@ -7,8 +7,6 @@ from catsdogs_lib.bundle import Bundle, BundleCorruptError, locate
 from catsdogs_lib.classifier import Classifier, golden_difference
 from catsdogs_lib.service.memory import give_back_large_blocks
 
-GOLDEN_TOLERANCE = 1e-3
-"""Largest difference of a probability from the bundle's golden answers."""
 LAMBDA_MEGABYTES_PER_CORE = 1769
 """Lambda gives a whole core for that much memory (AWS Lambda documentation, "Configure memory")."""
 
@@ -47,7 +45,7 @@ class Model:
         give_back_large_blocks()
         classifier = Classifier(Bundle.load(locate(folder)), threads or available_threads())
         difference = golden_difference(classifier, most=1)
-        if difference > GOLDEN_TOLERANCE:
+        if difference > classifier.bundle.description.graph.tolerance:
             raise BundleCorruptError(
                 f"bundle {classifier.bundle.folder}: answers differ from its golden answers by {difference:.4f} "
                 "on this machine; package the model again, or use the locked dependencies"
