@@ -2,8 +2,6 @@
 
 import base64
 import io
-import logging
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,12 +17,13 @@ from torch import Tensor, nn
 
 from catsdogs_lib import files
 from catsdogs_lib.bundle import Bundle, Card, Certificate, Data, Description, Golden, Graph, Metric, Parity, Thresholds
-from catsdogs_lib.classifier import ACTIVATION_MAP, INPUT, LOGITS, PROBABILITIES, UNFAMILIARITY, Classifier, Outputs
+from catsdogs_lib.classifier import ACTIVATION_MAP, LOGITS, PROBABILITIES, UNFAMILIARITY, Classifier, Outputs
 from catsdogs_lib.data.drawing import draw
 from catsdogs_lib.errors import CatsdogsError
 from catsdogs_lib.evaluation.calibration import softmax
 from catsdogs_lib.evaluation.metrics import Interval
 from catsdogs_lib.progress import track
+from catsdogs_lib.training.forward import to_onnx
 from catsdogs_lib.training.models import Network
 from catsdogs_lib.training.trained import TrainedModel
 
@@ -108,28 +107,13 @@ def export(trained: TrainedModel, temperature: float) -> bytes:
     size = trained.record.preprocessing.size
     network = trained.network.to(memory_format=torch.contiguous_format)
     maps = network.has_maps(size)
-    level = logging.getLogger("torch.onnx").level
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            # The exporter deprecates its own insides; nothing in them is ours to mend.
-            warnings.simplefilter("ignore")
-            program: Any = torch.onnx.export(
-                _Serving(network, temperature, maps).eval(),
-                # Two photos: with one, the exporter would take the batch for a constant.
-                (torch.zeros(2, 3, size, size),),
-                input_names=[INPUT],
-                output_names=[LOGITS, PROBABILITIES, UNFAMILIARITY, *([ACTIVATION_MAP] if maps else [])],
-                dynamic_shapes={"image": {0: torch.export.Dim("N", min=1)}},
-                dynamo=True,
-                # Its optimiser would fold batch norm into rounded weights; the runtime does that when loading.
-                optimize=False,
-                verbose=False,
-            )
-            onnxscript.optimizer.fold_constants(program.model)
-            onnxscript.optimizer.remove_unused_nodes(program.model)
-    finally:
-        logging.getLogger("torch.onnx").setLevel(level)
+    program = to_onnx(
+        _Serving(network, temperature, maps).eval(),
+        size,
+        [LOGITS, PROBABILITIES, UNFAMILIARITY, *([ACTIVATION_MAP] if maps else [])],
+    )
+    onnxscript.optimizer.fold_constants(program.model)
+    onnxscript.optimizer.remove_unused_nodes(program.model)
     graph = program.model_proto
     _strip(graph)
     if trained.record.settings.weights == "fp16":

@@ -19,7 +19,6 @@ from catsdogs_lib.images import SUFFIXES
 from catsdogs_lib.monitoring import records
 from catsdogs_lib.monitoring.report import Report, report
 from catsdogs_lib.steps import read_manifest
-from catsdogs_lib.training import arithmetic
 from catsdogs_lib.training import train as training
 from catsdogs_lib.training.features import FeatureCache, part_features
 from catsdogs_lib.training.models import LITE0, build, imagenet_classifier
@@ -41,7 +40,6 @@ def ask_doctor(ws: Workspace) -> pd.DataFrame:
     rows = rows[rows["split"] != "test"]
     classes = manifest.classes(table)
     built = build(LITE0, len(classes))
-    precision = arithmetic.resolve("auto")
     paths = training.photo_paths(rows, ws.raw)
     photos = doctor.Photos(
         paths=paths,
@@ -50,9 +48,9 @@ def ask_doctor(ws: Workspace) -> pd.DataFrame:
         labels=training.label_indices(rows, classes),
         groups=rows["group"].tolist(),
         classes=classes,
-        features=FeatureCache(ws.features, built, precision).get(paths, rows["sha256"].tolist()),
+        features=FeatureCache(ws.features, built, "auto").get(paths, rows["sha256"].tolist()),
     )
-    return doctor.examine(photos, lambda some: part_features(built, some, precision))
+    return doctor.examine(photos, lambda some: part_features(built, some, "auto"))
 
 
 def compare_scores(

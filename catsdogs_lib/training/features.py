@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from catsdogs_lib import files, images
 from catsdogs_lib.progress import track
-from catsdogs_lib.training import arithmetic
+from catsdogs_lib.training import forward
+from catsdogs_lib.training.forward import Forward
 from catsdogs_lib.training.models import Built
-from catsdogs_lib.training.photos import Photos, batches, to_device
+from catsdogs_lib.training.photos import Photos, batches
 
 SHARD = 512
 """Photos in one file of the cache; what a kill can lose."""
@@ -28,7 +29,7 @@ class FeatureCache:
     built
         The network whose backbone makes the features.
     precision
-        ``fp32`` or ``bf16``.
+        ``fp32``, ``bf16``, or ``auto`` for what is fast here; see `forward.prepare`.
     """
 
     def __init__(self, folder: Path, built: Built, precision: str) -> None:
@@ -51,11 +52,14 @@ class FeatureCache:
         """
         files.sweep(self.folder)
         known = self._load()
+        # By how many are asked for, not how many are missing: after a kill the rest is computed as the first were.
+        run: Forward | None = None
         missing = {sha: path for sha, path in zip(sha256, paths, strict=True) if sha not in known}
         for begin in range(0, len(missing), SHARD):
             part = dict(list(missing.items())[begin : begin + SHARD])
             label = "computing features" if len(missing) <= SHARD else f"computing features {begin}/{len(missing)}"
-            computed = self._compute(list(part.values()), label)
+            run = run or self._prepared(len(sha256))
+            computed = self._compute(run, list(part.values()), label)
             self._store(list(part), computed)
             known.update(zip(part, computed, strict=True))
         return np.stack([known[sha] for sha in sha256])
@@ -74,15 +78,14 @@ class FeatureCache:
         ):
             np.savez(stream, sha256=np.array(sha256), features=features)
 
-    def _compute(self, paths: list[Path], label: str) -> NDArray[np.float32]:
-        device = arithmetic.device()
-        backbone = self.built.network.backbone.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    def _prepared(self, photos: int) -> Forward:
+        return forward.prepare(self.built.network.backbone, self.built.preprocessing.size, self.precision, photos)
+
+    def _compute(self, run: Forward, paths: list[Path], label: str) -> NDArray[np.float32]:
         loader = batches(Photos(paths, [0] * len(paths), self.built.preprocessing), BATCH)
         parts = []
-        with torch.inference_mode(), arithmetic.autocast(self.precision):
-            for images, _ in track(to_device(loader, device), label, total=len(loader)):
-                both = [backbone(view).float().cpu().numpy() for view in (images, images.flip(-1))]
-                parts.append(np.stack(both, axis=1))
+        for batch, _ in track(loader, label, total=len(loader)):
+            parts.append(np.stack([run(batch), run(batch.flip(-1))], axis=1))
         return np.concatenate(parts)
 
 
@@ -94,16 +97,16 @@ def part_features(built: Built, paths: Sequence[Path], precision: str) -> NDArra
     ndarray of float32, shape (photos, 4, features)
         Of the centre square of each half.
     """
-    device, size = arithmetic.device(), built.preprocessing.size
-    backbone = built.network.backbone.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    size = built.preprocessing.size
+    run = forward.prepare(built.network.backbone, size, precision, 4 * len(paths))
     found = []
-    with torch.inference_mode(), arithmetic.autocast(precision):
-        for path in track(paths, "looking at parts", total=len(paths)):
-            photo = images.read(path, 2 * size)
-            wide, high = photo.size
-            middle, half = wide // 2, high // 2
-            boxes = ((0, 0, middle, high), (middle, 0, wide, high), (0, 0, wide, half), (0, half, wide, high))
-            squares = [images.centre_square(photo.crop(box), size) for box in boxes]
-            batch = torch.stack([torch.from_numpy(images.normalise(one, built.preprocessing)) for one in squares])
-            found.append(backbone(batch.to(device)).float().cpu().numpy())
+    for path in track(paths, "looking at parts", total=len(paths)):
+        photo = images.read(path, 2 * size)
+        wide, high = photo.size
+        middle, half = wide // 2, high // 2
+        boxes = ((0, 0, middle, high), (middle, 0, wide, high), (0, 0, wide, half), (0, half, wide, high))
+        squares = [images.centre_square(photo.crop(box), size) for box in boxes]
+        found.append(
+            run(torch.stack([torch.from_numpy(images.normalise(one, built.preprocessing)) for one in squares]))
+        )
     return np.stack(found)

@@ -100,7 +100,7 @@ def train(
         on_epoch(history[0])
     if settings.weights == "fp16":
         round_to_fp16(built.network)
-    built.network.prototypes = prototypes(_train_features(built, rows["train"], places, settings, precision))
+    built.network.prototypes = prototypes(_train_features(built, rows["train"], places, settings))
     record = Record(
         settings=settings,
         classes=classes,
@@ -126,7 +126,7 @@ def _frozen(
 ) -> Epoch:
     """Fit the head on cached features; its figures as epoch 0."""
     begin = time.monotonic()
-    cache = FeatureCache(places.features, built, arithmetic.resolve(settings.precision))
+    cache = FeatureCache(places.features, built, settings.precision)
     both = pd.concat([rows["train"], rows["val"]])
     features = cache.get(photo_paths(both, places.raw), both["sha256"].tolist())
     labels = label_indices(both, classes)
@@ -137,14 +137,14 @@ def _frozen(
 
 
 def _train_features(
-    built: Built, train: pd.DataFrame, places: Places, settings: TrainingSettings, precision: str
+    built: Built, train: pd.DataFrame, places: Places, settings: TrainingSettings
 ) -> NDArray[np.float32]:
     """Features of train photos, (photos, features): of the cache where the backbone is as it came, else computed."""
     paths = photo_paths(train, places.raw)
     if settings.method == "frozen":
-        return FeatureCache(places.features, built, precision).get(paths, train["sha256"].tolist())[:, 0]
+        return FeatureCache(places.features, built, settings.precision).get(paths, train["sha256"].tolist())[:, 0]
     photos = Photos(paths, [0] * len(paths), built.preprocessing)
-    return network_outputs(built.network.backbone, photos, settings.batch_size, "looking back", precision)
+    return network_outputs(built.network.backbone, photos, settings.batch_size, "looking back", settings.precision)
 
 
 def _cross_entropy(built: Built, features: NDArray[np.float32], labels: NDArray[np.int64]) -> tuple[float, float]:

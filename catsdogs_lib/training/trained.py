@@ -14,9 +14,9 @@ from catsdogs_lib import files
 from catsdogs_lib.errors import CatsdogsError
 from catsdogs_lib.images import Preprocessing
 from catsdogs_lib.progress import track
-from catsdogs_lib.training import arithmetic
+from catsdogs_lib.training import forward
 from catsdogs_lib.training.models import Network, build
-from catsdogs_lib.training.photos import Photos, batches, to_device
+from catsdogs_lib.training.photos import Photos, batches
 from catsdogs_lib.training.settings import TrainingSettings
 
 WEIGHTS_FILE = "model.safetensors"
@@ -140,12 +140,6 @@ def network_outputs(
     network: torch.nn.Module, photos: Photos, batch_size: int, what: str, precision: str = "fp32"
 ) -> NDArray[np.float32]:
     """What a network gives for photos without augmentation, float32 (photos, outputs)."""
-    device = arithmetic.device()
-    network = network.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    run = forward.prepare(network, photos.preprocessing.size, precision, len(photos))
     loader = batches(photos, batch_size)
-    with torch.inference_mode(), arithmetic.autocast(precision):
-        parts = [
-            network(images).float().cpu().numpy()
-            for images, _ in track(to_device(loader, device), what, total=len(loader))
-        ]
-    return np.concatenate(parts)
+    return np.concatenate([run(images) for images, _ in track(loader, what, total=len(loader))])

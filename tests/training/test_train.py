@@ -142,11 +142,11 @@ def test_a_kill_during_the_feature_pass_keeps_the_finished_part(table, prepared,
     built = build("efficientnet_lite0", 2)
     compute, calls = FeatureCache._compute, []
 
-    def dying(self, part, label):
+    def dying(self, run, part, label):
         calls.append(len(part))
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return compute(self, part, label)
+        return compute(self, run, part, label)
 
     monkeypatch.setattr(FeatureCache, "_compute", dying)
     cache = FeatureCache(tmp_path, built, "fp32")

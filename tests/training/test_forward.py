@@ -1,0 +1,41 @@
+"""Few photos are looked at by torch, many by ONNX Runtime; both give the same features."""
+
+import numpy as np
+import pytest
+import torch
+
+from catsdogs_lib.training import forward
+from catsdogs_lib.training.models import build
+
+
+@pytest.fixture(scope="module")
+def backbone():
+    return build("efficientnet_lite0", 2).network.backbone
+
+
+@pytest.fixture
+def photos():
+    return torch.rand(3, 3, 96, 96, generator=torch.Generator().manual_seed(0)) * 2 - 1
+
+
+def test_many_photos_get_the_features_that_few_get(backbone, photos):
+    few, many = (forward.prepare(backbone, 96, "fp32", count) for count in (1, forward.MANY))
+    assert few.__qualname__ != many.__qualname__
+    found = many(photos)
+    assert found.shape == (3, 1280)
+    assert found == pytest.approx(few(photos), abs=1e-4)
+    assert many(photos[:1]) == pytest.approx(found[:1], abs=1e-5)
+
+
+def test_who_asks_for_bf16_gets_it(backbone, photos):
+    exact = forward.prepare(backbone, 96, "fp32", 1)(photos)
+    rough = forward.prepare(backbone, 96, "bf16", forward.MANY)(photos)
+    assert 1e-4 < np.abs(rough - exact).max() < 1
+
+
+def test_a_network_in_training_stays_as_it_is(photos):
+    network = build("efficientnet_lite0", 2).network.backbone.to(memory_format=torch.channels_last)
+    weight = network.conv_head.weight
+    forward.prepare(network, 96, "auto", forward.MANY)(photos)
+    assert network.conv_head.weight is weight
+    assert weight.is_contiguous(memory_format=torch.channels_last)
