@@ -261,10 +261,10 @@ def _part(runs: dict[str, list[dict[str, Any]]], bundle: Bundle, options: argpar
     return Part(
         "servers",
         f"As servers on {CORES} cores: bundle {bundle.version}, {bundle.description.preprocessing.size} pixels",
-        f"{options.rounds} rounds, a fresh server each, in turn; {seconds} of a closed loop of {2 * CORES} clients, then "
-        f"{seconds} of an open stream of {options.rate:g} requests a second (the same moments for all). Ours is "
-        f"one process; theirs are {CORES} workers of one torch thread in inference mode. Clients share the cores with the "
-        "server. MLflow takes base64 in JSON, the others a form. Memory counts shared pages once.",
+        f"{options.rounds} rounds, a fresh server each, in turn; {seconds} of a closed loop of {2 * CORES} clients, "
+        f"then {seconds} of an open stream of {options.rate:g} requests a second (the same moments for all). Ours is "
+        f"one process; theirs are {CORES} workers of one torch thread in inference mode. Clients share the "
+        "cores with the server. MLflow takes base64 in JSON, the others a form. Memory counts shared pages once.",
         ratios,
         {"All servers, medians": table},
     )

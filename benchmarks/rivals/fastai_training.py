@@ -2,8 +2,8 @@
 
     python fastai_training.py RAW_FOLDER EPOCHS [RATE]
 
-RAW_FOLDER holds `train/class/file` and `test/class/file`; a fifth of train is held out, as `valid_pct` has it in fastai's
-own examples. The network has the weights that ours starts from, and fastai's own head, transforms and rates.
+RAW_FOLDER holds `train/class/file` and `test/class/file`; a fifth of train is held out, as `valid_pct` has it in
+fastai's own examples. The network has the weights that ours starts from, and fastai's own head, transforms and rates.
 """
 
 import json
@@ -19,12 +19,13 @@ from fastai.vision.all import (
     CrossEntropyLossFlat,
     ImageDataLoaders,
     Learner,
+    Normalize,
     Resize,
     accuracy,
     aug_transforms,
     create_head,
+    default_split,
     nn,
-    params,
 )
 
 raw, epochs = Path(sys.argv[1]), int(sys.argv[2])
@@ -42,19 +43,13 @@ loaders = ImageDataLoaders.from_folder(
     valid_pct=0.2,
     seed=0,
     item_tfms=Resize(460),
-    batch_tfms=aug_transforms(size=224),
+    batch_tfms=[*aug_transforms(size=224), Normalize.from_stats([127 / 255] * 3, [128 / 255] * 3)],
     bs=64,
     num_workers=2,
 )
 # vision_learner's own parts, for a network that it does not know how to download here.
 network = nn.Sequential(body, create_head(1280, loaders.c))
-learner = Learner(
-    loaders,
-    network,
-    CrossEntropyLossFlat(),
-    splitter=lambda model: [params(model[0]), params(model[1])],
-    metrics=accuracy,
-)
+learner = Learner(loaders, network, CrossEntropyLossFlat(), splitter=default_split, metrics=accuracy)
 learner.freeze()
 with learner.no_bar(), learner.no_logging():
     learner.fine_tune(epochs, *rate)

@@ -2,8 +2,8 @@
 
     python torchvision_training.py RAW_FOLDER EPOCHS RATE
 
-As references/classification/train.py does by default: SGD with momentum 0.9, weight decay 1e-4, random resized crops and
-flips, a head for the classes; the rate of fine-tuning is given. The schedule is its cosine.
+As references/classification/train.py does by default: SGD with momentum 0.9, weight decay 1e-4, random resized crops
+and flips, a head for the classes; the rate of fine-tuning is given. The schedule is its cosine.
 """
 
 import json

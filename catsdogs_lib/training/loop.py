@@ -19,7 +19,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from catsdogs_lib import files
 from catsdogs_lib.progress import track
-from catsdogs_lib.training import arithmetic
+from catsdogs_lib.training import arithmetic, processes
 from catsdogs_lib.training.models import Network
 from catsdogs_lib.training.photos import Photos, batches, to_device
 from catsdogs_lib.training.settings import TrainingSettings
@@ -95,17 +95,23 @@ def fit(
     for epoch in history:
         if on_epoch is not None:
             on_epoch(epoch)
+
+    def judge(number: int, train_loss: float | None, begin: float) -> list[Epoch]:
+        # Validation photos, checkpoints and what is told of an epoch are the first process's.
+        with processes.first_one_then_all():
+            if processes.rank() > 0:
+                return _history(checkpoint)
+            loss, accuracy = measure(run.judged, validation, settings, run.precision)
+            epoch = Epoch(number, train_loss, loss, accuracy, time.monotonic() - begin if number else 0.0)
+            return _note(history, epoch, run, checkpoint, on_epoch)
+
     if settings.method == "finetune" and not history:
         # Fine-tuning starts from the frozen head and must beat it to be kept.
-        loss, accuracy = measure(network, validation, settings, run.precision)
-        history = _note(history, Epoch(0, None, loss, accuracy, 0.0), run, checkpoint, on_epoch)
+        history = judge(0, None, 0.0)
     done = history[-1].epoch if history else 0
     for number in range(done + 1, settings.epochs + 1):
         begin = time.monotonic()
-        train_loss = run.one_epoch(number)
-        loss, accuracy = measure(run.judged, validation, settings, run.precision)
-        epoch = Epoch(number, train_loss, loss, accuracy, time.monotonic() - begin)
-        history = _note(history, epoch, run, checkpoint, on_epoch)
+        history = judge(number, run.one_epoch(number), begin)
     network.to("cpu")
     network.load_state_dict(load_file(_folder(checkpoint, history[-1]) / BEST_FILE))
     return Fit(tuple(history), _best(history).epoch)
@@ -113,6 +119,11 @@ def fit(
 
 def _folder(checkpoint: Path, epoch: Epoch) -> Path:
     return checkpoint / f"epoch-{epoch.epoch:04d}"
+
+
+def _history(checkpoint: Path) -> list[Epoch]:
+    done = sorted(checkpoint.glob("epoch-*"))
+    return [Epoch(**past) for past in files.read_json(done[-1] / HISTORY_FILE)] if done else []
 
 
 def _best(history: list[Epoch]) -> Epoch:
@@ -144,6 +155,7 @@ class _Run:
         self.device = arithmetic.device()
         self.precision = arithmetic.resolve(settings.precision)
         self.network = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.called = processes.spread(self.network)
         self.train, self.settings = train, settings
         groups = parameter_groups(network, settings)
         self.optimizer = torch.optim.AdamW(groups, weight_decay=settings.weight_decay, fused=True)
@@ -173,18 +185,21 @@ class _Run:
         loader = batches(self.train, self.settings.batch_size, shuffle=True)
         losses: list[Tensor] = []
         what = f"epoch {number} of {self.settings.epochs}"
+        left = len(self.train)
         for images, labels in track(to_device(loader, self.device), what, total=len(loader)):
+            batch = min(self.settings.batch_size, left)
+            left -= batch
             self.optimizer.zero_grad()
             with arithmetic.autocast(self.precision):
-                logits = self.network(images)
+                logits = self.called(images)
             loss = nn.functional.cross_entropy(logits.float(), labels)
-            loss.backward()  # type: ignore[no-untyped-call]
+            (loss * processes.weight(len(labels), batch)).backward()  # type: ignore[no-untyped-call]
             self.optimizer.step()
             self.schedule.step()
             if self.averaged is not None:
                 self.averaged.update_parameters(self.network)
-            losses.append(loss.detach() * len(labels))
-        return float(torch.stack(losses).sum() / len(self.train))
+            losses.append(loss.detach() * len(labels) / (1 if len(labels) < batch else processes.count()))
+        return float(processes.total(torch.stack(losses).sum()) / len(self.train))
 
     def weights(self) -> dict[str, Tensor]:
         """The judged weights, on the CPU."""
@@ -201,7 +216,8 @@ class _Run:
 
     def resume(self, checkpoint: Path) -> list[Epoch]:
         """Go on from `checkpoint`, where there is one; the epochs that are done."""
-        files.sweep(checkpoint)
+        with processes.first_one_then_all():
+            files.sweep(checkpoint)
         done = sorted(checkpoint.glob("epoch-*"))
         if not done:
             return []
@@ -211,4 +227,4 @@ class _Run:
         self.schedule.load_state_dict(state["schedule"])
         if self.averaged is not None:
             self.averaged.load_state_dict(state["averaged"])
-        return [Epoch(**past) for past in files.read_json(done[-1] / HISTORY_FILE)]
+        return _history(checkpoint)

@@ -4,16 +4,18 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler
 from torchvision.transforms import v2
 
 from catsdogs_lib import images
 from catsdogs_lib.images import Preprocessing
+from catsdogs_lib.training import processes
 
 MOST_WORKERS = 16
 """Processes that read photos; a GPU is faster than any number of them, two cores are busy with two."""
@@ -107,17 +109,17 @@ def batches(photos: Photos, batch_size: int, shuffle: bool = False) -> "DataLoad
     -------
     DataLoader
         Yields float32 (B, 3, H, W) and int64 (B,). With `shuffle` the order follows from the photos'
-        seed and epoch.
+        seed and epoch; several processes get their share of each batch (`processes`).
     """
     entropy = np.random.SeedSequence((photos.seed, photos.epoch)).generate_state(1)
-    return DataLoader(
-        photos,
-        batch_size,
-        shuffle=shuffle,
-        num_workers=min(MOST_WORKERS, len(os.sched_getaffinity(0))) if len(photos) > batch_size else 0,
-        generator=torch.Generator().manual_seed(int(entropy[0])),
-        pin_memory=torch.cuda.is_available(),
-    )
+    workers = min(MOST_WORKERS, len(os.sched_getaffinity(0)) // processes.count()) if len(photos) > batch_size else 0
+    more: dict[str, Any] = {"num_workers": workers, "pin_memory": torch.cuda.is_available()}
+    more["generator"] = order = torch.Generator().manual_seed(int(entropy[0]))
+    if shuffle and processes.count() > 1:
+        # As DataLoader makes it itself, but for the share.
+        whole = BatchSampler(RandomSampler(photos, generator=order), batch_size, drop_last=False)
+        return DataLoader(photos, batch_sampler=processes.Share(whole), **more)
+    return DataLoader(photos, batch_size, shuffle=shuffle, **more)
 
 
 def to_device(loader: "DataLoader[tuple[Tensor, int]]", device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from catsdogs_lib import files
 from catsdogs_lib.data import manifest
-from catsdogs_lib.training import arithmetic, loop
+from catsdogs_lib.training import arithmetic, loop, processes
 from catsdogs_lib.training.features import FeatureCache
 from catsdogs_lib.training.head import fit_head
 from catsdogs_lib.training.loop import OnEpoch
@@ -86,7 +86,8 @@ def train(
     history: tuple[Epoch, ...] = ()
     best, before = 0, 0.0
     if settings.method != "scratch":
-        history = (_frozen(built, rows, classes, places, settings),)
+        with processes.first_one_then_all():
+            history = (_frozen(built, rows, classes, places, settings),)
     if settings.method != "frozen":
         train_photos, val_photos = (
             Photos(photo_paths(rows[split], places.raw), label_indices(rows[split], classes).tolist(),
@@ -100,7 +101,8 @@ def train(
         on_epoch(history[0])
     if settings.weights == "fp16":
         round_to_fp16(built.network)
-    built.network.prototypes = prototypes(_train_features(built, rows["train"], places, settings))
+    with processes.first_one_then_all():
+        built.network.prototypes = prototypes(_train_features(built, rows["train"], places, settings))
     record = Record(
         settings=settings,
         classes=classes,

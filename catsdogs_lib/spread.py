@@ -1,0 +1,49 @@
+"""Fine-tunes in several processes what the pipeline then goes on with: torch's DistributedDataParallel under torchrun.
+
+    torchrun --nproc-per-node 2 -m catsdogs_lib.spread PROJECT [train.epochs=3 ...]
+
+PROJECT has a manifest (notebook 02_prepare). Settings are those of its params.yaml, with what the command line says
+otherwise. A step is that of one process: each looks at its share of the batch, and gradients are averaged, over Gloo
+between CPUs, over NCCL between GPUs. The checkpoints are those that notebook 03_train goes on from with the same
+settings: ``make pipeline`` finds the epochs done.
+"""
+
+import sys
+from collections.abc import Sequence
+
+from ruamel.yaml import YAML
+
+from catsdogs_lib.data import manifest
+from catsdogs_lib.training import processes
+from catsdogs_lib.training.settings import TrainingSettings
+from catsdogs_lib.training.train import Places, train
+from catsdogs_lib.workspace import Workspace, project_root
+
+
+def settings_of(changes: Sequence[str]) -> TrainingSettings:
+    """The settings of params.yaml with changes ``train.name=value``; raises `SettingsError`."""
+    yaml = YAML(typ="safe")
+    values = yaml.load(project_root() / "params.yaml")["train"]
+    for change in changes:
+        name, _, value = change.removeprefix("train.").partition("=")
+        values[name] = yaml.load(value)
+    values.pop("baseline_epochs", None)
+    return TrainingSettings.checked(**values)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Train in the processes that torchrun has started."""
+    root, *changes = arguments
+    ws, settings = Workspace.open(root), settings_of(changes)
+    table = manifest.read_manifest(ws.need(ws.manifest, "02_prepare"))
+    with processes.joined():
+        trained = train(table, Places(ws.raw, ws.features, ws.checkpoints), settings)
+        if processes.rank() == 0:
+            last = trained.record.history[-1]
+            print(
+                f"{processes.count()} processes, epoch {last.epoch}: log loss {last.val_loss:.4f} on validation photos"
+            )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
