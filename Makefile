@@ -9,7 +9,9 @@ DATA ?= sample
 # Parameters of params.yaml to set first, e.g. SET="train.method=finetune train.epochs=3".
 SET ?=
 # best: some twenty minutes on two cores for 288 pixels and the whole network; how it was found: docs/trials.md.
+# small: a third of the latency of best, a fourth of the bytes.
 PROFILE ?=
+SMALL = train.method=finetune train.size=192 train.epochs=4 train.layer_decay=0.85 train.crop_scale=0.8 train.seed=3 package.int8=true
 BEST = train.method=finetune train.size=288 train.epochs=4 train.layer_decay=0.85 train.crop_scale=0.5 train.seed=3
 # What the image is made of, and its name. The bundle is the one that serving takes here.
 BASE_IMAGE ?= public.ecr.aws/lambda/python:3.13
@@ -37,7 +39,7 @@ all: ## Everything: install, pipeline, test, image, Compose, smoke tests; DATA, 
 
 .PHONY: pipeline
 pipeline: $(INSTALLED) ## Run the graph from photos to a bundle; DATA=sample, kaggle, oxford-pets, a folder or zip
-	@catsdogs pipeline --data "$(DATA)" $(foreach setting,$(if $(filter best,$(PROFILE)),$(BEST)) $(SET),--set "$(setting)")
+	@catsdogs pipeline --data "$(DATA)" $(foreach setting,$(if $(filter best,$(PROFILE)),$(BEST)) $(if $(filter small,$(PROFILE)),$(SMALL)) $(SET),--set "$(setting)")
 
 .PHONY: test
 test: $(INSTALLED) ## Run every test; TESTS="tests" leaves the notebooks out
@@ -118,9 +120,20 @@ hooks: $(INSTALLED) .venv-checks/.installed ## Have git check what is committed 
 soak: $(INSTALLED) ## Load the server for ten minutes, one file in ten hostile, slow senders, a restart; MINUTES
 	@python benchmarks/soak.py $(if $(MINUTES),--minutes $(MINUTES))
 
-.PHONY: benchmark
-benchmark: $(INSTALLED) ## Measure the handler beside an eager torch handler under the same emulator (some minutes)
-	@python benchmarks/against_torch_eager.py
+# Other servers and trainings to measure beside: what pins packages of its own in environments of its own, torch (5 GB)
+# from the project's.
+.venv-litserve/.installed .venv-bentoml/.installed .venv-fastai/.installed: .venv-%/.installed: requirements/%.lock $(INSTALLED)
+	@$(PYTHON) -m venv --clear .venv-$*
+	@.venv-$*/bin/python -m pip install --quiet --no-deps --require-hashes --requirement $<
+	@$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+		>"$$(.venv-$*/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/torch-of-the-project.pth"
+	@touch $@
+
+PARTS ?= lambda servers scoring profiles
+PHOTOS ?=
+.PHONY: bench
+bench: $(INSTALLED) $(foreach name,sam litserve bentoml fastai,.venv-$(name)/.installed) ## Measure beside others, into reports/benchmarks; PARTS="lambda servers scoring profiles training", PHOTOS
+	@python benchmarks/bench.py $(PARTS) $(if $(PHOTOS),--photos "$(PHOTOS)")
 
 .PHONY: mlflow
 mlflow: $(INSTALLED) ## Open MLflow's pages on http://127.0.0.1:5000

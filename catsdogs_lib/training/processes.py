@@ -71,7 +71,7 @@ def total(value: Tensor) -> Tensor:
 
 
 class Share(Sampler[list[int]]):
-    """The share of each batch that is this process's; of a batch with fewer photos than processes, everybody takes all."""
+    """The share of each batch that is this process's; of a batch with fewer photos than processes, all of it."""
 
     def __init__(self, batches: BatchSampler) -> None:
         self._batches = batches
