@@ -104,6 +104,8 @@ def running(side: Side, log: Path) -> Iterator[tuple[int, psutil.Process]]:
     command = [part.replace("PORT", str(port)) for part in side.command]
     environment = {
         **os.environ,
+        # MLflow looks there for uvicorn.
+        "PATH": f"{Path(command[0]).parent}:{os.environ['PATH']}",
         **side.environment,
         "PORT": str(port),
         "PYTHONPATH": str(ROOT if side.name == OURS else RIVALS),

@@ -1,7 +1,6 @@
 """LitServe, as its documentation has it for a file of a form: decode, predict, encode; two workers of one thread."""
 
 import os
-from typing import Any
 
 import litserve
 from network import answer, decode
@@ -12,7 +11,7 @@ class Pets(litserve.LitAPI):
     def setup(self, device: str) -> None:
         pass  # the network is loaded with its module, in each worker
 
-    def decode_request(self, request: Any) -> Image.Image:
+    def decode_request(self, request):  # type: ignore[no-untyped-def]  # LitServe takes a type for a query parameter
         return decode(request["file"].file.read())
 
     def predict(self, x: Image.Image) -> dict[str, object]:
