@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from catsdogs_lib import files
-from catsdogs_lib.evaluation.look import BLUE, GREY, INK, VERMILION, dress, new_figure
+from catsdogs_lib.evaluation.look import BLUE, GREY, INK, VERMILION, dress, head, new_figure
 
 FOLDER = Path(__file__).parents[1] / "reports" / "benchmarks"
 RESAMPLES = 4000
@@ -154,7 +154,8 @@ def picture(part: Part, path: Path) -> None:
     axes.set_xticks(ticks, [f"{t:g}" for t in ticks])
     axes.minorticks_off()
     axes.set_yticks(range(len(part.ratios)), [f"{one.what} - {one.rival}" for one in reversed(part.ratios)])
-    dress(axes, part.title, "times better than the other (dot: medians, line: 95 %, bar: what was promised)", "")
+    dress(axes, "", "times better (dot: medians, line: 95 %, tick: the bar)", "")
+    head(figure, part.title)
     figure.savefig(path)
 
 

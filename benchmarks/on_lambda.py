@@ -36,8 +36,9 @@ from catsdogs_lib.doors.events import Arrival, HttpRequest, function_url_event
 
 ROOT = Path(__file__).parents[1]
 RIVALS = ROOT / "benchmarks" / "rivals"
-sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "lambda")]
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "lambda"), str(ROOT / "scripts")]
 
+import costs  # noqa: E402
 from emulator import RuntimeEmulator, copy_runtime, find_binary  # noqa: E402
 from mutations import multipart  # noqa: E402
 
@@ -241,6 +242,30 @@ def main() -> None:
         raise SystemExit(1)
 
 
+def _costs(
+    runs: Mapping[str, list[dict[str, Any]]], double: Mapping[str, list[dict[str, Any]]]
+) -> list[dict[str, Any]]:
+    """US dollars of a million small photos by memory size; a side needs what it took at most, and a fifth more.
+
+    Below a core (1 769 MB) Lambda gives a share of one, and time grows as the share falls; at two cores both are as
+    measured. Prices are those of `scripts/costs.py`.
+    """
+    rows = []
+    for megabytes in (256, 512, 1024, 1769, 3538):
+        row: dict[str, Any] = {"memory, MB": str(megabytes)}
+        for side in ("catsdogs", EAGER):
+            found = double[side] if megabytes > 1769 else runs[side]
+            seconds = statistics.median(float(np.median(run["small photo"])) for run in found)
+            seconds *= max(1.0, 1769 / megabytes)
+            needs = 1.2e-6 * max(run["peak memory"] for run in runs[side])
+            gigabyte_seconds = seconds * megabytes / 1024
+            dollars = 1e6 * (costs.price("lambda_request") + gigabyte_seconds * costs.price("lambda_gb_second"))
+            row[f"{side}, ms"] = f"{1e3 * seconds:.0f}" if needs <= megabytes else "too small"
+            row[f"{side}, $"] = f"{dollars:.2f}" if needs <= megabytes else ""
+        rows.append(row)
+    return rows
+
+
 def _event(request: HttpRequest) -> dict[str, Any]:
     return function_url_event(request, Arrival.now())
 
@@ -298,6 +323,7 @@ def _part(
         {
             "A fresh process, medians": start,
             "Around decoding and network, medians": [{"step": name, "ms": value} for name, value in around.items()],
+            "A million small photos, US dollars": _costs(runs, double),
             "Warm, one thread": percentiles(runs, list(runs[EAGER][0]["answers"])),
             "Warm, two threads (3 538 MB)": percentiles(double, list(runs[EAGER][0]["answers"])),
         },

@@ -10,7 +10,6 @@ from typing import Any, Literal
 
 import numpy as np
 import onnx
-import onnxscript.optimizer
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
@@ -112,8 +111,6 @@ def export(trained: TrainedModel, temperature: float) -> bytes:
         size,
         [LOGITS, PROBABILITIES, UNFAMILIARITY, *([ACTIVATION_MAP] if maps else [])],
     )
-    onnxscript.optimizer.fold_constants(program.model)
-    onnxscript.optimizer.remove_unused_nodes(program.model)
     graph = program.model_proto
     _strip(graph)
     if trained.record.settings.weights == "fp16":

@@ -159,10 +159,10 @@ def evaluate(ws: Workspace) -> list[Evaluation]:
 
 def _evaluate_one(ws: Workspace, table: pd.DataFrame, name: str, trained: TrainedModel) -> Evaluation:
     rows = {split: manifest.used(table, split) for split in MOVING}
-    features = {
-        split: trained.features(training.photo_paths(rows[split], ws.raw), what=f"{name} on {split} photos")
-        for split in MOVING
-    }
+    paths = {split: training.photo_paths(rows[split], ws.raw) for split in MOVING}
+    # In one go: getting ready takes longer than some hundred photos.
+    both = trained.features([*paths["val"], *paths["test"]], what=f"{name} on val and test photos")
+    features = {"val": both[: len(paths["val"])], "test": both[len(paths["val"]) :]}
     logits = {split: trained.logits(found) for split, found in features.items()}
     unfamiliarity = {split: trained.unfamiliarity(found) for split, found in features.items()}
     return assess(name, trained, rows, logits, unfamiliarity, features)

@@ -1,1 +1,1 @@
-"""The endpoint: a FastAPI application that answers for a bundle, under uvicorn and on Lambda alike."""
+"""The endpoint: Starlette answers for a bundle, FastAPI describes it; under uvicorn and on Lambda alike."""

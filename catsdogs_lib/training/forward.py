@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import onnxruntime as ort
+import onnxscript.optimizer
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -64,6 +65,8 @@ def _in_onnx_runtime(network: nn.Module, size: int) -> Forward:
     network = copy.deepcopy(network).to("cpu", memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
     options = ort.SessionOptions()
     options.intra_op_num_threads = len(os.sched_getaffinity(0))
+    # Spinning between two batches would take the cores from the processes that read photos.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
     graph = to_onnx(network, size, ["outputs"]).model_proto.SerializeToString()
     session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
@@ -78,12 +81,13 @@ def _in_onnx_runtime(network: nn.Module, size: int) -> Forward:
 def to_onnx(network: nn.Module, size: int, outputs: list[str]) -> Any:
     """Export a network on the CPU with the input ``image`` float32 (N, 3, size, size) as torch's `ONNXProgram`.
 
-    Nothing is optimised: that would fold batch norm into rounded weights, and the runtime does it when loading.
+    Constants are folded, or the runtime could not fuse layers; batch norm is not, since that would be done to rounded
+    weights, and the runtime does it when loading.
     """
     with _quiet("torch.onnx"), warnings.catch_warnings():
         # The exporter deprecates its own insides; nothing in them is ours to mend.
         warnings.simplefilter("ignore")
-        return torch.onnx.export(
+        program: Any = torch.onnx.export(
             network,
             # Two photos: with one, the exporter would take the batch for a constant.
             (torch.zeros(2, 3, size, size),),
@@ -94,6 +98,9 @@ def to_onnx(network: nn.Module, size: int, outputs: list[str]) -> Any:
             optimize=False,
             verbose=False,
         )
+    onnxscript.optimizer.fold_constants(program.model)
+    onnxscript.optimizer.remove_unused_nodes(program.model)
+    return program
 
 
 @contextlib.contextmanager
