@@ -30,6 +30,7 @@ from catsdogs_lib.data.drawing import draw
 from catsdogs_lib.service.app import create_app
 from catsdogs_lib.service.model import Model
 from catsdogs_lib.service.prometheus import ServerTelemetry
+from catsdogs_lib.service.settings import ServiceSettings
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 import costs
@@ -110,7 +111,8 @@ def photo(size: tuple[int, int], seed: int) -> bytes:
 
 def answer_times(bundle: Bundle, photos: list[bytes], rounds: int) -> NDArray[np.float64]:
     """Seconds of each answer, through the whole application, one thread."""
-    client = TestClient(create_app(Model(Classifier(bundle, threads=1)), ServerTelemetry()))
+    app = create_app(Model(Classifier(bundle, threads=1)), ServerTelemetry(), ServiceSettings(alone=True))
+    client = TestClient(app)
     found = []
     for _ in range(rounds + 1):
         for data in photos:
