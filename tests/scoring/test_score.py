@@ -196,11 +196,12 @@ def test_a_photo_that_kills_whoever_looks_at_it_is_a_row(many, tmp_path, web, co
 def test_workers_that_cannot_begin_end_the_run(many, tmp_path):
     shutil.copytree(REFERENCE, tmp_path / "bundle")
     bundle = Bundle.load(tmp_path / "bundle")
+    graph = bundle.graph
     shutil.rmtree(tmp_path / "bundle")
     with pytest.raises(CatsdogsError, match="cannot be read"):
         score_here(str(many(5)), tmp_path / "out", bundle)
     other = bundle.description.model_copy(update={"model": "another"})
-    Bundle.write(tmp_path / "bundle", other, bundle.graph)
+    Bundle.write(tmp_path / "bundle", other, graph)
     with pytest.raises(CatsdogsError, match="has been replaced"):
         score_here(str(tmp_path / "many"), tmp_path / "out", bundle)
 
