@@ -187,7 +187,7 @@ def main() -> None:
     options = parser.parse_args()
     photos = {
         "small photo": photo(options.small, (500, 375)),
-        "2 megapixels": photo(options.large, (1632, 1224)) if options.large is None else photo(None, (1632, 1224)),
+        "2 megapixels": photo(None, (1632, 1224)),
         "12 megapixels": photo(options.large, (4000, 3000)),
     }
     requests = {name: multipart(data) for name, data in photos.items()}

@@ -27,8 +27,6 @@ from pathlib import Path
 
 import psutil
 from figures import Part, Ratio
-from rich.console import Console
-from rich.table import Table
 
 from catsdogs_lib.bundle import Bundle
 from catsdogs_lib.classifier import Classifier
@@ -159,46 +157,25 @@ def growth(memory: Sequence[int]) -> float:
     return statistics.median(memory[-quarter:]) / statistics.median(memory[quarter : 2 * quarter])
 
 
-def _rates(count: int, ours: Sequence[Run], theirs: Sequence[Run], what: str) -> list[list[float]]:
-    return [[count / getattr(run, what) for run in runs] for runs in (ours, theirs)]
-
-
 def show(count: int, ours: Sequence[Run], theirs: Sequence[Run], one: Sequence[Run]) -> bool:
-    """Print medians and ratios; whether enough is kept and memory is flat."""
-    table = Table(
-        title=f"{count} photos, {CORES} cores, medians of {len(ours)} runs each, in turn", title_justify="left"
-    )
-    for name in ("", "catsdogs score", "bare loop", "kept"):
-        table.add_column(name, justify="right" if name else "left")
-    kept = {}
-    for name, unit in (("seconds", "photos/s"), ("processor_seconds", "photos/s of processor time")):
-        own, other = (count / statistics.median(getattr(run, name) for run in runs) for runs in (ours, theirs))
-        kept[name] = own / other
-        colour = "green" if kept[name] >= BAR else "red"
-        table.add_row(unit, f"{own:.0f}", f"{other:.0f}", f"[{colour}]{kept[name]:.1%}[/]")
-    pairs = [theirs_.seconds / ours_.seconds for ours_, theirs_ in zip(ours, theirs, strict=True)]
-    table.add_row("kept in each round", "", "", ", ".join(f"{pair:.0%}" for pair in pairs))
-    Console().print(table)
+    """Keep what was measured; whether enough is kept and memory is flat."""
     grown = statistics.median(growth(run.memory) for run in ours)
     peak = max(max(run.memory) for run in ours) / 2**20
     print(f"memory of all processes: {peak:.0f} MiB at most; the last quarter takes {grown:.3f} times the second")
+
+    def ratio(what: str, rival: str, other: Sequence[Run], key: str, bar: float | None = None) -> Ratio:
+        pair = ([count / getattr(run, key) for run in runs] for runs in (ours, other))
+        return Ratio(what, "/s", rival, *pair, bar=bar, more=True)
+
     part = Part(
         "scoring",
         f"Bulk scoring of {count} photos on {CORES} cores",
         "The command `catsdogs score` beside the bare loop of decoding and ONNX Runtime, in turn, each from its start "
         "to its end; the bare loop as its fastest way here has it.",
         [
-            Ratio(
-                "photos a second", "/s", "the bare loop", *_rates(count, ours, theirs, "seconds"), bar=BAR, more=True
-            ),
-            Ratio(
-                "per second of processor",
-                "/s",
-                "the bare loop",
-                *_rates(count, ours, theirs, "processor_seconds"),
-                more=True,
-            ),
-            Ratio(f"{CORES} cores", "/s", "one core", *_rates(count, ours, one, "seconds"), bar=SCALING, more=True),
+            ratio("photos a second", "the bare loop", theirs, "seconds", BAR),
+            ratio("per second of processor", "the bare loop", theirs, "processor_seconds"),
+            ratio(f"{CORES} cores", "one core", one, "seconds", SCALING),
         ],
     )
     return part.keep() and grown <= GROWTH

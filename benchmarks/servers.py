@@ -229,7 +229,7 @@ def main() -> None:
         all_sides = sides(folder, bundle)
         runs: dict[str, list[dict[str, Any]]] = {side.name: [] for side in all_sides}
         for number in range(options.rounds):
-            for side in all_sides[number % 2 :: 1] + all_sides[: number % 2]:
+            for side in all_sides[number % 2 :] + all_sides[: number % 2]:
                 found = measure(side, data, options.rate, options.seconds, folder / "log")
                 runs[side.name].append(found)
                 print(

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import onnx
@@ -175,7 +175,7 @@ def package(trained: TrainedModel, facts: Facts, parity_photos: Sequence[Path], 
         thresholds=facts.thresholds,
         certificate=facts.certificate,
         explanation="activation map" if trained.network.has_maps(record.preprocessing.size) else "occlusion",
-        metrics={name: Metric(value=m.value, low=m.low, high=m.high) for name, m in facts.metrics.items()},
+        metrics=described(facts.metrics),
         parity=Parity(photos=0, max_difference=0.0),
         golden=(),
         card=facts.card,
@@ -196,37 +196,37 @@ def package(trained: TrainedModel, facts: Facts, parity_photos: Sequence[Path], 
     return Bundle.write(folder, filled, graph)
 
 
+def described(figures: Mapping[str, Interval]) -> dict[str, Metric]:
+    """Figures as a description holds them."""
+    return {name: Metric(value=one.value, low=one.low, high=one.high) for name, one in figures.items()}
+
+
 def repackage(
-    whole: Bundle,
-    graph: bytes,
-    weights: Literal["int8"],
-    facts: Mapping[str, Any],
-    parity_photos: Sequence[Path],
-    folder: Path,
+    whole: Bundle, graph: bytes, facts: Mapping[str, Any], parity_photos: Sequence[Path], folder: Path
 ) -> Bundle:
-    """Write the bundle of a graph that was made smaller.
+    """Write the bundle of a graph that was quantised.
 
     Parameters
     ----------
     whole
         The bundle that it was made of.
-    graph, weights
-        The smaller graph, and how it stores its weights.
+    graph
+        The graph in int8.
     facts
-        Fields of the description that the smaller graph has otherwise.
+        Fields of the description that it has otherwise.
     parity_photos
         To say by how much its probabilities differ, at most.
     folder
         Replaced as a whole, or left as it was.
     """
-    described = whole.description.model_copy(
-        update={**facts, "graph": Graph(sha256=files.sha256_bytes(graph), bytes=len(graph), weights=weights)}
+    description = whole.description.model_copy(
+        update={**facts, "graph": Graph(sha256=files.sha256_bytes(graph), bytes=len(graph), weights="int8")}
     )
-    before, after = Classifier(whole), Classifier(Bundle(whole.folder, described), graph=graph)
+    before, after = Classifier(whole), Classifier(Bundle(whole.folder, description), graph=graph)
     sources = _and_drawn(parity_photos)
     found = [outputs_of(one, sources, "comparing with the whole graph").probabilities for one in (before, after)]
     difference = whole.description.parity.max_difference + float(np.abs(found[0] - found[1]).max())
-    filled = described.model_copy(
+    filled = description.model_copy(
         update={
             "parity": Parity(photos=len(sources), max_difference=difference),
             "golden": tuple(_golden(after, kind, seed) for kind, seed in GOLDEN),

@@ -229,11 +229,20 @@ def check_settings(document: Mapping[str, Any]) -> None:
     if "'" in document["data"]["source"] + document["prepare"]["exclusions"] + document["train"]["model"]:
         raise SettingsError("data.source", "an apostrophe in a path or name cannot be passed on; rename it")
     PrepareSettings(**document["prepare"])
-    values = dict(document["train"])
-    epochs = values.pop("baseline_epochs")
+    epochs = document["train"]["baseline_epochs"]
     if not isinstance(epochs, int) or epochs < 0:
         raise SettingsError("train.baseline_epochs", f"{epochs!r} is not right; use a whole number, 0 for no baseline")
-    TrainingSettings.checked(**values)
+    training_settings(document)
+    int8 = document["package"]["int8"]
+    if not isinstance(int8, bool):
+        raise SettingsError("package.int8", f"{int8!r} is not right; use true or false")
+
+
+def training_settings(document: Mapping[str, Any]) -> TrainingSettings:
+    """The candidate's settings in the content of `PARAMETERS_FILE`; raises `SettingsError`."""
+    return TrainingSettings.checked(
+        **{name: value for name, value in document["train"].items() if name != "baseline_epochs"}
+    )
 
 
 def parse_value(text: str) -> Any:

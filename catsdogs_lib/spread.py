@@ -2,7 +2,7 @@
 
     torchrun --nproc-per-node 2 -m catsdogs_lib.spread PROJECT [train.epochs=3 ...]
 
-PROJECT has a manifest (notebook 02_prepare). Settings are those of its params.yaml, with what the command line says
+PROJECT has a manifest (notebook 02_prepare). Settings are those of params.yaml, with what the command line says
 otherwise. A step is that of one process: each looks at its share of the batch, and gradients are averaged, over Gloo
 between CPUs, over NCCL between GPUs. The checkpoints are those that notebook 03_train goes on from with the same
 settings: ``make pipeline`` finds the epochs done.
@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from ruamel.yaml import YAML
 
 from catsdogs_lib.data import manifest
+from catsdogs_lib.pipeline import PARAMETERS_FILE, parse_value, training_settings
 from catsdogs_lib.training import processes
 from catsdogs_lib.training.settings import TrainingSettings
 from catsdogs_lib.training.train import Places, train
@@ -22,13 +23,11 @@ from catsdogs_lib.workspace import Workspace, project_root
 
 def settings_of(changes: Sequence[str]) -> TrainingSettings:
     """The settings of params.yaml with changes ``train.name=value``; raises `SettingsError`."""
-    yaml = YAML(typ="safe")
-    values = yaml.load(project_root() / "params.yaml")["train"]
+    document = YAML(typ="safe").load(project_root() / PARAMETERS_FILE)
     for change in changes:
         name, _, value = change.removeprefix("train.").partition("=")
-        values[name] = yaml.load(value)
-    values.pop("baseline_epochs", None)
-    return TrainingSettings.checked(**values)
+        document["train"][name] = parse_value(value)
+    return training_settings(document)
 
 
 def main(arguments: Sequence[str]) -> None:

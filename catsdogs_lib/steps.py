@@ -10,7 +10,7 @@ import pandas as pd
 
 from catsdogs_lib import card, champions, files, packaging, quantisation, tracking
 from catsdogs_lib.assessment import MOVING, Evaluation, assess
-from catsdogs_lib.bundle import Bundle, Certificate, Metric, Thresholds
+from catsdogs_lib.bundle import Bundle, Certificate, Thresholds
 from catsdogs_lib.classifier import Classifier
 from catsdogs_lib.data import manifest, sources
 from catsdogs_lib.evaluation import gate
@@ -217,8 +217,7 @@ def package(ws: Workspace, int8: bool = False) -> Packaged:
         mlflow_run=run_id,
     )
     test = training.photo_paths(manifest.used(table, "test"), ws.raw)
-    # Taken evenly over the list, so that every class is there.
-    photos = test[:: max(1, len(test) // packaging.PARITY_PHOTOS)][: packaging.PARITY_PHOTOS]
+    photos = _evenly(test, packaging.PARITY_PHOTOS)
     if int8:
         with tempfile.TemporaryDirectory() as folder:
             whole = packaging.package(trained[name], facts, photos, Path(folder) / "bundle")
@@ -242,12 +241,16 @@ def package(ws: Workspace, int8: bool = False) -> Packaged:
     return Packaged(bundle, registered, str(version.version), verdict)
 
 
+def _evenly(photos: Sequence[Path], most: int) -> Sequence[Path]:
+    """Some of a list from all over it, so that every class is there."""
+    return photos[:: max(1, len(photos) // most)][:most]
+
+
 def _in_int8(
     ws: Workspace, table: pd.DataFrame, trained: TrainedModel, whole: Bundle, parity_photos: Sequence[Path]
 ) -> Bundle:
     train = training.photo_paths(manifest.used(table, "train"), ws.raw)
-    # Taken evenly over the list, as above.
-    some = train[:: max(1, len(train) // CALIBRATION_PHOTOS)][:CALIBRATION_PHOTOS]
+    some = _evenly(train, CALIBRATION_PHOTOS)
     before = Classifier(whole)
     graph = quantisation.quantise(whole.graph, some, before.load)
     after = Classifier(whole, graph=graph)
@@ -269,11 +272,7 @@ def _in_int8(
         "temperature": evaluation.temperature,
         "thresholds": evaluation.thresholds,
         "certificate": evaluation.certificate,
-        "metrics": {
-            name: Metric(value=one.value, low=one.low, high=one.high)
-            for name, one in evaluation.figures["test"].items()
-            if name in evaluation.defined("test")
-        },
+        "metrics": packaging.described({name: evaluation.figures["test"][name] for name in evaluation.defined("test")}),
         "card": card.facts(whole.description.classes, whole.description.data.source, evaluation.summary()),
     }
-    return packaging.repackage(whole, graph, "int8", facts, parity_photos, ws.bundle)
+    return packaging.repackage(whole, graph, facts, parity_photos, ws.bundle)

@@ -128,7 +128,8 @@ def test_the_file_is_not_touched_when_nothing_differs(project):
 @pytest.mark.parametrize(
     ("name", "value"),
     [("data.per_class", 0), ("data.seed", "x"), ("data.source", "it's"),
-     ("train.epochs", 0), ("train.baseline_epochs", -1), ("prepare.validation", 2), ("train", 1), ("train.none", 1),
+     ("package.int8", "yes"), ("train.epochs", 0),
+     ("train.baseline_epochs", -1), ("prepare.validation", 2), ("train", 1), ("train.none", 1),
      ("train.model.deep", 1)],
 )  # fmt: skip
 def test_a_bad_parameter_leaves_the_file_as_it_was(project, name, value):

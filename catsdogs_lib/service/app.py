@@ -63,7 +63,8 @@ def create_app(model: Model, telemetry: Telemetry, settings: ServiceSettings | N
         return openapi(operations)
 
     async def document(_: Request) -> Response:
-        return JSONResponse(written())
+        # In a thread: others are answered while FastAPI is imported.
+        return JSONResponse(await asyncio.to_thread(written))
 
     routes = [one.route for one in (*operations, Operation("GET", "/openapi.json", document))]
     app = Starlette(

@@ -29,7 +29,7 @@ class FeatureCache:
     built
         The network whose backbone makes the features.
     precision
-        ``fp32``, ``bf16``, or ``auto`` for what is fast here; see `forward.prepare`.
+        What computes them, as `forward.resolve` says.
     """
 
     def __init__(self, folder: Path, built: Built, precision: str) -> None:
@@ -52,13 +52,12 @@ class FeatureCache:
         """
         files.sweep(self.folder)
         known = self._load()
-        # By how many are asked for, not how many are missing: after a kill the rest is computed as the first were.
         run: Forward | None = None
         missing = {sha: path for sha, path in zip(sha256, paths, strict=True) if sha not in known}
         for begin in range(0, len(missing), SHARD):
             part = dict(list(missing.items())[begin : begin + SHARD])
             label = "computing features" if len(missing) <= SHARD else f"computing features {begin}/{len(missing)}"
-            run = run or self._prepared(len(sha256))
+            run = run or self._prepared()
             computed = self._compute(run, list(part.values()), label)
             self._store(list(part), computed)
             known.update(zip(part, computed, strict=True))
@@ -78,8 +77,8 @@ class FeatureCache:
         ):
             np.savez(stream, sha256=np.array(sha256), features=features)
 
-    def _prepared(self, photos: int) -> Forward:
-        return forward.prepare(self.built.network.backbone, self.built.preprocessing.size, self.precision, photos)
+    def _prepared(self) -> Forward:
+        return forward.prepare(self.built.network.backbone, self.built.preprocessing.size, self.precision)
 
     def _compute(self, run: Forward, paths: list[Path], label: str) -> NDArray[np.float32]:
         loader = batches(Photos(paths, [0] * len(paths), self.built.preprocessing), BATCH)
@@ -98,7 +97,7 @@ def part_features(built: Built, paths: Sequence[Path], precision: str) -> NDArra
         Of the centre square of each half.
     """
     size = built.preprocessing.size
-    run = forward.prepare(built.network.backbone, size, precision, 4 * len(paths))
+    run = forward.prepare(built.network.backbone, size, precision)
     found = []
     for path in track(paths, "looking at parts", total=len(paths)):
         photo = images.read(path, 2 * size)

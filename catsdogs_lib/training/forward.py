@@ -19,15 +19,32 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from catsdogs_lib.classifier import INPUT
 from catsdogs_lib.training import arithmetic
 
 MANY = 256
 """From so many photos on handing over pays."""
 
+ONNX = "fp32, ONNX Runtime"
 Forward = Callable[[Tensor], NDArray[np.float32]]
 
 
-def prepare(network: nn.Module, size: int, precision: str, photos: int) -> Forward:
+def resolve(precision: str, photos: int) -> str:
+    """Say what so many photos are looked at with: `ONNX`, ``fp32`` or ``bf16``.
+
+    Parameters
+    ----------
+    precision
+        ``fp32``, ``bf16``, or ``auto``: whatever is fast here, and not less than bf16.
+    photos
+        How many there will be.
+    """
+    if not torch.cuda.is_available() and precision != "bf16" and photos >= MANY:
+        return ONNX
+    return arithmetic.resolve(precision)
+
+
+def prepare(network: nn.Module, size: int, resolved: str) -> Forward:
     """Get a network ready to look at photos.
 
     Parameters
@@ -36,19 +53,17 @@ def prepare(network: nn.Module, size: int, precision: str, photos: int) -> Forwa
         Left in eval mode.
     size
         Height and width of its input, pixels.
-    precision
-        ``fp32``, ``bf16``, or ``auto``: whatever is fast here, and not less than bf16.
-    photos
-        How many there will be.
+    resolved
+        What `resolve` gave.
 
     Returns
     -------
     callable
         Maps float32 (N, 3, H, W), anywhere, to float32 (N, outputs).
     """
-    if not torch.cuda.is_available() and precision != "bf16" and photos >= MANY:
+    if resolved == ONNX:
         return _in_onnx_runtime(network, size)
-    device, resolved = arithmetic.device(), arithmetic.resolve(precision)
+    device = arithmetic.device()
     placed = network.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
 
     def run(images: Tensor) -> NDArray[np.float32]:
@@ -72,7 +87,7 @@ def _in_onnx_runtime(network: nn.Module, size: int) -> Forward:
     session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
     def run(images: Tensor) -> NDArray[np.float32]:
-        found: NDArray[np.float32] = session.run(None, {"image": images.contiguous().numpy()})[0]
+        found: NDArray[np.float32] = session.run(None, {INPUT: images.contiguous().numpy()})[0]
         return found
 
     return run
@@ -91,7 +106,7 @@ def to_onnx(network: nn.Module, size: int, outputs: list[str]) -> Any:
             network,
             # Two photos: with one, the exporter would take the batch for a constant.
             (torch.zeros(2, 3, size, size),),
-            input_names=["image"],
+            input_names=[INPUT],
             output_names=outputs,
             dynamic_shapes=({0: torch.export.Dim("N", min=1)},),
             dynamo=True,

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from catsdogs_lib import files
 from catsdogs_lib.data import manifest
-from catsdogs_lib.training import arithmetic, loop, processes
+from catsdogs_lib.training import arithmetic, forward, loop, processes
 from catsdogs_lib.training.features import FeatureCache
 from catsdogs_lib.training.head import fit_head
 from catsdogs_lib.training.loop import OnEpoch
@@ -79,7 +79,8 @@ def train(
     built = build(settings.model, len(classes))
     if settings.size:
         built = replace(built, preprocessing=replace(built.preprocessing, size=settings.size))
-    precision = arithmetic.resolve(settings.precision)
+    # By all of them, so that any part of them is found in the cache.
+    looking = forward.resolve(settings.precision, sum(map(len, rows.values())))
     data_hash = manifest.data_hash(table)
     checkpoint = places.checkpoints / files.digest([settings.model_dump(), data_hash])[:16]
 
@@ -87,7 +88,7 @@ def train(
     best, before = 0, 0.0
     if settings.method != "scratch":
         with processes.first_one_then_all():
-            history = (_frozen(built, rows, classes, places, settings),)
+            history = (_frozen(built, rows, classes, places, settings, looking),)
     if settings.method != "frozen":
         train_photos, val_photos = (
             Photos(photo_paths(rows[split], places.raw), label_indices(rows[split], classes).tolist(),
@@ -102,7 +103,7 @@ def train(
     if settings.weights == "fp16":
         round_to_fp16(built.network)
     with processes.first_one_then_all():
-        built.network.prototypes = prototypes(_train_features(built, rows["train"], places, settings))
+        built.network.prototypes = prototypes(_train_features(built, rows["train"], places, settings, looking))
     record = Record(
         settings=settings,
         classes=classes,
@@ -113,7 +114,7 @@ def train(
         best_epoch=best,
         # A run that went on after a kill counts the epochs done before it, too.
         seconds=round(max(time.monotonic() - begin, before), 1),
-        precision=precision,
+        precision=looking if settings.method == "frozen" else arithmetic.resolve(settings.precision),
     )
     return TrainedModel(built.network.to("cpu").eval(), record)
 
@@ -124,11 +125,16 @@ def forget_checkpoint(places: Places, record: Record) -> None:
 
 
 def _frozen(
-    built: Built, rows: dict[str, pd.DataFrame], classes: tuple[str, ...], places: Places, settings: TrainingSettings
+    built: Built,
+    rows: dict[str, pd.DataFrame],
+    classes: tuple[str, ...],
+    places: Places,
+    settings: TrainingSettings,
+    looking: str,
 ) -> Epoch:
     """Fit the head on cached features; its figures as epoch 0."""
     begin = time.monotonic()
-    cache = FeatureCache(places.features, built, settings.precision)
+    cache = FeatureCache(places.features, built, looking)
     both = pd.concat([rows["train"], rows["val"]])
     features = cache.get(photo_paths(both, places.raw), both["sha256"].tolist())
     labels = label_indices(both, classes)
@@ -139,12 +145,12 @@ def _frozen(
 
 
 def _train_features(
-    built: Built, train: pd.DataFrame, places: Places, settings: TrainingSettings
+    built: Built, train: pd.DataFrame, places: Places, settings: TrainingSettings, looking: str
 ) -> NDArray[np.float32]:
     """Features of train photos, (photos, features): of the cache where the backbone is as it came, else computed."""
     paths = photo_paths(train, places.raw)
     if settings.method == "frozen":
-        return FeatureCache(places.features, built, settings.precision).get(paths, train["sha256"].tolist())[:, 0]
+        return FeatureCache(places.features, built, looking).get(paths, train["sha256"].tolist())[:, 0]
     photos = Photos(paths, [0] * len(paths), built.preprocessing)
     return network_outputs(built.network.backbone, photos, settings.batch_size, "looking back", settings.precision)
 

@@ -140,6 +140,6 @@ def network_outputs(
     network: torch.nn.Module, photos: Photos, batch_size: int, what: str, precision: str = "fp32"
 ) -> NDArray[np.float32]:
     """What a network gives for photos without augmentation, float32 (photos, outputs)."""
-    run = forward.prepare(network, photos.preprocessing.size, precision, len(photos))
+    run = forward.prepare(network, photos.preprocessing.size, forward.resolve(precision, len(photos)))
     loader = batches(photos, batch_size)
     return np.concatenate([run(images) for images, _ in track(loader, what, total=len(loader))])

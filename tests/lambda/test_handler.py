@@ -7,6 +7,7 @@ import importlib.util
 import json
 import logging
 import sys
+import threading
 import warnings
 from pathlib import Path
 from types import SimpleNamespace
@@ -88,6 +89,11 @@ def test_each_kind_of_event_gets_its_golden_answer(function, golden, make):
     assert response["statusCode"] == 200
     assert response["isBase64Encoded"] is False
     assert json.loads(response["body"])["probabilities"] == pytest.approx(golden.probabilities, abs=1e-3)
+
+
+def test_no_thread_is_woken_for_a_photo(function, golden):
+    ask(function, function_url_event(upload(golden.data)))
+    assert [one.name for one in threading.enumerate() if one.name.startswith("photo")] == []
 
 
 @pytest.mark.parametrize("make", [function_url_event, http_api_event, rest_event])

@@ -4,11 +4,14 @@ import asyncio
 import io
 import logging
 import re
+import threading
 
 import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
+from catsdogs_lib.bundle import Bundle, BundleCorruptError
+from catsdogs_lib.classifier import Classifier
 from catsdogs_lib.data.drawing import draw
 from catsdogs_lib.service import problems
 from catsdogs_lib.service.app import create_app
@@ -203,8 +206,6 @@ def test_ready_and_version_name_the_bundle(ask, model):
 
 
 def test_a_bundle_that_answers_otherwise_than_it_says_is_not_loaded(tmp_path, model):
-    from catsdogs_lib.bundle import Bundle, BundleCorruptError
-
     bundle = model.classifier.bundle
     wrong = [
         golden.model_copy(update={"probabilities": {name: 1 - p for name, p in golden.probabilities.items()}})
@@ -213,6 +214,57 @@ def test_a_bundle_that_answers_otherwise_than_it_says_is_not_loaded(tmp_path, mo
     Bundle.write(tmp_path / "b", bundle.description.model_copy(update={"golden": tuple(wrong)}), bundle.graph)
     with pytest.raises(BundleCorruptError, match="golden answers"):
         Model.load(tmp_path / "b")
+
+
+def with_golden(bundle, folder, changes, weights="fp16"):
+    """The bundle anew, with changed probabilities at places of its golden answers, the least confident first."""
+    ranked = sorted(bundle.description.golden, key=lambda one: max(one.probabilities.values()))
+    golden = []
+    for place, one in enumerate(ranked):
+        changed = {name: changes.get(place, float)(p) for name, p in one.probabilities.items()}
+        golden.append(one.model_copy(update={"probabilities": changed}))
+    graph = bundle.description.graph.model_copy(update={"weights": weights})
+    described = bundle.description.model_copy(update={"golden": tuple(golden), "graph": graph})
+    return Bundle.write(folder, described, bundle.graph).folder
+
+
+def turned(p):
+    return 1 - p
+
+
+def off_by(difference):
+    return lambda p: abs(p - difference)
+
+
+def test_the_start_looks_at_the_least_confident_golden_answer_alone(tmp_path, model):
+    bundle = model.classifier.bundle
+    assert Model.load(with_golden(bundle, tmp_path / "late", {1: turned, 3: turned})).classifier is not None
+    with pytest.raises(BundleCorruptError, match="golden answers"):
+        Model.load(with_golden(bundle, tmp_path / "first", {0: turned}))
+
+
+def test_rounded_values_may_differ_by_more_from_machine_to_machine(tmp_path, model):
+    bundle = model.classifier.bundle
+    assert Model.load(with_golden(bundle, tmp_path / "int8", {0: off_by(0.01)}, "int8")).classifier is not None
+    with pytest.raises(BundleCorruptError, match="golden answers"):
+        Model.load(with_golden(bundle, tmp_path / "fp16", {0: off_by(0.01)}))
+    with pytest.raises(BundleCorruptError, match="golden answers"):
+        Model.load(with_golden(bundle, tmp_path / "far", {0: off_by(0.05)}, "int8"))
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_who_is_alone_is_looked_at_without_another_thread(model, telemetry, photo, monkeypatch, alone):
+    names = []
+    observe = Classifier.observe
+
+    def seen(self, source):
+        names.append(threading.current_thread().name)
+        return observe(self, source)
+
+    monkeypatch.setattr(Classifier, "observe", seen)
+    client = TestClient(create_app(model, telemetry, ServiceSettings(alone=alone)))
+    assert client.post("/predict", content=photo, headers={"content-type": "image/png"}).status_code == 200
+    assert [name.startswith("photo") for name in names] == [not alone]
 
 
 class Broken(Model):
