@@ -9,9 +9,10 @@ DATA ?= sample
 # Parameters of params.yaml to set first, e.g. SET="train.method=finetune train.epochs=3".
 SET ?=
 # best: some twenty minutes on two cores for 288 pixels and the whole network; how it was found: docs/trials.md.
-# small: the default in int8, a quarter of the bytes; what else was tried: docs/performance.md.
+# small: 192 pixels, taught by a network that sees 288, in int8; what else was tried: docs/performance.md.
 PROFILE ?=
-SMALL = package.int8=true
+SMALL = package.int8=true train.method=finetune train.size=192 train.teacher_size=288 train.epochs=12 \
+  train.learning_rate=0.0004 train.layer_decay=0.85 train.averaging=0.995 train.crop_scale=0.5 train.seed=3
 BEST = train.method=finetune train.size=288 train.epochs=4 train.layer_decay=0.85 train.crop_scale=0.5 train.seed=3
 # What the image is made of, and its name. The bundle is the one that serving takes here.
 BASE_IMAGE ?= public.ecr.aws/lambda/python:3.13

@@ -23,6 +23,7 @@ from catsdogs_lib.training import arithmetic, processes
 from catsdogs_lib.training.models import Network
 from catsdogs_lib.training.photos import Photos, batches, to_device
 from catsdogs_lib.training.settings import TrainingSettings
+from catsdogs_lib.training.teacher import Teacher
 from catsdogs_lib.training.trained import Epoch, network_outputs
 
 OnEpoch = Callable[[Epoch], None]
@@ -70,6 +71,7 @@ def fit(
     settings: TrainingSettings,
     checkpoint: Path,
     on_epoch: OnEpoch | None = None,
+    teacher: Teacher | None = None,
 ) -> Fit:
     """Train `network` in place and leave it with the weights of its best epoch.
 
@@ -85,12 +87,14 @@ def fit(
         Folder for what a killed run goes on from. It must be this run's own.
     on_epoch
         Called after each epoch, also for those read back from the checkpoint.
+    teacher
+        Whose answers are learned instead of labels; `train` then holds photos of the size that it sees.
 
     Returns
     -------
     Fit
     """
-    run = _Run(network, train, settings, len(batches(train, settings.batch_size)))
+    run = Run(network, train, settings, len(batches(train, settings.batch_size)), teacher)
     history = run.resume(checkpoint)
     for epoch in history:
         if on_epoch is not None:
@@ -130,7 +134,7 @@ def _best(history: list[Epoch]) -> Epoch:
     return min(history, key=lambda epoch: epoch.val_loss)
 
 
-def _note(history: list[Epoch], epoch: Epoch, run: "_Run", checkpoint: Path, on_epoch: OnEpoch | None) -> list[Epoch]:
+def _note(history: list[Epoch], epoch: Epoch, run: "Run", checkpoint: Path, on_epoch: OnEpoch | None) -> list[Epoch]:
     """Keep an epoch: its weights if it is the best, then the state to go on from, whole or not at all."""
     history = [*history, epoch]
     with files.replacing(_folder(checkpoint, epoch)) as partial:
@@ -148,11 +152,14 @@ def _note(history: list[Epoch], epoch: Epoch, run: "_Run", checkpoint: Path, on_
     return history
 
 
-class _Run:
-    """Optimiser, schedule and averaged weights of one training."""
+class Run:
+    """Optimiser, schedule and averaged weights of one training; `fit` is what keeps its checkpoints."""
 
-    def __init__(self, network: Network, train: Photos, settings: TrainingSettings, steps: int) -> None:
+    def __init__(
+        self, network: Network, train: Photos, settings: TrainingSettings, steps: int, teacher: Teacher | None = None
+    ) -> None:
         self.device = arithmetic.device()
+        self.teacher = teacher.to(self.device) if teacher else None
         self.precision = arithmetic.resolve(settings.precision)
         self.network = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.called = processes.spread(self.network)
@@ -184,22 +191,28 @@ class _Run:
         self.train.epoch = number
         loader = batches(self.train, self.settings.batch_size, shuffle=True)
         losses: list[Tensor] = []
-        what = f"epoch {number} of {self.settings.epochs}"
+        what = f"{'lesson' if self.teacher else 'epoch'} {number} of {self.settings.epochs}"
         left = len(self.train)
         for images, labels in track(to_device(loader, self.device), what, total=len(loader)):
             batch = min(self.settings.batch_size, left)
             left -= batch
-            self.optimizer.zero_grad()
-            with arithmetic.autocast(self.precision):
-                logits = self.called(images)
-            loss = nn.functional.cross_entropy(logits.float(), labels)
-            (loss * processes.weight(len(labels), batch)).backward()  # type: ignore[no-untyped-call]
-            self.optimizer.step()
-            self.schedule.step()
-            if self.averaged is not None:
-                self.averaged.update_parameters(self.network)
-            losses.append(loss.detach() * len(labels) / (1 if len(labels) < batch else processes.count()))
+            loss = self.step(images, labels, processes.weight(len(labels), batch))
+            losses.append(loss * len(labels) / (1 if len(labels) < batch else processes.count()))
         return float(processes.total(torch.stack(losses).sum()) / len(self.train))
+
+    def step(self, images: Tensor, labels: Tensor, weight: float = 1.0) -> Tensor:
+        """One step on photos of the device, their loss by `weight`; the mean loss in nats, still on the device."""
+        self.optimizer.zero_grad()
+        with arithmetic.autocast(self.precision):
+            images, expected = self.teacher.lesson(images) if self.teacher else (images, labels)
+            logits = self.called(images)
+        loss = nn.functional.cross_entropy(logits.float(), expected)
+        (loss * weight).backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        self.schedule.step()
+        if self.averaged is not None:
+            self.averaged.update_parameters(self.network)
+        return loss.detach()
 
     def weights(self) -> dict[str, Tensor]:
         """The judged weights, on the CPU."""

@@ -23,6 +23,9 @@ class TrainingSettings(BaseModel):
                        "name of timm, or of torchvision behind 'torchvision:'")  # fmt: skip
     method: Method = Field("frozen", description="head on frozen features, whole network from there, or from scratch")
     size: int = Field(0, ge=0, le=1024, description="height and width of the input, pixels; 0: the network's own")
+    teacher_size: int = Field(0, ge=0, le=1024, description="pixels that a teacher sees, which is fine-tuned first and "
+                              "whose answers are learned then; 0: no teacher, labels are learned")  # fmt: skip
+    teacher_epochs: int = Field(4, ge=1, le=1000, description="passes over the training photos for the teacher")
     epochs: int = Field(2, ge=1, le=1000, description="passes over the training photos; unused when frozen")
     batch_size: int = Field(32, ge=2, le=4096, description="photos in a step")
     learning_rate: float = Field(2e-4, gt=0, le=1, description="the highest rate, that of the head")
@@ -42,7 +45,18 @@ class TrainingSettings(BaseModel):
             raise ValueError("method 'scratch' goes with model 'baseline_cnn', 'frozen' and 'finetune' with the others")
         if self.size and self.model == BASELINE:
             raise ValueError("model 'baseline_cnn' has an input of 224 pixels; leave size at 0")
+        if self.teacher_size and self.method != "finetune":
+            raise ValueError("teacher_size goes with method 'finetune'; leave it at 0")
+        if 0 < self.teacher_size < self.size:
+            raise ValueError("a teacher sees more than its pupil: teacher_size must not be below size")
         return self
+
+    @property
+    def teacher(self) -> "TrainingSettings | None":
+        """How the teacher is trained, where there is one."""
+        if not self.teacher_size:
+            return None
+        return self.model_copy(update={"size": self.teacher_size, "epochs": self.teacher_epochs, "teacher_size": 0})
 
     @classmethod
     def checked(cls, **values: Any) -> "TrainingSettings":

@@ -10,14 +10,16 @@ from numpy.typing import NDArray
 
 from catsdogs_lib import files
 from catsdogs_lib.data import manifest
+from catsdogs_lib.images import Preprocessing
 from catsdogs_lib.training import arithmetic, forward, loop, processes
 from catsdogs_lib.training.features import FeatureCache
 from catsdogs_lib.training.head import fit_head
-from catsdogs_lib.training.loop import OnEpoch
+from catsdogs_lib.training.loop import Fit, OnEpoch
 from catsdogs_lib.training.models import Built, build, round_to_fp16
 from catsdogs_lib.training.photos import Augmentation, Photos
 from catsdogs_lib.training.prototypes import prototypes
 from catsdogs_lib.training.settings import TrainingSettings
+from catsdogs_lib.training.teacher import Teacher
 from catsdogs_lib.training.trained import Epoch, Record, TrainedModel, network_outputs
 
 
@@ -74,84 +76,121 @@ def train(
     """
     begin = time.monotonic()
     arithmetic.deterministic(settings.seed)
-    classes = manifest.classes(table)
-    rows = {split: manifest.used(table, split) for split in ("train", "val")}
-    built = build(settings.model, len(classes))
-    if settings.size:
-        built = replace(built, preprocessing=replace(built.preprocessing, size=settings.size))
-    # By all of them, so that any part of them is found in the cache.
-    looking = forward.resolve(settings.precision, sum(map(len, rows.values())))
-    data_hash = manifest.data_hash(table)
-    checkpoint = places.checkpoints / files.digest([settings.model_dump(), data_hash])[:16]
-
-    history: tuple[Epoch, ...] = ()
-    best, before = 0, 0.0
-    if settings.method != "scratch":
-        with processes.first_one_then_all():
-            history = (_frozen(built, rows, classes, places, settings, looking),)
-    if settings.method != "frozen":
-        train_photos, val_photos = (
-            Photos(photo_paths(rows[split], places.raw), label_indices(rows[split], classes).tolist(),
-                   built.preprocessing, augmentation, settings.seed)
-            for split, augmentation in (("train", Augmentation(settings.crop_scale, settings.jitter)), ("val", None))
-        )  # fmt: skip
-        fitted = loop.fit(built.network, train_photos, val_photos, settings, checkpoint, on_epoch)
-        history, best = fitted.history, fitted.best_epoch
-        before = sum(epoch.seconds for epoch in history)
-    elif on_epoch is not None:
-        on_epoch(history[0])
+    material = _Material.of(table, places, settings)
+    built, teacher = _build(settings, material), None
+    if settings.teacher is not None:
+        teacher = _build(settings.teacher, material)
+        _learn(teacher, settings.teacher, material)
+    fitted = _learn(built, settings, material, on_epoch, teacher)
+    before = sum(epoch.seconds for epoch in fitted.history)
     if settings.weights == "fp16":
         round_to_fp16(built.network)
     with processes.first_one_then_all():
-        built.network.prototypes = prototypes(_train_features(built, rows["train"], places, settings, looking))
+        built.network.prototypes = prototypes(_train_features(built, settings, material))
     record = Record(
         settings=settings,
-        classes=classes,
+        classes=material.classes,
         preprocessing=built.preprocessing,
         weights_licence=built.licence,
-        data_hash=data_hash,
-        history=history,
-        best_epoch=best,
+        data_hash=material.data_hash,
+        history=fitted.history,
+        best_epoch=fitted.best_epoch,
         # A run that went on after a kill counts the epochs done before it, too.
         seconds=round(max(time.monotonic() - begin, before), 1),
-        precision=looking if settings.method == "frozen" else arithmetic.resolve(settings.precision),
+        precision=material.looking if settings.method == "frozen" else arithmetic.resolve(settings.precision),
     )
     return TrainedModel(built.network.to("cpu").eval(), record)
 
 
 def forget_checkpoint(places: Places, record: Record) -> None:
     """Remove what a finished run no longer needs; call it when the trained model is safely on disk."""
-    files.remove(places.checkpoints / files.digest([record.settings.model_dump(), record.data_hash])[:16])
+    for settings in (record.settings, record.settings.teacher):
+        if settings is not None:
+            files.remove(_checkpoint(places, settings, record.data_hash))
 
 
-def _frozen(
+def _checkpoint(places: Places, settings: TrainingSettings, data_hash: str) -> Path:
+    return places.checkpoints / files.digest([settings.model_dump(), data_hash])[:16]
+
+
+@dataclass(frozen=True)
+class _Material:
+    """What there is to learn from: manifest rows of train and val, and how frozen features are computed."""
+
+    rows: dict[str, pd.DataFrame]
+    classes: tuple[str, ...]
+    data_hash: str
+    places: Places
+    looking: str
+
+    @classmethod
+    def of(cls, table: pd.DataFrame, places: Places, settings: TrainingSettings) -> "_Material":
+        rows = {split: manifest.used(table, split) for split in ("train", "val")}
+        # By all of them, so that any part of them is found in the cache.
+        looking = forward.resolve(settings.precision, sum(map(len, rows.values())))
+        return cls(rows, manifest.classes(table), manifest.data_hash(table), places, looking)
+
+    def photos(self, split: str, size: Preprocessing, how: TrainingSettings, varied: bool) -> Photos:
+        rows = self.rows[split]
+        augmentation = Augmentation(how.crop_scale, how.jitter) if varied else None
+        labels = label_indices(rows, self.classes).tolist()
+        return Photos(photo_paths(rows, self.places.raw), labels, size, augmentation, how.seed)
+
+
+def _build(settings: TrainingSettings, material: _Material) -> Built:
+    """The network of the settings, for pictures of their size."""
+    built = build(settings.model, len(material.classes))
+    if not settings.size:
+        return built
+    return replace(built, preprocessing=replace(built.preprocessing, size=settings.size))
+
+
+def _learn(
     built: Built,
-    rows: dict[str, pd.DataFrame],
-    classes: tuple[str, ...],
-    places: Places,
     settings: TrainingSettings,
-    looking: str,
-) -> Epoch:
+    material: _Material,
+    on_epoch: OnEpoch | None = None,
+    teacher: Built | None = None,
+) -> Fit:
+    """Train the network in place."""
+    if settings.method != "scratch":
+        with processes.first_one_then_all():
+            first = _frozen(built, settings, material)
+        if settings.method == "frozen":
+            if on_epoch is not None:
+                on_epoch(first)
+            return Fit((first,), 0)
+    return loop.fit(
+        built.network,
+        material.photos("train", (teacher or built).preprocessing, settings, varied=True),
+        material.photos("val", built.preprocessing, settings, varied=False),
+        settings,
+        _checkpoint(material.places, settings, material.data_hash),
+        on_epoch,
+        Teacher(teacher.network, built.preprocessing.size) if teacher else None,
+    )
+
+
+def _frozen(built: Built, settings: TrainingSettings, material: _Material) -> Epoch:
     """Fit the head on cached features; its figures as epoch 0."""
     begin = time.monotonic()
-    cache = FeatureCache(places.features, built, looking)
-    both = pd.concat([rows["train"], rows["val"]])
-    features = cache.get(photo_paths(both, places.raw), both["sha256"].tolist())
-    labels = label_indices(both, classes)
-    count = len(rows["train"])
+    cache = FeatureCache(material.places.features, built, material.looking)
+    both = pd.concat([material.rows["train"], material.rows["val"]])
+    features = cache.get(photo_paths(both, material.places.raw), both["sha256"].tolist())
+    labels = label_indices(both, material.classes)
+    count = len(material.rows["train"])
     fit_head(features[:count], labels[:count], settings, built.network.head)
     losses = [_cross_entropy(built, features[part, 0], labels[part]) for part in (slice(0, count), slice(count, None))]
     return Epoch(0, losses[0][0], *losses[1], time.monotonic() - begin)
 
 
-def _train_features(
-    built: Built, train: pd.DataFrame, places: Places, settings: TrainingSettings, looking: str
-) -> NDArray[np.float32]:
+def _train_features(built: Built, settings: TrainingSettings, material: _Material) -> NDArray[np.float32]:
     """Features of train photos, (photos, features): of the cache where the backbone is as it came, else computed."""
-    paths = photo_paths(train, places.raw)
+    rows = material.rows["train"]
     if settings.method == "frozen":
-        return FeatureCache(places.features, built, looking).get(paths, train["sha256"].tolist())[:, 0]
-    photos = Photos(paths, [0] * len(paths), built.preprocessing)
+        cache = FeatureCache(material.places.features, built, material.looking)
+        return cache.get(photo_paths(rows, material.places.raw), rows["sha256"].tolist())[:, 0]
+    photos = material.photos("train", built.preprocessing, settings, varied=False)
     return network_outputs(built.network.backbone, photos, settings.batch_size, "looking back", settings.precision)
 
 

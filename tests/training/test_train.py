@@ -31,6 +31,7 @@ def weights(model):
 
 
 FINETUNE = TrainingSettings(method="finetune", epochs=2, batch_size=8, learning_rate=1e-4)
+TAUGHT = FINETUNE.model_copy(update={"size": 96, "teacher_size": 128, "teacher_epochs": 1})
 
 
 def test_a_frozen_head_on_pretrained_features_exceeds_95_percent(trained):
@@ -48,7 +49,9 @@ def test_the_same_seed_gives_the_same_frozen_model(table, places):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("settings", [FINETUNE, baseline_settings(2, batch_size=8)], ids=["finetune", "scratch"])
+@pytest.mark.parametrize(
+    "settings", [FINETUNE, TAUGHT, baseline_settings(2, batch_size=8)], ids=["finetune", "taught", "scratch"]
+)
 def test_a_killed_run_goes_on_and_ends_with_the_same_figures(table, places, settings):
     whole = train(table, places, settings)
     forget_checkpoint(places, whole.record)
