@@ -12,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import coverage
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -31,6 +32,15 @@ def pytest_collection_modifyitems(items):
         if item.path.suffix == ".ipynb":
             item.add_marker(pytest.mark.slow)
     items.sort(key=lambda item: (item.path.suffix == ".ipynb", item.get_closest_marker("slow") is not None))
+
+
+def pytest_runtest_setup(item):
+    """Coverage counts the fast tests alone: in the processes of the slow ones it would cost a third of their time."""
+    measuring = coverage.Coverage.current()
+    if measuring is not None and item.get_closest_marker("slow"):
+        measuring.stop()
+        for name in [name for name in os.environ if name.startswith("COVERAGE_PROCESS")]:
+            del os.environ[name]
 
 
 SETTINGS = ("CATSDOGS_BUNDLE", "CATSDOGS_IMAGE", "CATSDOGS_KEY", "CATSDOGS_KEY_COVERS", "CATSDOGS_KEY_SHA256",

@@ -27,6 +27,16 @@ def test_a_method_that_does_not_suit_the_model_is_refused(model, method):
         TrainingSettings.checked(model=model, method=method)
 
 
+@pytest.mark.parametrize(
+    ("values", "problem"),
+    [({"teacher_size": 288}, "goes with method 'finetune'"),
+     ({"teacher_size": 160, "size": 192, "method": "finetune"}, "sees more than its pupil")],
+)  # fmt: skip
+def test_a_teacher_that_cannot_teach_is_refused(values, problem):
+    with pytest.raises(SettingsError, match=problem):
+        TrainingSettings.checked(**values)
+
+
 def test_settings_are_frozen():
     with pytest.raises(ValueError, match="frozen"):
         TrainingSettings().epochs = 3

@@ -1,0 +1,69 @@
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from catsdogs_lib.images import Preprocessing
+from catsdogs_lib.training import loop
+from catsdogs_lib.training.models import Network
+from catsdogs_lib.training.photos import Photos
+from catsdogs_lib.training.settings import TrainingSettings
+from catsdogs_lib.training.teacher import Teacher
+
+
+def averaging_network(seed):
+    """A network that sees the mean of each colour."""
+    torch.manual_seed(seed)
+    backbone = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Tanh(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    return Network(backbone, 8, 2)
+
+
+def test_a_lesson_is_the_same_picture_smaller_and_what_the_teacher_says_of_the_large_one():
+    network = averaging_network(0)
+    images = torch.rand(4, 3, 48, 48)
+    smaller, target = Teacher(network, 32).lesson(images)
+    assert smaller.shape == (4, 3, 32, 32)
+    assert torch.allclose(smaller.mean((2, 3)), images.mean((2, 3)), atol=0.01)
+    assert torch.allclose(target, network(images).softmax(1))
+    assert target.dtype == torch.float32
+    assert not target.requires_grad
+
+
+@pytest.fixture
+def pupil(monkeypatch):
+    """Make a run whose steps follow a teacher, or labels."""
+    monkeypatch.setattr(loop, "parameter_groups", lambda network, settings: [{"params": network.parameters(), "lr": 1}])
+
+    def make(teacher):
+        settings = TrainingSettings(method="finetune", precision="fp32", averaging=0)
+        return loop.Run(averaging_network(1), Photos([], [], Preprocessing()), settings, 100, teacher)
+
+    return make
+
+
+def test_a_pupil_learns_what_the_teacher_says_whatever_the_labels_say(pupil):
+    images = torch.rand(8, 3, 48, 48)
+    weights = []
+    for labels in (torch.zeros(8, dtype=torch.int64), torch.ones(8, dtype=torch.int64)):
+        run = pupil(Teacher(averaging_network(0), 32))
+        for _ in range(100):
+            loss = run.step(images, labels)
+        weights.append(torch.cat([p.detach().flatten() for p in run.network.parameters()]))
+    assert torch.equal(*weights)
+    _, target = run.teacher.lesson(images)
+    entropy = -(target * target.log()).sum(1).mean()
+    assert float(loss - entropy) == pytest.approx(0, abs=1e-3), "the least loss is the teacher's own doubt"
+
+
+def test_without_a_teacher_labels_are_learned(pupil):
+    images = torch.rand(8, 3, 48, 48)
+    run = pupil(None)
+    for _ in range(100):
+        run.step(images, torch.ones(8, dtype=torch.int64))
+    assert np.all(run.network(images).argmax(1).numpy() == 1)
+
+
+def test_a_teacher_is_trained_as_its_pupil_but_for_size_and_epochs():
+    settings = TrainingSettings(method="finetune", size=96, epochs=9, teacher_size=128, teacher_epochs=3, seed=5)
+    assert settings.teacher == TrainingSettings(method="finetune", size=128, epochs=3, teacher_epochs=3, seed=5)
+    assert settings.teacher.teacher is None
