@@ -1,5 +1,6 @@
 """The networks by name: a CNN from scratch, EfficientNet-Lite0 with its weights, any other that can be had."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -197,6 +198,17 @@ def _origin(backbone: nn.Module, pretrained: bool) -> str:
         return ""
     parts = [value.contiguous().numpy().tobytes() for value in backbone.state_dict().values()]
     return files.sha256_bytes(b"".join(parts))
+
+
+def blend(network: nn.Module, before: Mapping[str, Tensor], share: float) -> None:
+    """Move parameters back towards what they were `before` fine-tuning, in place: `share` of each stays new.
+
+    Between both lie networks that are about as accurate as the new one and tell unfamiliar photos about as well as the
+    old one (Wortsman et al., 2022, "Robust fine-tuning of zero-shot models", https://arxiv.org/abs/2109.01903).
+    """
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            parameter.copy_(torch.lerp(before[name], parameter, share))
 
 
 def round_to_fp16(network: nn.Module) -> None:

@@ -1,5 +1,6 @@
 """From the manifest's photos to a trained model, by whichever method the settings name."""
 
+import copy
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from catsdogs_lib.training import arithmetic, forward, loop, processes
 from catsdogs_lib.training.features import FeatureCache
 from catsdogs_lib.training.head import fit_head
 from catsdogs_lib.training.loop import Fit, OnEpoch
-from catsdogs_lib.training.models import Built, build, round_to_fp16
+from catsdogs_lib.training.models import Built, blend, build, round_to_fp16
 from catsdogs_lib.training.photos import Augmentation, Photos
 from catsdogs_lib.training.prototypes import prototypes
 from catsdogs_lib.training.settings import TrainingSettings
@@ -81,8 +82,11 @@ def train(
     if settings.teacher is not None:
         teacher = _build(settings.teacher, material)
         _learn(teacher, settings.teacher, material)
+    pretrained = copy.deepcopy(built.network.backbone.state_dict())
     fitted = _learn(built, settings, material, on_epoch, teacher)
     before = sum(epoch.seconds for epoch in fitted.history)
+    if settings.blend < 1:
+        blend(built.network.backbone, pretrained, settings.blend)
     if settings.weights == "fp16":
         round_to_fp16(built.network)
     with processes.first_one_then_all():

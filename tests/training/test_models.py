@@ -7,7 +7,7 @@ import torchvision
 from torch import nn
 
 from catsdogs_lib import images
-from catsdogs_lib.training.models import ModelError, build, round_to_fp16
+from catsdogs_lib.training.models import ModelError, blend, build, round_to_fp16
 
 
 def test_the_baseline_is_the_network_of_the_design():
@@ -106,3 +106,13 @@ def test_rounding_to_fp16_makes_matrices_exact_and_leaves_vectors():
         if parameter.ndim >= 2:
             assert torch.equal(parameter.half().float(), parameter)
     assert torch.equal(network.head.bias, bias)
+
+
+def test_a_blend_lies_between_both_weights_and_keeps_batch_norm():
+    old, new = (build("efficientnet_lite0", 2, pretrained=False).network.backbone for _ in range(2))
+    new.bn1.running_mean.fill_(3)
+    before, tuned = (dict(one.state_dict()) for one in (old, build("efficientnet_lite0", 2).network.backbone))
+    new.load_state_dict(tuned | {"bn1.running_mean": new.bn1.running_mean})
+    blend(new, before, 0.25)
+    assert torch.allclose(new.conv_stem.weight, 0.75 * old.conv_stem.weight + 0.25 * tuned["conv_stem.weight"])
+    assert torch.all(new.bn1.running_mean == 3)

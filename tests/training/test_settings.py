@@ -30,9 +30,10 @@ def test_a_method_that_does_not_suit_the_model_is_refused(model, method):
 @pytest.mark.parametrize(
     ("values", "problem"),
     [({"teacher_size": 288}, "goes with method 'finetune'"),
+     ({"blend": 0.5}, "goes with method 'finetune'"),
      ({"teacher_size": 160, "size": 192, "method": "finetune"}, "sees more than its pupil")],
 )  # fmt: skip
-def test_a_teacher_that_cannot_teach_is_refused(values, problem):
+def test_settings_that_need_fine_tuning_or_a_larger_teacher_say_so(values, problem):
     with pytest.raises(SettingsError, match=problem):
         TrainingSettings.checked(**values)
 

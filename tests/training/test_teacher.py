@@ -32,7 +32,7 @@ def test_a_lesson_is_the_same_picture_smaller_and_what_the_teacher_says_of_the_l
 @pytest.fixture
 def pupil(monkeypatch):
     """Make a run whose steps follow a teacher, or labels."""
-    monkeypatch.setattr(loop, "parameter_groups", lambda network, settings: [{"params": network.parameters(), "lr": 1}])
+    monkeypatch.setattr(loop, "parameter_groups", lambda network, _: [{"params": network.parameters(), "lr": 1}])
 
     def make(teacher):
         settings = TrainingSettings(method="finetune", precision="fp32", averaging=0)

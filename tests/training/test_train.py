@@ -31,7 +31,7 @@ def weights(model):
 
 
 FINETUNE = TrainingSettings(method="finetune", epochs=2, batch_size=8, learning_rate=1e-4)
-TAUGHT = FINETUNE.model_copy(update={"size": 96, "teacher_size": 128, "teacher_epochs": 1})
+TAUGHT = FINETUNE.model_copy(update={"size": 96, "teacher_size": 128, "teacher_epochs": 1, "blend": 0.5})
 
 
 def test_a_frozen_head_on_pretrained_features_exceeds_95_percent(trained):
