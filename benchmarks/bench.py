@@ -1,8 +1,10 @@
 """Runs the benchmarks beside others, one after the other, and writes reports/benchmarks/README.md.
 
-    python benchmarks/bench.py [lambda] [servers] [scoring] [profiles] [training] [--photos RAW_FOLDER]
+    python benchmarks/bench.py [PART ...] [--photos RAW_FOLDER]
 
-RAW_FOLDER holds `train/class/file` and `test/class/file`; without it photos are drawn, and there is no training.
+Parts are lambda, servers, scoring and profiles; and, where they are named, training and accelerator (which need
+photos) and containers (which needs Docker and the image). RAW_FOLDER holds `train/class/file` and `test/class/file`;
+without it photos are drawn.
 """
 
 import argparse
@@ -25,22 +27,28 @@ def commands(photos: Path | None) -> dict[str, list[str]]:
         "scoring": ["score_against_bare_loop.py", *(["--photos", str(photos)] if photos else [])],
         "profiles": ["profiles.py", *(["--photos", str(photos)] if photos else [])],
         "training": ["training.py", str(photos)],
+        "accelerator": ["accelerator.py", f"{photos}/train"],
+        "containers": ["in_container.py"],
     }
+
+
+BY_NAME = ("training", "accelerator", "containers")
+"""Parts that take half an hour, or need what not every machine has."""
 
 
 def main() -> None:
     """Run the parts; ends with 1 where a bar was missed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", help="all but training, where none is named")
+    parser.add_argument("parts", nargs="*", help=f"all but {', '.join(BY_NAME)}, where none is named")
     parser.add_argument("--photos", type=Path)
     options = parser.parse_args()
     known = commands(options.photos.resolve() if options.photos else None)
-    parts = options.parts or [name for name in known if name != "training"]
+    parts = options.parts or [name for name in known if name not in BY_NAME]
     for name in parts:
         if name not in known:
             parser.error(f"there is no part '{name}'; there are {', '.join(known)}")
-    if "training" in parts and options.photos is None:
-        parser.error("training needs --photos RAW_FOLDER with train/class/file and test/class/file")
+    if {"training", "accelerator"} & set(parts) and options.photos is None:
+        parser.error("training and accelerator need --photos RAW_FOLDER with train/class/file and test/class/file")
     missed = []
     for name in parts:
         print(f"\n== {name}", flush=True)

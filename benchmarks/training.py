@@ -5,7 +5,7 @@
 RAW_FOLDER holds `train/class/file` and `test/class/file`. Every side starts from the same ImageNet weights, learns from
 train alone and is judged on test; timed is what happens before that, from an empty cache. fastai has its defaults
 (rate 2e-3), and other rates that are stated beside; torchvision's loop runs as many epochs. Half an hour and more on
-two cores. Where a GPU is, photos a second are told by `python benchmarks/trials.py`.
+two cores. What a GPU is kept busy with: `accelerator.py`.
 """
 
 import argparse
@@ -74,7 +74,7 @@ def main() -> None:
         if "fastai" not in options.skip and fastai.exists():
             runs.setdefault("fastai", []).append(rival(fastai, "fastai_training.py", raw, EPOCHS))
         if "torchvision" not in options.skip:
-            found = rival(Path(sys.executable), "torchvision_training.py", raw, EPOCHS + 1, 1e-2)
+            found = rival(Path(sys.executable), "torchvision_training.py", raw, EPOCHS, 1e-2)
             runs.setdefault("torchvision's loop", []).append(found)
     if "fastai" in runs:
         for rate in options.rates:
@@ -104,7 +104,7 @@ def part(runs: dict[str, list[dict[str, Any]]], rounds: int) -> Part:
         "training",
         "Training from the same weights on the same photos",
         f"{rounds} rounds, in turn. fastai: `fine_tune({EPOCHS})`, its defaults of transforms, head and rates, a fifth "
-        f"of the photos held out; torchvision: the reference loop, {EPOCHS + 1} epochs at rate 0.01.",
+        f"of the photos held out; torchvision: the reference loop, as many epochs, at rate 0.01.",
         ratios,
         {"All, on the test photos": rows},
     )
