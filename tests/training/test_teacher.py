@@ -29,6 +29,12 @@ def test_a_lesson_is_the_same_picture_smaller_and_what_the_teacher_says_of_the_l
     assert not target.requires_grad
 
 
+def test_fine_stripes_blur_where_pictures_get_smaller():
+    stripes = torch.tensor([0.0, 1.0]).repeat(24).expand(1, 3, 48, 48)
+    smaller, _ = Teacher(averaging_network(0), 16).lesson(stripes)
+    assert torch.all((smaller - 0.5).abs() < 0.1)
+
+
 @pytest.fixture
 def pupil(monkeypatch):
     """Make a run whose steps follow a teacher, or labels."""
@@ -63,7 +69,8 @@ def test_without_a_teacher_labels_are_learned(pupil):
     assert np.all(run.network(images).argmax(1).numpy() == 1)
 
 
-def test_a_teacher_is_trained_as_its_pupil_but_for_size_and_epochs():
-    settings = TrainingSettings(method="finetune", size=96, epochs=9, teacher_size=128, teacher_epochs=3, seed=5)
+def test_a_teacher_is_trained_as_its_pupil_but_for_size_epochs_and_blend():
+    settings = TrainingSettings(method="finetune", size=96, epochs=9, teacher_size=128, teacher_epochs=3, seed=5,
+                                blend=0.5)  # fmt: skip
     assert settings.teacher == TrainingSettings(method="finetune", size=128, epochs=3, teacher_epochs=3, seed=5)
     assert settings.teacher.teacher is None

@@ -79,6 +79,21 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_figures(table, places, sett
 
 
 @pytest.mark.slow
+def test_a_blended_backbone_has_taken_back_its_share(table, places):
+    # From a head that knows nothing, so that the epoch is sure to be kept.
+    change = {"size": 96, "epochs": 1, "weights": "fp32", "averaging": 0.0, "head_c": 1e-6}
+    settings = FINETUNE.model_copy(update=change)
+    whole, half = (train(table, places, settings.model_copy(update={"blend": share})) for share in (1.0, 0.5))
+    assert whole.record.best_epoch == half.record.best_epoch == 1
+    before = dict(build("efficientnet_lite0", 2).network.named_parameters())
+    tuned = dict(whole.network.named_parameters())
+    for name, found in half.network.named_parameters():
+        expected = tuned[name] if name.startswith("head") else (tuned[name] + before[name]) / 2
+        assert torch.allclose(found, expected, atol=1e-6), name
+    assert not torch.equal(tuned["backbone.conv_head.weight"], before["backbone.conv_head.weight"])
+
+
+@pytest.mark.slow
 def test_the_best_epoch_is_kept_not_the_last(table, places):
     # A rate at which the third epoch is sure to spoil what came before.
     wild = FINETUNE.model_copy(update={"learning_rate": 0.5, "averaging": 0.0, "epochs": 1, "weights": "fp32"})
