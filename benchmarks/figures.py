@@ -109,7 +109,6 @@ def machine() -> str:
 
 
 def _show(part: Part) -> None:
-    console = Console(width=None if Console().is_terminal else 140)
     table = Table(title=part.title, title_justify="left")
     for name in COLUMNS:
         table.add_column(name, justify="left" if name in COLUMNS[:2] else "right")
@@ -118,6 +117,7 @@ def _show(part: Part) -> None:
         cells = list(one.row)
         cells[4] = f"{colour}{cells[4]}"
         table.add_row(*cells)
+    console = Console(width=None if Console().is_terminal else 140)
     if part.ratios:
         console.print(table)
     for name, rows in part.tables.items():

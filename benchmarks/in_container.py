@@ -8,57 +8,22 @@ then; all files are in the disk cache, so what Lambda takes to fetch an image is
 """
 
 import argparse
-import json
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import weights
 from figures import Part, Ratio
-from memory_sizes import MEGABYTES_PER_CORE, docker
-from on_lambda import multipart, photo
+from memory_sizes import MEGABYTES_PER_CORE, docker, measure
 
 from catsdogs_lib.bundle import Bundle
-from catsdogs_lib.doors.events import Arrival, HttpRequest, function_url_event
-from catsdogs_lib.doors.function_url import Emulator
 
 ROOT = Path(__file__).parents[1]
 RIVAL = "catsdogs-rival"
 PACKAGES = ("torch", "torchvision", "timm", "fastapi", "mangum", "pillow", "python-multipart")
-
-
-def ask(emulator: Emulator, request: HttpRequest) -> float:
-    """Milliseconds that one answer takes."""
-    arrival = Arrival.now()
-    payload = json.dumps(function_url_event(request, arrival)).encode()
-    began = time.perf_counter()
-    response = emulator.invoke(payload, arrival.request_id)
-    took = time.perf_counter() - began
-    if b"probabilities" not in response:
-        raise SystemExit(response.decode()[:500])
-    return 1e3 * took
-
-
-def one(image: str, options: list[str], requests: int) -> dict[str, float]:
-    """Start one container; milliseconds until its first answer, and medians of a small and a large photo."""
-    limits = ["--memory", f"{MEGABYTES_PER_CORE}m", "--cpus", "1", "--tmpfs", "/tmp"]
-    setting = ["--env", f"AWS_LAMBDA_FUNCTION_MEMORY_SIZE={MEGABYTES_PER_CORE}"]
-    small, large = (multipart(photo(None, size)) for size in ((500, 375), (4000, 3000)))
-    container = docker("run", "--detach", "--publish", "127.0.0.1::8080", *limits, *setting, *options, image)
-    try:
-        emulator = Emulator(f"http://{docker('port', container, '8080').splitlines()[0]}")
-        time.sleep(1)
-        found = {"first answer": ask(emulator, small)}
-        for name, request in (("small photo", small), ("12 megapixels", large)):
-            found[name] = statistics.median(ask(emulator, request) for _ in range(requests))
-        return found
-    finally:
-        docker("rm", "--force", container)
 
 
 def main() -> None:
@@ -81,7 +46,7 @@ def main() -> None:
         more = {options.image: [], RIVAL: ["--volume", f"{folder}:/weights:ro", "--env", "WEIGHTS=/weights"]}
         for number in range(-1, options.rounds):  # the first round only fills the disk cache
             for image, found in runs.items():
-                took = one(image, more[image], options.requests)
+                took = measure(image, MEGABYTES_PER_CORE, options.requests, more[image])
                 print(image, {name: round(value) for name, value in took.items()}, file=sys.stderr)
                 if number >= 0:
                     found.append(took)

@@ -8,30 +8,22 @@ cheapest size (Lambda bills memory times time, so a size that is twice as fast a
 """
 
 import argparse
-import io
 import json
 import os
 import statistics
 import subprocess
 import time
+from collections.abc import Sequence
 
-from PIL import Image
+from on_lambda import multipart, photo
 from rich.console import Console
 from rich.table import Table
 
-from catsdogs_lib.data.drawing import draw
 from catsdogs_lib.doors.events import Arrival, HttpRequest, function_url_event
 from catsdogs_lib.doors.function_url import Emulator
 
 SIZES = (512, 884, 1769, 3538)
 MEGABYTES_PER_CORE = 1769
-
-
-def photo(size: tuple[int, int]) -> HttpRequest:
-    """A drawn photo as a request."""
-    stream = io.BytesIO()
-    draw("cat", 5).resize(size, Image.Resampling.BICUBIC).save(stream, "JPEG", quality=88)
-    return HttpRequest("POST", "/predict", headers=(("content-type", "image/jpeg"),), body=stream.getvalue())
 
 
 def docker(*arguments: str) -> str:
@@ -40,30 +32,31 @@ def docker(*arguments: str) -> str:
 
 
 def ask(emulator: Emulator, request: HttpRequest) -> float:
-    """Seconds that one answer takes."""
+    """Milliseconds that one answer takes."""
     arrival = Arrival.now()
     payload = json.dumps(function_url_event(request, arrival)).encode()
     began = time.perf_counter()
     response = emulator.invoke(payload, arrival.request_id)
     seconds = time.perf_counter() - began
-    if b"prediction_id" not in response:
+    if b"probabilities" not in response:
         raise SystemExit(response.decode()[:500])
-    return seconds
+    return 1e3 * seconds
 
 
-def measure(image: str, megabytes: int, requests: int) -> tuple[float, float, float]:
-    """Start one container; seconds until its first answer, and medians of a small and a large photo."""
-    small, large = photo((500, 375)), photo((4000, 3000))
+def measure(image: str, megabytes: int, requests: int, options: Sequence[str] = ()) -> dict[str, float]:
+    """Start one container; milliseconds until its first answer, and medians of a small and a large photo."""
+    small, large = (multipart(photo(None, size)) for size in ((500, 375), (4000, 3000)))
     cores = min(megabytes / MEGABYTES_PER_CORE, len(os.sched_getaffinity(0)))
     limits = ["--memory", f"{megabytes}m", "--cpus", f"{cores:.2f}", "--read-only", "--tmpfs", "/tmp"]
-    setting = ["--env", f"AWS_LAMBDA_FUNCTION_MEMORY_SIZE={megabytes}"]
+    setting = ["--env", f"AWS_LAMBDA_FUNCTION_MEMORY_SIZE={megabytes}", *options]
     container = docker("run", "--detach", "--publish", "127.0.0.1::8080", *limits, *setting, image)
     try:
         emulator = Emulator(f"http://{docker('port', container, '8080').splitlines()[0]}")
         time.sleep(1)
-        first = ask(emulator, small)
-        seconds = [statistics.median(ask(emulator, one) for _ in range(requests)) for one in (small, large)]
-        return first, seconds[0], seconds[1]
+        found = {"first answer": ask(emulator, small)}
+        for name, request in (("small photo", small), ("12 megapixels", large)):
+            found[name] = statistics.median(ask(emulator, request) for _ in range(requests))
+        return found
     finally:
         docker("rm", "--force", container)
 
@@ -75,13 +68,14 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=20)
     options = parser.parse_args()
     found = {size: measure(options.image, size, options.requests) for size in SIZES}
-    cheapest = min(size * small for size, (_, small, _) in found.items())
+    cheapest = min(size * took["small photo"] for size, took in found.items())
     table = Table(title="by memory size, medians", title_justify="left")
     for name in ("MB", "cores", "first answer, ms", "small photo, ms", "12 megapixels, ms", "price of small photos"):
         table.add_column(name, justify="right")
-    for size, (first, small, large) in found.items():
-        cells = (f"{1e3 * seconds:.0f}" for seconds in (first, small, large))
-        table.add_row(str(size), f"{size / MEGABYTES_PER_CORE:.2f}", *cells, f"{size * small / cheapest:.2f}")
+    for size, took in found.items():
+        cells = (f"{milliseconds:.0f}" for milliseconds in took.values())
+        price = size * took["small photo"] / cheapest
+        table.add_row(str(size), f"{size / MEGABYTES_PER_CORE:.2f}", *cells, f"{price:.2f}")
     Console().print(table)
 
 

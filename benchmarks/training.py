@@ -104,7 +104,7 @@ def part(runs: dict[str, list[dict[str, Any]]], rounds: int) -> Part:
         "training",
         "Training from the same weights on the same photos",
         f"{rounds} rounds, in turn. fastai: `fine_tune({EPOCHS})`, its defaults of transforms, head and rates, a fifth "
-        f"of the photos held out; torchvision: the reference loop, as many epochs, at rate 0.01.",
+        "of the photos held out; torchvision: the reference loop, as many epochs, at rate 0.01.",
         ratios,
         {"All, on the test photos": rows},
     )

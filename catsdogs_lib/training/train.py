@@ -134,11 +134,11 @@ class _Material:
         looking = forward.resolve(settings.precision, sum(map(len, rows.values())))
         return cls(rows, manifest.classes(table), manifest.data_hash(table), places, looking)
 
-    def photos(self, split: str, size: Preprocessing, how: TrainingSettings, varied: bool) -> Photos:
+    def photos(self, split: str, preprocessing: Preprocessing, how: TrainingSettings, varied: bool) -> Photos:
         rows = self.rows[split]
         augmentation = Augmentation(how.crop_scale, how.jitter) if varied else None
         labels = label_indices(rows, self.classes).tolist()
-        return Photos(photo_paths(rows, self.places.raw), labels, size, augmentation, how.seed)
+        return Photos(photo_paths(rows, self.places.raw), labels, preprocessing, augmentation, how.seed)
 
 
 def _build(settings: TrainingSettings, material: _Material) -> Built:
