@@ -19,7 +19,8 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from catsdogs_lib import files, steps
+from catsdogs_lib import steps
+from catsdogs_lib.common import files
 from catsdogs_lib.data import manifest
 from catsdogs_lib.data.sample import write_sample
 from catsdogs_lib.training.settings import TrainingSettings

@@ -13,8 +13,8 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from catsdogs_lib import files
-from catsdogs_lib.errors import CatsdogsError
+from catsdogs_lib.common import files
+from catsdogs_lib.common.errors import CatsdogsError
 from catsdogs_lib.images import Preprocessing
 
 SCHEMA_VERSION: Final = 2

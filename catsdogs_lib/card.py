@@ -10,8 +10,8 @@ from typing import Any
 
 from markdown_it import MarkdownIt
 
-from catsdogs_lib import files
 from catsdogs_lib.bundle import Bundle, Card, Description, Doubt, Slice
+from catsdogs_lib.common import files
 from catsdogs_lib.evaluation.risk import certificate_sentence
 
 STYLE = """

@@ -17,11 +17,11 @@ from rich.table import Table
 from catsdogs_lib import __version__
 from catsdogs_lib.bundle import Bundle, locate
 from catsdogs_lib.classifier import Answer, Classifier
+from catsdogs_lib.common.errors import CatsdogsError
+from catsdogs_lib.common.progress import track
 from catsdogs_lib.data_commands import data
-from catsdogs_lib.errors import CatsdogsError
 from catsdogs_lib.images import SUFFIXES
 from catsdogs_lib.model_commands import COMMANDS as MODEL_COMMANDS
-from catsdogs_lib.progress import track
 from catsdogs_lib.release_commands import COMMANDS as RELEASE_COMMANDS
 from catsdogs_lib.serving_commands import COMMANDS
 
@@ -159,7 +159,7 @@ def pipeline_command(source: str, settings: tuple[str, ...]) -> None:
 
 
 def _show_result(workspace: Any) -> None:
-    from catsdogs_lib import files
+    from catsdogs_lib.common import files
 
     summary = files.read_json(workspace.figures)
     table = Table(title="Measured on test photos, with 95 % intervals", title_justify="left", box=None, pad_edge=False)

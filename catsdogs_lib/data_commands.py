@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from catsdogs_lib.errors import CatsdogsError
+from catsdogs_lib.common.errors import CatsdogsError
 
 FOLDER = click.Path(path_type=Path, file_okay=False)
 ANY_PATH = click.Path(path_type=Path, readable=False)
@@ -81,7 +81,8 @@ def check(folder: Path, path: Path | None) -> None:
 @click.option("-o", "--output", type=FOLDER, default=Path("reports/doctor"), show_default=True, help="Where to.")
 def doctor(root: str, output: Path) -> None:
     """Look for wrong labels, two classes in one photo, drawings and outliers; a page and a file of proposals."""
-    from catsdogs_lib import files, studies
+    from catsdogs_lib import studies
+    from catsdogs_lib.common import files
     from catsdogs_lib.evaluation import doctor_report
     from catsdogs_lib.workspace import Workspace
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from catsdogs_lib import anatomy
-from catsdogs_lib.errors import CatsdogsError
+from catsdogs_lib.common.errors import CatsdogsError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 """Pillow's names of the formats that are read; nothing else is even tried.

@@ -21,8 +21,9 @@ def promote(folder: Path, root: str, force: str) -> None:
 
     Ends with 0 if it is champion now, with 1 if the gate refused it, with 2 if it could not be asked.
     """
-    from catsdogs_lib import champions, files, steps, tracking
+    from catsdogs_lib import champions, steps, tracking
     from catsdogs_lib.bundle import Bundle
+    from catsdogs_lib.common import files
     from catsdogs_lib.workspace import Workspace
 
     ws = Workspace.open(root)
@@ -119,7 +120,8 @@ def champion(model: str | None, root: str) -> None:
     import shutil
     import tempfile
 
-    from catsdogs_lib import files, tracking
+    from catsdogs_lib import tracking
+    from catsdogs_lib.common import files
     from catsdogs_lib.delivery import release as delivery
     from catsdogs_lib.workspace import Workspace
 

@@ -18,7 +18,7 @@ from onnx import helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
 from catsdogs_lib.classifier import INPUT, PROBABILITIES
-from catsdogs_lib.progress import track
+from catsdogs_lib.common.progress import track
 
 WEIGHTED = ("Conv", "Gemm", "MatMul")
 FIRST = 2

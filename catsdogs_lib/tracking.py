@@ -24,7 +24,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from catsdogs_lib.bundle import Bundle
 from catsdogs_lib.classifier import INPUT, LOGITS, PROBABILITIES
-from catsdogs_lib.errors import CatsdogsError
+from catsdogs_lib.common.errors import CatsdogsError
 from catsdogs_lib.workspace import URI_VARIABLE
 
 if TYPE_CHECKING:

@@ -4,8 +4,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from catsdogs_lib import files
-from catsdogs_lib.errors import CatsdogsError
+from catsdogs_lib.common import files
+from catsdogs_lib.common.errors import CatsdogsError
 
 ANCHOR = "dvc.yaml"
 """The file that marks the root of a project."""

@@ -19,9 +19,9 @@ from aws_lambda_powertools.utilities.idempotency import (
 )
 
 from catsdogs_lib.classifier import Classifier
+from catsdogs_lib.common.s3 import Address, Storage
 from catsdogs_lib.doors.batch import Batch, DeadLetters, Settler
 from catsdogs_lib.service.model import Model
-from catsdogs_lib.storage import Address, Storage
 
 SERVICE = os.environ.get("POWERTOOLS_SERVICE_NAME", "catsdogs")
 REMEMBERED_SECONDS = 14 * 24 * 3600

@@ -4,8 +4,8 @@ import shutil
 import pytest
 
 from catsdogs_lib import bundle as module
-from catsdogs_lib import files
 from catsdogs_lib.bundle import Bundle, BundleCorruptError, BundleMissingError, BundleVersionError, locate
+from catsdogs_lib.common import files
 
 
 @pytest.fixture

@@ -41,7 +41,7 @@ def test_modules_stay_short():
         ("handler.py", ("catsdogs_lib.bundle", "catsdogs_lib.service")),
         (
             "batch.py",
-            ("catsdogs_lib.classifier", "catsdogs_lib.doors.batch", "catsdogs_lib.service", "catsdogs_lib.storage"),
+            ("catsdogs_lib.classifier", "catsdogs_lib.doors.batch", "catsdogs_lib.service", "catsdogs_lib.common.s3"),
         ),
     ],
 )

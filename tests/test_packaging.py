@@ -84,7 +84,7 @@ def test_the_card_says_how_good_and_on_what(bundle):
 
 def test_the_bundle_says_where_it_comes_from(packaged):
     ws, made = packaged
-    from catsdogs_lib import files
+    from catsdogs_lib.common import files
 
     description = Bundle.load(ws.bundle).description
     assert description.mlflow_run == files.read_json(ws.runs)["runs"]["efficientnet_lite0"]

@@ -5,7 +5,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from catsdogs_lib import pipeline
-from catsdogs_lib.errors import CatsdogsError, SettingsError
+from catsdogs_lib.common.errors import CatsdogsError, SettingsError
 from catsdogs_lib.pipeline import NotebookError
 from catsdogs_lib.workspace import Workspace
 
@@ -41,7 +41,9 @@ def test_a_notebook_leaves_an_executed_copy_a_report_and_an_index(tmp_path, capf
 
 
 def test_an_error_of_ours_in_a_cell_is_its_sentence(tmp_path):
-    path = notebook(tmp_path, "from catsdogs_lib.errors import SettingsError", "raise SettingsError('x', 'too small')")
+    path = notebook(
+        tmp_path, "from catsdogs_lib.common.errors import SettingsError", "raise SettingsError('x', 'too small')"
+    )
     with pytest.raises(NotebookError, match=r"setting 'x': too small.*01_test.failed.ipynb"):
         pipeline.run_notebook(path, {}, Workspace(tmp_path))
     assert [left.name for left in (tmp_path / "reports").iterdir()] == ["01_test.failed.ipynb"]
@@ -148,7 +150,7 @@ def test_a_broken_parameters_file_is_a_sentence(project):
 def test_reports_are_kept_in_the_run(packaged):
     from mlflow.tracking import MlflowClient
 
-    from catsdogs_lib import files
+    from catsdogs_lib.common import files
 
     ws, _ = packaged
     files.write_text(ws.reports / "04_evaluate.html", "<p>report</p>")

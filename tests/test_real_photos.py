@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from catsdogs_lib import files
 from catsdogs_lib.bundle import Bundle
 from catsdogs_lib.classifier import Classifier, golden_difference
+from catsdogs_lib.common import files
 from catsdogs_lib.evaluation import metrics
 
 ROOT = Path(__file__).parents[1]

@@ -2,7 +2,8 @@ import dataclasses
 
 import pytest
 
-from catsdogs_lib import files, steps, tracking
+from catsdogs_lib import steps, tracking
+from catsdogs_lib.common import files
 from catsdogs_lib.data import manifest
 from catsdogs_lib.training.settings import TrainingSettings
 from catsdogs_lib.workspace import MissingInputError, Workspace, project_root

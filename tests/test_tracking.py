@@ -2,7 +2,8 @@ import mlflow
 import pytest
 from mlflow.tracking import MlflowClient
 
-from catsdogs_lib import files, tracking
+from catsdogs_lib import tracking
+from catsdogs_lib.common import files
 from catsdogs_lib.tracking import TrackingError
 
 

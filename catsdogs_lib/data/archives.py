@@ -19,8 +19,8 @@ from pathlib import Path, PurePosixPath
 from typing import IO, cast
 
 from catsdogs_lib import images
+from catsdogs_lib.common.progress import track
 from catsdogs_lib.data.layouts import SourceError, is_junk, is_packed, is_photo
-from catsdogs_lib.progress import track
 
 MAX_MEMBERS = 200_000
 """Eight times Kaggle's 25 000 photos."""

@@ -16,8 +16,9 @@ import imagehash
 import numpy as np
 from PIL import Image
 
-from catsdogs_lib import files, images, measures
-from catsdogs_lib.progress import track
+from catsdogs_lib import images, measures
+from catsdogs_lib.common import files
+from catsdogs_lib.common.progress import track
 
 SQUARE = 224
 """Side of the centre square that is measured, in pixels: what a model sees."""

@@ -4,8 +4,8 @@ import csv
 import io
 from pathlib import Path
 
-from catsdogs_lib import files
-from catsdogs_lib.errors import CatsdogsError
+from catsdogs_lib.common import files
+from catsdogs_lib.common.errors import CatsdogsError
 
 FIELDS = ("path", "sha256", "reason", "label")
 """Of the file of exclusions: a row with a label relabels its photo, one without leaves it out."""

@@ -12,7 +12,7 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from catsdogs_lib import files
+from catsdogs_lib.common import files
 from catsdogs_lib.data.layouts import Layout, SourceError, recognise, scan
 
 KAGGLE = "bhavikjikadara/dog-and-cat-classification-dataset/versions/1"

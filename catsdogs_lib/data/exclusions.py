@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+from catsdogs_lib.common.errors import SettingsError
 from catsdogs_lib.data.folders import Found
-from catsdogs_lib.errors import SettingsError
 
 
 class Decision(NamedTuple):

@@ -13,7 +13,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from catsdogs_lib import images
-from catsdogs_lib.errors import CatsdogsError
+from catsdogs_lib.common.errors import CatsdogsError
 
 SPLITS = ("train", "val", "test")
 """The parts of a data set, in this order and under these names."""

@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from catsdogs_lib import files
+from catsdogs_lib.common import files
+from catsdogs_lib.common.errors import CatsdogsError, SettingsError
 from catsdogs_lib.data import splits
 from catsdogs_lib.data.checks import Checked, Reason, check_all
 from catsdogs_lib.data.duplicates import components, near_duplicates
 from catsdogs_lib.data.exclusions import read_exclusions, relabelled
 from catsdogs_lib.data.folders import Found, find_photos
-from catsdogs_lib.errors import CatsdogsError, SettingsError
 
 COLUMNS = {
     "path": "str", "label": "str", "split": "str", "excluded": "str", "warning": "str", "group": "str",

@@ -8,9 +8,9 @@ import pandas as pd
 from PIL import Image
 
 from catsdogs_lib import images
+from catsdogs_lib.common.progress import track
 from catsdogs_lib.data.folders import find_photos
 from catsdogs_lib.images import PhotoError
-from catsdogs_lib.progress import track
 
 
 def headers(raw: Path) -> pd.DataFrame:

@@ -14,12 +14,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from catsdogs_lib import files
+from catsdogs_lib.common import files
+from catsdogs_lib.common.progress import track
 from catsdogs_lib.data import downloads as networks
 from catsdogs_lib.data.archives import ArchiveError, is_archive, unpack
 from catsdogs_lib.data.downloads import DownloadError
 from catsdogs_lib.data.layouts import Layout, SourceError, recognise, scan
-from catsdogs_lib.progress import track
 
 __all__ = ["ArchiveError", "DownloadError", "Fetched", "SourceError", "fetch", "fingerprint"]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from catsdogs_lib.bundle import DESCRIPTION_FILE, GRAPH_FILE, Bundle
-from catsdogs_lib.errors import CatsdogsError
+from catsdogs_lib.common.errors import CatsdogsError
 
 PLATFORM = "linux/amd64"
 REVISION_LABEL = "org.opencontainers.image.revision"

@@ -7,12 +7,12 @@ from typing import Any
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from catsdogs_lib import lineage
+from catsdogs_lib.common import git
+from catsdogs_lib.common.errors import CatsdogsError
 from catsdogs_lib.delivery import engine, proof
 from catsdogs_lib.delivery.ledger import Ledger, standing
 from catsdogs_lib.doors.smoke import Check
 from catsdogs_lib.doors.upstream import Upstream
-from catsdogs_lib.errors import CatsdogsError
 
 
 class _GapError(CatsdogsError):
@@ -80,7 +80,7 @@ def _image(told: dict[str, Any], labels: dict[str, str]) -> str:
 def _commit(project: Path, commit: str) -> str:
     if commit.endswith("-dirty"):
         raise _GapError(f"{commit[:12]} with changes that nobody committed")
-    message = lineage.subject(project, commit)
+    message = git.subject(project, commit)
     if message is None:
         raise _GapError(f"commit {commit[:12]} is not in {project}; fetch it: git fetch --all")
     return f"commit {commit[:12]}, {message}"

@@ -18,10 +18,10 @@ from urllib.parse import unquote_plus
 from botocore.session import Session
 
 from catsdogs_lib.classifier import TOO_LITTLE_MEMORY, Classifier
-from catsdogs_lib.errors import CatsdogsError
+from catsdogs_lib.common.errors import CatsdogsError
+from catsdogs_lib.common.s3 import About, Address, ChangedError, MissingError, Opened, Storage
 from catsdogs_lib.images import MAX_BYTES, PhotoError, PhotoTooLargeError
 from catsdogs_lib.scoring.rows import Row, answered, look, refused
-from catsdogs_lib.storage import About, Address, ChangedError, MissingError, Opened, Storage
 
 AHEAD = 4
 """Photos that are fetched while one is looked at."""

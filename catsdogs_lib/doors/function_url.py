@@ -16,11 +16,11 @@ from typing import Protocol
 from starlette.types import Receive, Scope, Send
 
 import catsdogs_lib
+from catsdogs_lib.common.errors import CatsdogsError
 from catsdogs_lib.doors import asgi, events
 from catsdogs_lib.doors.events import Arrival, HttpRequest, HttpResponse
 from catsdogs_lib.doors.upstream import UnreachableError, Upstream
 from catsdogs_lib.doors.worker import FunctionError, Worker
-from catsdogs_lib.errors import CatsdogsError
 
 HANDLER = Path("lambda/handler.py")
 INVOCATIONS = "/2015-03-31/functions/function/invocations"

@@ -6,8 +6,8 @@ import re
 from typing import Protocol
 from urllib.parse import quote, unquote_to_bytes, urlsplit
 
+from catsdogs_lib.common.errors import CatsdogsError
 from catsdogs_lib.doors.events import HOP_BY_HOP, HttpRequest, HttpResponse, Pairs
-from catsdogs_lib.errors import CatsdogsError
 
 SECONDS = 60.0
 """So long an answer may take. The function's own limit is shorter."""

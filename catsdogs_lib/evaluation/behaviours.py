@@ -11,9 +11,9 @@ from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
 from catsdogs_lib.bundle import Bundle
 from catsdogs_lib.classifier import Classifier
+from catsdogs_lib.common.progress import track
 from catsdogs_lib.data.strangers import FAMILIES, strangers
 from catsdogs_lib.images import normalise
-from catsdogs_lib.progress import track
 
 Change = Callable[[Image.Image], Image.Image]
 

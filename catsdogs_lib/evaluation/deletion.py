@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from catsdogs_lib.classifier import Classifier
+from catsdogs_lib.common.progress import track
 from catsdogs_lib.evaluation.metrics import Interval, bootstrap_mean
 from catsdogs_lib.explanation import against_others, explain
 from catsdogs_lib.images import normalise
-from catsdogs_lib.progress import track
 
 SHARE = 0.1
 """Part of the square that is covered."""

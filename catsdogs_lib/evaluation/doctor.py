@@ -18,8 +18,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler, normalize
 
 from catsdogs_lib import images
+from catsdogs_lib.common.progress import track
 from catsdogs_lib.evaluation.metrics import EvaluationError
-from catsdogs_lib.progress import track
 
 Features = NDArray[np.float32]
 Parts = Callable[[Sequence[Path]], Features]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from catsdogs_lib import images
-from catsdogs_lib.progress import track
+from catsdogs_lib.common.progress import track
 
 SIDE = 200
 """Shorter side of a picture, in pixels."""

@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtri
 
-from catsdogs_lib.errors import CatsdogsError
+from catsdogs_lib.common.errors import CatsdogsError
 
 METRICS = ("accuracy", "log_loss", "roc_auc", "f1", "expected_calibration_error")
 """Names of the metrics, in the order of reports."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, TextIO
 
-from catsdogs_lib.errors import CatsdogsError
+from catsdogs_lib.common.errors import CatsdogsError
 from catsdogs_lib.images import SUFFIXES
 from catsdogs_lib.scoring.photos import LocalPhoto, Photo, RemotePhoto, ZippedPhoto
 

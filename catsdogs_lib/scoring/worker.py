@@ -10,7 +10,7 @@ from pathlib import Path
 
 from catsdogs_lib.bundle import Bundle, BundleCorruptError
 from catsdogs_lib.classifier import Classifier
-from catsdogs_lib.errors import CatsdogsError
+from catsdogs_lib.common.errors import CatsdogsError
 from catsdogs_lib.scoring.photos import Photo
 from catsdogs_lib.scoring.rows import look
 

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Self
 
 from catsdogs_lib.bundle import Bundle
-from catsdogs_lib.errors import CatsdogsError
+from catsdogs_lib.common.errors import CatsdogsError
 from catsdogs_lib.scoring import worker as child
 from catsdogs_lib.scoring.photos import Photo
 from catsdogs_lib.scoring.rows import Row, refused

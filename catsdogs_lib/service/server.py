@@ -16,7 +16,7 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from catsdogs_lib.errors import CatsdogsError
+from catsdogs_lib.common.errors import CatsdogsError
 from catsdogs_lib.service import problems
 from catsdogs_lib.service.problems import ProblemError
 from catsdogs_lib.service.prometheus import LOGGER

@@ -5,8 +5,8 @@ import re
 from dataclasses import dataclass
 from typing import Self
 
-from catsdogs_lib.errors import SettingsError
-from catsdogs_lib.storage import Address
+from catsdogs_lib.common.errors import SettingsError
+from catsdogs_lib.common.s3 import Address
 
 COVERS = ("all", "writes")
 

@@ -10,14 +10,14 @@ from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from catsdogs_lib.errors import CatsdogsError
+from catsdogs_lib.common.errors import CatsdogsError
+from catsdogs_lib.common.s3 import Address, MissingError, Opened, Storage, StorageError
 from catsdogs_lib.service import keys, problems
 from catsdogs_lib.service.answers import Upload, UploadedPhoto
 from catsdogs_lib.service.bodies import Held, Photo
 from catsdogs_lib.service.operations import Operation
 from catsdogs_lib.service.problems import ProblemError
 from catsdogs_lib.service.settings import ServiceSettings
-from catsdogs_lib.storage import Address, MissingError, Opened, Storage, StorageError
 
 _NAME = re.compile("[0-9a-f]{32}")
 

@@ -7,8 +7,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from catsdogs_lib import files, images
-from catsdogs_lib.progress import track
+from catsdogs_lib import images
+from catsdogs_lib.common import files
+from catsdogs_lib.common.progress import track
 from catsdogs_lib.training import forward
 from catsdogs_lib.training.forward import Forward
 from catsdogs_lib.training.models import Built

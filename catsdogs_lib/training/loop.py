@@ -17,8 +17,8 @@ from timm.optim._param_groups import param_groups_layer_decay
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from catsdogs_lib import files
-from catsdogs_lib.progress import track
+from catsdogs_lib.common import files
+from catsdogs_lib.common.progress import track
 from catsdogs_lib.training import arithmetic, processes
 from catsdogs_lib.training.models import Network
 from catsdogs_lib.training.photos import Photos, batches, to_device

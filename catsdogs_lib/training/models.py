@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from timm.data.config import resolve_data_config
 from torch import Tensor, nn
 
-from catsdogs_lib import files
-from catsdogs_lib.errors import CatsdogsError
+from catsdogs_lib.common import files
+from catsdogs_lib.common.errors import CatsdogsError
 from catsdogs_lib.images import Preprocessing
 from catsdogs_lib.training.settings import BASELINE
 

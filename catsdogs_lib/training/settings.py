@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from catsdogs_lib.errors import SettingsError
+from catsdogs_lib.common.errors import SettingsError
 
 Method = Literal["frozen", "finetune", "scratch"]
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from catsdogs_lib import files
+from catsdogs_lib.common import files
 from catsdogs_lib.data import manifest
 from catsdogs_lib.images import Preprocessing
 from catsdogs_lib.training import arithmetic, forward, loop, processes

@@ -7,11 +7,11 @@ import threading
 import httpx
 import pytest
 
+from catsdogs_lib.common.s3 import Address, ChangedError, MissingError, Opened, Storage, StorageError
 from catsdogs_lib.service.app import create_app
 from catsdogs_lib.service.model import Model
 from catsdogs_lib.service.prometheus import ServerTelemetry
 from catsdogs_lib.service.settings import ServiceSettings
-from catsdogs_lib.storage import Address, ChangedError, MissingError, Opened, Storage, StorageError
 
 KEY = "a key"
 NAME = "0" * 32

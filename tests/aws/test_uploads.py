@@ -17,13 +17,13 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
+from catsdogs_lib.common.s3 import Address
 from catsdogs_lib.data.drawing import draw
 from catsdogs_lib.service import keys
 from catsdogs_lib.service.app import create_app
 from catsdogs_lib.service.model import Model
 from catsdogs_lib.service.prometheus import ServerTelemetry
 from catsdogs_lib.service.settings import ServiceSettings
-from catsdogs_lib.storage import Address
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]

@@ -14,9 +14,9 @@ from onnx import TensorProto, helper
 from PIL import Image
 from playwright.sync_api import Error, expect
 
-from catsdogs_lib import files
 from catsdogs_lib.bundle import Bundle
 from catsdogs_lib.classifier import Classifier
+from catsdogs_lib.common import files
 from catsdogs_lib.data.drawing import draw
 
 pytestmark = pytest.mark.slow

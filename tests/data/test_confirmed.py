@@ -4,8 +4,8 @@ import csv
 
 from click.testing import CliRunner
 
-from catsdogs_lib import files
 from catsdogs_lib.cli import cli
+from catsdogs_lib.common import files
 from catsdogs_lib.data import manifest
 
 

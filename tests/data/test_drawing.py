@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from catsdogs_lib.common.errors import SettingsError
 from catsdogs_lib.data.drawing import KINDS, SMALLEST, draw
 from catsdogs_lib.data.pen import Pen, curve
-from catsdogs_lib.errors import SettingsError
 
 
 def test_the_same_arguments_give_the_same_pixels():

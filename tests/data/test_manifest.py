@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from catsdogs_lib.common.errors import CatsdogsError, SettingsError
 from catsdogs_lib.data.folders import LayoutError, find_photos
 from catsdogs_lib.data.manifest import (
     COLUMNS,
@@ -23,7 +24,6 @@ from catsdogs_lib.data.manifest import (
     write_manifest,
 )
 from catsdogs_lib.data.sample import write_sample
-from catsdogs_lib.errors import CatsdogsError, SettingsError
 
 SETTINGS = PrepareSettings(validation=0.2, test=0.2)
 

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from catsdogs_lib.common.errors import SettingsError
+from catsdogs_lib.common.files import sha256
 from catsdogs_lib.data import sample
 from catsdogs_lib.data.drawing import KINDS, draw
 from catsdogs_lib.data.sample import Sown, write_sample
-from catsdogs_lib.errors import SettingsError
-from catsdogs_lib.files import sha256
 from catsdogs_lib.images import PhotoError, UndecodableError, open_photo, read, read_header
 
 

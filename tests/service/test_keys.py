@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
-from catsdogs_lib.errors import SettingsError
+from catsdogs_lib.common.errors import SettingsError
+from catsdogs_lib.common.s3 import Address
 from catsdogs_lib.service import keys
 from catsdogs_lib.service.app import create_app
 from catsdogs_lib.service.settings import ServiceSettings
-from catsdogs_lib.storage import Address
 
 CATSDOGS = Path(sys.executable).parent / "catsdogs"
 KEY = "Zmee2FtzVb5HhEHr8Z1qW0k0cQm3GqQ-6Jx1Tn_0aA4"

@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import BatchSampler, SequentialSampler
 
 from catsdogs_lib import spread
-from catsdogs_lib.errors import SettingsError
+from catsdogs_lib.common.errors import SettingsError
 from catsdogs_lib.training import processes
 from catsdogs_lib.training.train import Places, photo_paths, train
 from catsdogs_lib.workspace import Workspace

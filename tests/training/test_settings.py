@@ -1,6 +1,6 @@
 import pytest
 
-from catsdogs_lib.errors import SettingsError
+from catsdogs_lib.common.errors import SettingsError
 from catsdogs_lib.training.settings import TrainingSettings, baseline_settings
 
 

@@ -35,7 +35,7 @@ TAUGHT = FINETUNE.model_copy(update={"size": 96, "teacher_size": 128, "teacher_e
 
 
 def test_a_frozen_head_on_pretrained_features_exceeds_95_percent(trained):
-    from catsdogs_lib import files
+    from catsdogs_lib.common import files
 
     figures = files.read_json(trained.figures)["models"]["efficientnet_lite0"]
     right = sum(figures[split]["accuracy"]["value"] * n for split, n in (("val", 1), ("test", 1))) / 2

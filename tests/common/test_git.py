@@ -1,6 +1,6 @@
 import subprocess
 
-from catsdogs_lib.lineage import git_commit
+from catsdogs_lib.common.git import git_commit
 
 
 def git(folder, *arguments):

@@ -4,8 +4,8 @@ import pickle
 
 import pytest
 
+from catsdogs_lib.common.errors import CatsdogsError, SettingsError
 from catsdogs_lib.data.manifest import EmptyClassError
-from catsdogs_lib.errors import CatsdogsError, SettingsError
 from catsdogs_lib.scoring.sources import SourceUnusableError
 
 

@@ -8,7 +8,7 @@ from functools import cached_property
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
-from catsdogs_lib.errors import CatsdogsError, SettingsError
+from catsdogs_lib.common.errors import CatsdogsError, SettingsError
 
 _ADDRESS = re.compile(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])/([^\s?#]*[^\s?#/])/?")
 _MISSING = frozenset({"404", "NoSuchKey", "NoSuchVersion"})

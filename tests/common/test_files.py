@@ -1,6 +1,6 @@
 import pytest
 
-from catsdogs_lib import files
+from catsdogs_lib.common import files
 
 
 def test_a_file_appears_whole(tmp_path):

@@ -2,7 +2,7 @@ import io
 
 import pytest
 
-from catsdogs_lib import progress
+from catsdogs_lib.common import progress
 
 
 def test_items_pass_through_unchanged():
