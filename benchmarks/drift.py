@@ -14,10 +14,10 @@ import numpy as np
 import pandas as pd
 from PIL import ImageEnhance, ImageFilter
 
-from catsdogs_lib import images
 from catsdogs_lib.bundle import Bundle
 from catsdogs_lib.classifier import Classifier
 from catsdogs_lib.data import manifest
+from catsdogs_lib.imaging import decoding
 from catsdogs_lib.monitoring import drift, records
 from catsdogs_lib.workspace import Workspace
 
@@ -30,7 +30,7 @@ CHANGES = {
 
 
 def changed(path: Path, change) -> bytes:
-    photo, stream = change(images.read(path)), io.BytesIO()
+    photo, stream = change(decoding.read(path)), io.BytesIO()
     photo.save(stream, "JPEG", quality=95)
     return stream.getvalue()
 
@@ -69,7 +69,7 @@ def main() -> None:
         )
         for name, change in CHANGES.items()
     }
-    foreign = sorted(path for path in given.others.iterdir() if path.suffix.lower() in images.SUFFIXES)
+    foreign = sorted(path for path in given.others.iterdir() if path.suffix.lower() in decoding.SUFFIXES)
     others = table_of(classifier, [changed(one, CHANGES["unchanged"]) for one in foreign], [""] * len(foreign),
                       "other things", folder)  # fmt: skip
     plain = streams["unchanged"]

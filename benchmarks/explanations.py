@@ -18,10 +18,10 @@ import onnx.utils
 import onnxruntime as ort
 from starlette.testclient import TestClient
 
-from catsdogs_lib import images
 from catsdogs_lib.bundle import Bundle, locate
 from catsdogs_lib.classifier import INPUT, LOGITS, PROBABILITIES, Classifier
 from catsdogs_lib.evaluation.deletion import deletion_test
+from catsdogs_lib.imaging import decoding
 from catsdogs_lib.service.app import create_app
 from catsdogs_lib.service.model import Model
 from catsdogs_lib.service.prometheus import ServerTelemetry
@@ -64,7 +64,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=200)
     given = parser.parse_args()
     bundle = Bundle.load(locate(given.bundle))
-    found = sorted(path for path in given.photos.rglob("*") if path.suffix.lower() in images.SUFFIXES)
+    found = sorted(path for path in given.photos.rglob("*") if path.suffix.lower() in decoding.SUFFIXES)
     photos = found[:: max(1, len(found) // given.count)][: given.count]
     classifier = Classifier(bundle, threads=1)
     more = deletion_test(classifier, photos)

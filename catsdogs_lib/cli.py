@@ -20,7 +20,7 @@ from catsdogs_lib.classifier import Answer, Classifier
 from catsdogs_lib.common.errors import CatsdogsError
 from catsdogs_lib.common.progress import track
 from catsdogs_lib.data_commands import data
-from catsdogs_lib.images import SUFFIXES
+from catsdogs_lib.imaging.decoding import SUFFIXES
 from catsdogs_lib.model_commands import COMMANDS as MODEL_COMMANDS
 from catsdogs_lib.release_commands import COMMANDS as RELEASE_COMMANDS
 from catsdogs_lib.serving_commands import COMMANDS

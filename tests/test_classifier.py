@@ -11,7 +11,7 @@ from onnx import TensorProto, helper
 
 from catsdogs_lib.bundle import Bundle, BundleCorruptError
 from catsdogs_lib.classifier import Classifier, Outputs, golden_difference
-from catsdogs_lib.images import PhotoError
+from catsdogs_lib.imaging.decoding import PhotoError
 
 ROOT = Path(__file__).parents[1]
 

@@ -18,9 +18,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO, cast
 
-from catsdogs_lib import images
 from catsdogs_lib.common.progress import track
 from catsdogs_lib.data.layouts import SourceError, is_junk, is_packed, is_photo
+from catsdogs_lib.imaging import decoding
 
 MAX_MEMBERS = 200_000
 """Eight times Kaggle's 25 000 photos."""
@@ -30,7 +30,7 @@ MAX_MEMBER_BYTES = 2**30
 """Of one file; a photo above 64 MiB is not even read, but a later check names it rather than this one."""
 MAX_RATIO = 100
 """Unpacked to packed. Photos hardly shrink; deflate can reach 1 032 with zeros."""
-RATIO_FROM = images.MAX_BYTES
+RATIO_FROM = decoding.MAX_BYTES
 """Below this many unpacked bytes the ratio is not looked at: a flat drawing in BMP may well pass 100."""
 
 _CHUNK = 2**20

@@ -16,9 +16,9 @@ import imagehash
 import numpy as np
 from PIL import Image
 
-from catsdogs_lib import images, measures
 from catsdogs_lib.common import files
 from catsdogs_lib.common.progress import track
+from catsdogs_lib.imaging import decoding, statistics
 
 SQUARE = 224
 """Side of the centre square that is measured, in pixels: what a model sees."""
@@ -125,8 +125,8 @@ def check(path: Path, min_side: int = 1) -> Checked:
         found = path.stat()
         if not stat.S_ISREG(found.st_mode):
             raise OSError(None, "not a regular file")
-        if found.st_size > images.MAX_BYTES:
-            limit = f"the file is larger than {images.MAX_BYTES >> 20} MiB"
+        if found.st_size > decoding.MAX_BYTES:
+            limit = f"the file is larger than {decoding.MAX_BYTES >> 20} MiB"
             return Checked(files.sha256(path), found.st_size, excluded=f"{Reason.TOO_LARGE}: {limit}")
         data = path.read_bytes()
     except OSError as error:
@@ -138,29 +138,29 @@ def check(path: Path, min_side: int = 1) -> Checked:
 def _check_bytes(data: bytes, path: Path, min_side: int) -> Checked:
     sha256 = hashlib.sha256(data).hexdigest()
     try:
-        image = images.open_photo(data)
-        header = images.read_header(image)
-    except images.PhotoTooLargeError as error:
+        image = decoding.open_photo(data)
+        header = decoding.read_header(image)
+    except decoding.PhotoTooLargeError as error:
         return Checked(sha256, len(data), excluded=f"{Reason.TOO_LARGE}: {error}")
-    except images.PhotoError as error:
+    except decoding.PhotoError as error:
         reason = Reason.CORRUPT if not data or _SIGNATURE.match(data) else Reason.NOT_AN_IMAGE
         return Checked(sha256, len(data), excluded=f"{reason}: {error}")
     known = partial(Checked, sha256, len(data), *header, warning=_wrong_ending(path, header.format))
     try:
         # A large JPEG is decoded at a fraction of its size, yet all of its data is read: a cut shows.
-        upright = images.decode(image, SQUARE)
-    except images.PhotoError as error:
+        upright = decoding.decode(image, SQUARE)
+    except decoding.PhotoError as error:
         return known(excluded=f"{Reason.CORRUPT}: {error}")
     except (MemoryError, RecursionError) as error:
         return known(excluded=f"{Reason.TOO_LARGE}: decoding it ended in {type(error).__name__}")
     small = f"{Reason.TOO_SMALL}: {header.width} x {header.height} pixels, the shorter side below {min_side}"
-    seen = images.centre_square(upright, SQUARE)
-    square, luma = np.asarray(seen, dtype=np.uint8), measures.luma(seen)
+    seen = decoding.centre_square(upright, SQUARE)
+    square, luma = np.asarray(seen, dtype=np.uint8), statistics.luma(seen)
     gray = upright.convert("L").resize((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS, reducing_gap=3.0)
     return known(
         phash=str(imagehash.phash(gray)),
         brightness=round(float(luma.mean()), 6),
-        sharpness=round(measures.sharpness(luma), 6),
+        sharpness=round(statistics.sharpness(luma), 6),
         grayscale=bool((square.max(axis=2) - square.min(axis=2)).max() <= GRAY_TOLERANCE),
         thumbnail=gray.tobytes(),
         excluded=small if min(header.width, header.height) < min_side else "",
@@ -172,5 +172,5 @@ _SIGNATURE = re.compile(rb"\xff\xd8\xff|\x89PNG|GIF8|RIFF....WEBP|II\*\0|MM\0\*"
 
 
 def _wrong_ending(path: Path, name: str) -> str:
-    promised = images.SUFFIXES.get(path.suffix.lower(), path.suffix or "nothing")
+    promised = decoding.SUFFIXES.get(path.suffix.lower(), path.suffix or "nothing")
     return "" if promised == name else f"ending says {promised}, bytes are {name}"

@@ -12,8 +12,8 @@ from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 
-from catsdogs_lib import images
 from catsdogs_lib.common.errors import CatsdogsError
+from catsdogs_lib.imaging import decoding
 
 SPLITS = ("train", "val", "test")
 """The parts of a data set, in this order and under these names."""
@@ -98,7 +98,7 @@ def is_junk(name: str) -> bool:
 
 def is_photo(name: str) -> bool:
     """Whether a file of this name may be a photo; its content is judged later."""
-    return not is_junk(name) and os.path.splitext(name)[1].lower() in images.SUFFIXES  # noqa: PTH122 - only a name
+    return not is_junk(name) and os.path.splitext(name)[1].lower() in decoding.SUFFIXES  # noqa: PTH122 - only a name
 
 
 def is_packed(name: str) -> bool:
@@ -186,7 +186,7 @@ def _nothing(root: Folder, source: str) -> None:
     if len(root.folders) > 1:
         names = ", ".join(folder.name for folder in root.folders[:5])
         raise SourceError(source, f"its folders ({names}) hold no photos; put each class's photos into its folder")
-    raise SourceError(source, f"it holds no photos ({', '.join(sorted(images.SUFFIXES))}); name a folder with photos")
+    raise SourceError(source, f"it holds no photos ({', '.join(sorted(decoding.SUFFIXES))}); name a folder with photos")
 
 
 def _by_name(folder: Folder) -> bool:

@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from catsdogs_lib import images
 from catsdogs_lib.common.progress import track
 from catsdogs_lib.data.folders import find_photos
-from catsdogs_lib.images import PhotoError
+from catsdogs_lib.imaging import decoding
+from catsdogs_lib.imaging.decoding import PhotoError
 
 
 def headers(raw: Path) -> pd.DataFrame:
@@ -26,8 +26,8 @@ def headers(raw: Path) -> pd.DataFrame:
     for one in track(find_photos(raw)[0], "reading headers"):
         row = {"path": one.name, "label": one.label, "split": one.split, "kilobytes": one.path.stat().st_size / 1e3}
         try:
-            with images.open_photo(one.path) as image:
-                header = images.read_header(image)
+            with decoding.open_photo(one.path) as image:
+                header = decoding.read_header(image)
             shape = {"megapixels": header.width * header.height / 1e6, "aspect": header.width / header.height}
             rows.append({**row, "format": header.format, **shape})
         except PhotoError:
@@ -44,7 +44,7 @@ def some_photos(
         taken = 0
         for path in rows["path"].sample(frac=1, random_state=seed):
             try:
-                photo = images.read(raw / path, side)
+                photo = decoding.read(raw / path, side)
             except PhotoError:
                 continue
             shown.append((photo, str(label)))

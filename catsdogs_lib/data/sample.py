@@ -15,7 +15,7 @@ from catsdogs_lib.common.errors import SettingsError
 from catsdogs_lib.common.files import replacing
 from catsdogs_lib.common.progress import track
 from catsdogs_lib.data.drawing import KINDS, draw
-from catsdogs_lib.images import EXIF_ORIENTATION
+from catsdogs_lib.imaging.decoding import EXIF_ORIENTATION
 
 ASPECTS = (4 / 3, 3 / 2, 1.0, 3 / 4, 2 / 3, 5 / 4)
 """Width over height of the pictures."""

@@ -13,7 +13,7 @@ from catsdogs_lib.bundle import Bundle
 from catsdogs_lib.classifier import Classifier
 from catsdogs_lib.common.progress import track
 from catsdogs_lib.data.strangers import FAMILIES, strangers
-from catsdogs_lib.images import normalise
+from catsdogs_lib.imaging.decoding import normalise
 
 Change = Callable[[Image.Image], Image.Image]
 

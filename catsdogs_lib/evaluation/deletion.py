@@ -10,7 +10,7 @@ from catsdogs_lib.classifier import Classifier
 from catsdogs_lib.common.progress import track
 from catsdogs_lib.evaluation.metrics import Interval, bootstrap_mean
 from catsdogs_lib.explanation import against_others, explain
-from catsdogs_lib.images import normalise
+from catsdogs_lib.imaging.decoding import normalise
 
 SHARE = 0.1
 """Part of the square that is covered."""

@@ -17,9 +17,9 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler, normalize
 
-from catsdogs_lib import images
 from catsdogs_lib.common.progress import track
 from catsdogs_lib.evaluation.metrics import EvaluationError
+from catsdogs_lib.imaging import decoding
 
 Features = NDArray[np.float32]
 Parts = Callable[[Sequence[Path]], Features]
@@ -129,7 +129,7 @@ def neighbour_distance(features: Features) -> NDArray[np.float64]:
 
 def colour_share(path: Path) -> float:
     """Share of the pixels of a photo's square that its four commonest colours of 16 x 16 x 16 make up, 0..1."""
-    square = np.asarray(images.centre_square(images.read(path, 224), 224)).astype(np.int64) >> 4
+    square = np.asarray(decoding.centre_square(decoding.read(path, 224), 224)).astype(np.int64) >> 4
     counts = np.bincount((square @ np.array([256, 16, 1])).ravel(), minlength=4096)
     return float(np.sort(counts)[-4:].sum() / counts.sum())
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from catsdogs_lib import images
 from catsdogs_lib.common.progress import track
+from catsdogs_lib.imaging import decoding
 
 SIDE = 200
 """Shorter side of a picture, in pixels."""
@@ -52,7 +52,7 @@ def page(findings: pd.DataFrame, raw: Path) -> str:
 def _card(row: object, raw: Path) -> str:
     path, label, reason, score = (getattr(row, name) for name in ("path", "label", "reason", "score"))
     stream = io.BytesIO()
-    photo = images.read(raw / path, SIDE)
+    photo = decoding.read(raw / path, SIDE)
     photo.thumbnail((2 * SIDE, SIDE))
     photo.save(stream, "JPEG", quality=80)
     data = base64.b64encode(stream.getvalue()).decode()

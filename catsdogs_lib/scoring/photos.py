@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Protocol
 
-from catsdogs_lib.images import MAX_BYTES, PhotoError
+from catsdogs_lib.imaging.decoding import MAX_BYTES, PhotoError
 from catsdogs_lib.scoring.rows import shown
 
 _LOCAL_HEADER = struct.Struct("<4s22x2H")

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TypedDict
 
 from catsdogs_lib.classifier import TOO_LITTLE_MEMORY, Classifier, Prediction
-from catsdogs_lib.images import PhotoError
+from catsdogs_lib.imaging.decoding import PhotoError
 
 
 class Row(TypedDict):

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, TextIO
 
 from catsdogs_lib.common.errors import CatsdogsError
-from catsdogs_lib.images import SUFFIXES
+from catsdogs_lib.imaging.decoding import SUFFIXES
 from catsdogs_lib.scoring.photos import LocalPhoto, Photo, RemotePhoto, ZippedPhoto
 
 COLUMN = "path"

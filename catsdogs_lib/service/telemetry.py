@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from catsdogs_lib.classifier import Prediction
-from catsdogs_lib.measures import Measures
+from catsdogs_lib.imaging.statistics import Measures
 
 PREDICT_ROUTE, FEEDBACK_ROUTE = "/predict", "/feedback"
 

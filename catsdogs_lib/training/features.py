@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from catsdogs_lib import images
 from catsdogs_lib.common import files
 from catsdogs_lib.common.progress import track
+from catsdogs_lib.imaging import decoding
 from catsdogs_lib.training import forward
 from catsdogs_lib.training.forward import Forward
 from catsdogs_lib.training.models import Built
@@ -101,12 +101,12 @@ def part_features(built: Built, paths: Sequence[Path], precision: str) -> NDArra
     run = forward.prepare(built.network.backbone, size, precision)
     found = []
     for path in track(paths, "looking at parts", total=len(paths)):
-        photo = images.read(path, 2 * size)
+        photo = decoding.read(path, 2 * size)
         wide, high = photo.size
         middle, half = wide // 2, high // 2
         boxes = ((0, 0, middle, high), (middle, 0, wide, high), (0, 0, wide, half), (0, half, wide, high))
-        squares = [images.centre_square(photo.crop(box), size) for box in boxes]
+        squares = [decoding.centre_square(photo.crop(box), size) for box in boxes]
         found.append(
-            run(torch.stack([torch.from_numpy(images.normalise(one, built.preprocessing)) for one in squares]))
+            run(torch.stack([torch.from_numpy(decoding.normalise(one, built.preprocessing)) for one in squares]))
         )
     return np.stack(found)

@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler
 from torchvision.transforms import v2
 
-from catsdogs_lib import images
-from catsdogs_lib.images import Preprocessing
+from catsdogs_lib.imaging import decoding
+from catsdogs_lib.imaging.decoding import Preprocessing
 from catsdogs_lib.training import processes
 
 MOST_WORKERS = 16
@@ -71,17 +71,17 @@ class Photos(Dataset[tuple[Tensor, int]]):
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         size = self.preprocessing.size
         if self.augmentation is None:
-            square = images.centre_square(images.read(self.paths[index], size), size)
+            square = decoding.centre_square(decoding.read(self.paths[index], size), size)
         else:
             square = self.augmented(index)
-        return torch.from_numpy(images.normalise(square, self.preprocessing)), self.labels[index]
+        return torch.from_numpy(decoding.normalise(square, self.preprocessing)), self.labels[index]
 
     def augmented(self, index: int) -> Image.Image:
         """The augmented square of photo `index` in this epoch."""
         if self.augmentation is None:
             raise ValueError("these photos have no augmentation")
         size = self.preprocessing.size
-        photo = images.read(self.paths[index], round(size / self.augmentation.crop_scale**0.5))
+        photo = decoding.read(self.paths[index], round(size / self.augmentation.crop_scale**0.5))
         entropy = np.random.SeedSequence((self.seed, self.epoch, index)).generate_state(2)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(entropy[0]) << 32 | int(entropy[1]))
@@ -94,7 +94,7 @@ def augmented_rows(
 ) -> list[list[Image.Image]]:
     """Some photos as training sees them: for each a row, the plain square first, then one for each epoch."""
     size = Preprocessing().size
-    rows = [[images.centre_square(images.read(path, size), size)] for path in paths]
+    rows = [[decoding.centre_square(decoding.read(path, size), size)] for path in paths]
     for epoch in range(1, columns):
         photos = Photos(paths, [0] * len(paths), Preprocessing(), augmentation, seed, epoch)
         for index, row in enumerate(rows):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from catsdogs_lib.common import files
 from catsdogs_lib.data import manifest
-from catsdogs_lib.images import Preprocessing
+from catsdogs_lib.imaging.decoding import Preprocessing
 from catsdogs_lib.training import arithmetic, forward, loop, processes
 from catsdogs_lib.training.features import FeatureCache
 from catsdogs_lib.training.head import fit_head

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from catsdogs_lib import images
 from catsdogs_lib.data.checks import Checked, Reason, check, check_all
+from catsdogs_lib.imaging import decoding
 
 ROOT = Path(__file__).parents[2]
 EDGE = ROOT / "../shared/data/edge"
@@ -86,7 +86,7 @@ def test_too_many_bytes_are_not_read_and_too_many_pixels_not_decoded(
 ) -> None:
     bomb = encode(Image.new("1", (9000, 9000)), "PNG")
     assert Reason.of(checked(tmp_path, "a.png", bomb).excluded) is Reason.TOO_LARGE
-    monkeypatch.setattr(images, "MAX_BYTES", 1000)
+    monkeypatch.setattr(decoding, "MAX_BYTES", 1000)
     data = encode(smooth(1), "PNG")
     monkeypatch.setattr(Path, "read_bytes", lambda _: pytest.fail("it was read"))
     large = checked(tmp_path, "b.png", data)
@@ -99,7 +99,7 @@ def test_running_out_of_memory_costs_the_photo_and_not_the_run(tmp_path: Path, m
     def starve(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(images, "decode", starve)
+    monkeypatch.setattr(decoding, "decode", starve)
     assert Reason.of(checked(tmp_path, "a.jpg", encode(smooth(1))).excluded) is Reason.TOO_LARGE
 
 

@@ -9,7 +9,7 @@ from catsdogs_lib.common.files import sha256
 from catsdogs_lib.data import sample
 from catsdogs_lib.data.drawing import KINDS, draw
 from catsdogs_lib.data.sample import Sown, write_sample
-from catsdogs_lib.images import PhotoError, UndecodableError, open_photo, read, read_header
+from catsdogs_lib.imaging.decoding import PhotoError, UndecodableError, open_photo, read, read_header
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from catsdogs_lib.images import MAX_BYTES
+from catsdogs_lib.imaging.decoding import MAX_BYTES
 from catsdogs_lib.scoring.photos import UnreadableError
 from catsdogs_lib.scoring.sources import SourceUnusableError, open_source
 

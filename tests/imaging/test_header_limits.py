@@ -6,8 +6,8 @@ import zlib
 
 import pytest
 
-from catsdogs_lib import anatomy, images
 from catsdogs_lib.data.drawing import draw
+from catsdogs_lib.imaging import decoding, header_limits
 
 
 def saved(name, **options):
@@ -39,8 +39,8 @@ def scan(components):
 
 
 def test_an_ordinary_jpeg_is_streamed_and_a_progressive_one_is_not():
-    assert anatomy.jpeg(saved("JPEG"), 99)[:2] == (True, 1)
-    streamed, scans, _, _ = anatomy.jpeg(saved("JPEG", progressive=True), 99)
+    assert header_limits.jpeg(saved("JPEG"), 99)[:2] == (True, 1)
+    streamed, scans, _, _ = header_limits.jpeg(saved("JPEG", progressive=True), 99)
     assert not streamed
     assert 5 <= scans <= 12
 
@@ -49,7 +49,7 @@ def test_a_thumbnail_in_the_metadata_is_no_scan_of_the_photo():
     thumbnail = saved("JPEG")[:20_000]
     data = saved("JPEG")
     segment = b"\xff\xe1" + struct.pack(">H", len(thumbnail) + 2) + thumbnail
-    assert anatomy.jpeg(data[:2] + segment + data[2:], 99)[:2] == (True, 1)
+    assert header_limits.jpeg(data[:2] + segment + data[2:], 99)[:2] == (True, 1)
 
 
 @pytest.mark.parametrize(
@@ -59,21 +59,21 @@ def test_a_thumbnail_in_the_metadata_is_no_scan_of_the_photo():
 )
 def test_only_a_sequential_photo_in_one_scan_is_streamed(marker, components, streamed):
     data = b"\xff\xd8" + b"\0junk" + b"\xff" * 3 + frame(marker, 3)[1:] + scan(components)
-    assert anatomy.jpeg(data, 99).streamed is streamed
+    assert header_limits.jpeg(data, 99).streamed is streamed
 
 
 @pytest.mark.parametrize(
     "data", [b"", b"\xff\xd8", b"\xff\xd8\xff", b"\xff\xd8\xff\xda", b"\xff\xd8" + b"\xff" * 99, b"GIF"]
 )
 def test_a_jpeg_without_a_scan_has_no_anatomy(data):
-    assert anatomy.jpeg(data, 999) is None
+    assert header_limits.jpeg(data, 999) is None
 
 
 def test_a_jpeg_of_very_many_scans_is_refused():
     before, last = scans_of(saved("JPEG", progressive=True))
-    assert images.read(before + 4 * last + b"\xff\xd9").size == draw("cat", 3).size
-    with pytest.raises(images.PhotoTooLargeError, match="parts"):
-        images.open_photo(before + 40 * last + b"\xff\xd9")
+    assert decoding.read(before + 4 * last + b"\xff\xd9").size == draw("cat", 3).size
+    with pytest.raises(decoding.PhotoTooLargeError, match="parts"):
+        decoding.open_photo(before + 40 * last + b"\xff\xd9")
 
 
 def chunk(kind, content=b""):
@@ -113,20 +113,20 @@ EXIF = b"\xff\xe1\xff\xffExif\0\0" + bytes(65527)
     ids=["segments", "fill bytes", "EXIF", "chunks", "comments", "zeros"],
 )
 def test_a_small_photo_of_very_many_parts_is_refused(data):
-    with pytest.raises(images.PhotoTooLargeError, match="parts"):
-        images.open_photo(data)
+    with pytest.raises(decoding.PhotoTooLargeError, match="parts"):
+        decoding.open_photo(data)
 
 
 def test_a_photo_of_some_hundred_parts_is_read():
-    assert images.read(jpeg_with(b"\xff\xe1\0\2" * 500, EXIF)).size == draw("cat", 3).size
-    assert images.read(png_with(chunk(b"teSt") * 500)).size == draw("cat", 3).size
-    assert images.read(gif_with(COMMENT * 500)).size == draw("cat", 3).size
+    assert decoding.read(jpeg_with(b"\xff\xe1\0\2" * 500, EXIF)).size == draw("cat", 3).size
+    assert decoding.read(png_with(chunk(b"teSt") * 500)).size == draw("cat", 3).size
+    assert decoding.read(gif_with(COMMENT * 500)).size == draw("cat", 3).size
 
 
 def test_exif_of_megabytes_is_not_read():
-    directory = b"II*\0" + struct.pack("<LH", 8, 1) + struct.pack("<HHLL", images.EXIF_ORIENTATION, 3, 600_000, 26)
-    opened = images.open_photo(png_with(chunk(b"eXIf", directory + b"\6\0" * 600_000)))
-    assert images.read_header(opened).orientation == 1
+    directory = b"II*\0" + struct.pack("<LH", 8, 1) + struct.pack("<HHLL", decoding.EXIF_ORIENTATION, 3, 600_000, 26)
+    opened = decoding.open_photo(png_with(chunk(b"eXIf", directory + b"\6\0" * 600_000)))
+    assert decoding.read_header(opened).orientation == 1
 
 
 def tiff(entries, order="<"):
@@ -156,12 +156,12 @@ def tiff(entries, order="<"):
 
 def test_a_tiff_of_millions_of_strips_is_refused_before_it_is_opened():
     data = tiff([(273, 4, 5_000_000, 8)]) + bytes(1000)
-    assert 5_000_000 <= anatomy.tiff(data).numbers < 5_000_100
-    with pytest.raises(images.PhotoTooLargeError, match="parts"):
-        images.open_photo(data)
+    assert 5_000_000 <= header_limits.tiff(data).numbers < 5_000_100
+    with pytest.raises(decoding.PhotoTooLargeError, match="parts"):
+        decoding.open_photo(data)
     as_bytes = tiff([(273, 1, 5_000_000, 8)])
-    with pytest.raises(images.PhotoTooLargeError, match="parts"):
-        images.open_photo(as_bytes)
+    with pytest.raises(decoding.PhotoTooLargeError, match="parts"):
+        decoding.open_photo(as_bytes)
 
 
 @pytest.mark.parametrize("below", [34665, 34853])
@@ -169,32 +169,32 @@ def test_a_tiff_with_millions_of_numbers_further_down_is_refused(below):
     plain = tiff([(below, 4, 1, 0)])
     directory = struct.pack("<HHHLL", 1, 282, 5, 3_000_000, 8) + bytes(4)
     data = tiff([(below, 4, 1, len(plain))]) + directory + bytes(1000)
-    assert anatomy.tiff(data).numbers > 3_000_000
-    with pytest.raises(images.PhotoTooLargeError, match="parts"):
-        images.open_photo(data)
+    assert header_limits.tiff(data).numbers > 3_000_000
+    with pytest.raises(decoding.PhotoTooLargeError, match="parts"):
+        decoding.open_photo(data)
 
 
 def test_directories_that_point_at_each_other_end():
     data = tiff([(34665, 4, 1, 8 + 64 * 64), (34853, 4, 1, 8 + 64 * 64)])
-    assert anatomy.tiff(data).numbers < 1000
+    assert header_limits.tiff(data).numbers < 1000
 
 
 def test_a_small_tiff_with_huge_tiles_is_refused():
     data = tiff([(322, 4, 1, 20_000), (323, 4, 1, 20_000)])
-    assert anatomy.tiff(data).tile_pixels == 400_000_000
-    with pytest.raises(images.PhotoTooLargeError, match="parts"):
-        images.open_photo(data)
+    assert header_limits.tiff(data).tile_pixels == 400_000_000
+    with pytest.raises(decoding.PhotoTooLargeError, match="parts"):
+        decoding.open_photo(data)
 
 
 def test_an_ordinary_tiff_passes_in_either_byte_order():
-    assert images.read(saved("TIFF")).size == draw("cat", 3).size
-    assert images.read(tiff([])).size == (64, 64)
-    assert anatomy.tiff(saved("TIFF", compression="tiff_lzw")).tile_pixels == 0
+    assert decoding.read(saved("TIFF")).size == draw("cat", 3).size
+    assert decoding.read(tiff([])).size == (64, 64)
+    assert header_limits.tiff(saved("TIFF", compression="tiff_lzw")).tile_pixels == 0
 
 
 def test_a_directory_beyond_the_end_has_no_anatomy():
-    assert anatomy.tiff(b"II*\0" + struct.pack("<L", 10_000) + bytes(20)) is None
-    assert anatomy.tiff(saved("PNG")) is None
+    assert header_limits.tiff(b"II*\0" + struct.pack("<L", 10_000) + bytes(20)) is None
+    assert header_limits.tiff(saved("PNG")) is None
 
 
 @pytest.mark.parametrize(
@@ -208,13 +208,13 @@ def test_a_directory_beyond_the_end_has_no_anatomy():
     ],
 )
 def test_formats_that_are_not_read_are_named(data, name):
-    assert anatomy.unread_format(data) == name
-    with pytest.raises(images.NotAnImageError, match=f"^{name} is not read; use one of JPEG, PNG, WebP"):
-        images.open_photo(data + bytes(100))
+    assert header_limits.unread_format(data) == name
+    with pytest.raises(decoding.NotAnImageError, match=f"^{name} is not read; use one of JPEG, PNG, WebP"):
+        decoding.open_photo(data + bytes(100))
 
 
 def test_an_unknown_format_has_no_name():
-    assert anatomy.unread_format(b"hello, this is text") is None
+    assert header_limits.unread_format(b"hello, this is text") is None
 
 
 @pytest.mark.parametrize("mode", ["F", "I"])
@@ -222,4 +222,4 @@ def test_more_than_8_bits_become_8_band_by_band(mode):
     grey = draw("cat", 3).convert("L").resize((300, 4000))
     stream = io.BytesIO()
     grey.convert(mode).save(stream, "TIFF")
-    assert images.read(stream.getvalue()).convert("L").tobytes() == grey.tobytes()
+    assert decoding.read(stream.getvalue()).convert("L").tobytes() == grey.tobytes()

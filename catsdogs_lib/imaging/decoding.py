@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from catsdogs_lib import anatomy
 from catsdogs_lib.common.errors import CatsdogsError
+from catsdogs_lib.imaging import header_limits
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 """Pillow's names of the formats that are read; nothing else is even tried.
@@ -139,7 +139,7 @@ def open_photo(source: bytes | Path) -> Image.Image:
     data = _bytes(source)
     if not data:
         raise NotAnImageError("the file is empty; choose another photo")
-    jpeg = anatomy.jpeg(data, MAX_PARTS)
+    jpeg = header_limits.jpeg(data, MAX_PARTS)
     _refuse_costly(data, jpeg)
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
@@ -150,7 +150,7 @@ def open_photo(source: bytes | Path) -> Image.Image:
     except Exception:
         # Whatever a plugin raises on a broken header, the answer to the sender is the same.
         names = ", ".join("WebP" if name == "WEBP" else name for name in FORMATS)
-        found = anatomy.unread_format(data)
+        found = header_limits.unread_format(data)
         said = f"{found} is not read" if found else "not a photo that can be read"
         raise NotAnImageError(f"{said}; use one of {names}") from None
     pixels, limit = image.width * image.height, _max_pixels(image, jpeg)
@@ -180,20 +180,20 @@ def _bytes(source: bytes | Path) -> bytes:
     return data
 
 
-def _refuse_costly(data: bytes, jpeg: anatomy.Jpeg | None) -> None:
+def _refuse_costly(data: bytes, jpeg: header_limits.Jpeg | None) -> None:
     # What would cost much before or in spite of a small header.
     if jpeg is not None and (jpeg.parts > MAX_PARTS or jpeg.exif > MAX_EXIF_PARTS or jpeg.scans > MAX_SCANS):
         raise PhotoTooLargeError("the JPEG is made of far too many parts; save it anew")
-    if anatomy.png_parts(data, MAX_CHUNKS) > MAX_CHUNKS:
+    if header_limits.png_parts(data, MAX_CHUNKS) > MAX_CHUNKS:
         raise PhotoTooLargeError("the PNG is made of far too many parts; save it anew")
-    if anatomy.gif_parts(data, MAX_CHUNKS) > MAX_CHUNKS:
+    if header_limits.gif_parts(data, MAX_CHUNKS) > MAX_CHUNKS:
         raise PhotoTooLargeError("the GIF is made of far too many parts; save it anew")
-    tiff = anatomy.tiff(data)
+    tiff = header_limits.tiff(data)
     if tiff is not None and (tiff.numbers > MAX_NUMBERS or tiff.tile_pixels > MAX_PIXELS):
         raise PhotoTooLargeError("the TIFF is made of far too many or too large parts; save it as JPEG")
 
 
-def _max_pixels(image: Image.Image, jpeg: anatomy.Jpeg | None) -> int:
+def _max_pixels(image: Image.Image, jpeg: header_limits.Jpeg | None) -> int:
     if image.format not in ("JPEG", "MPO"):
         return MAX_PIXELS
     if jpeg is None:

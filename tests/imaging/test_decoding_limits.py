@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from catsdogs_lib import images
 from catsdogs_lib.data.drawing import draw
+from catsdogs_lib.imaging import decoding
 
 ROOT = Path(__file__).parents[1]
 MEASURE = """
@@ -47,7 +47,7 @@ def noisy(width, height):
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc")
 def test_every_photo_at_the_limit_takes_less_than_250_megabytes_and_two_seconds(tmp_path, plain_environment):
     most, progressive = noisy(4096, 3072), noisy(5760, 4320)
-    assert images.MAX_PIXELS - most.width * most.height < 20_000
+    assert decoding.MAX_PIXELS - most.width * most.height < 20_000
     grey = most.convert("L")
     saved = {
         "lossless.webp": (most, {"lossless": True, "quality": 0, "method": 0}),
@@ -73,10 +73,10 @@ def test_every_photo_at_the_limit_takes_less_than_250_megabytes_and_two_seconds(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("pixels", [images.MAX_PIXELS, images.MAX_PIXELS_BASELINE_JPEG])
+@pytest.mark.parametrize("pixels", [decoding.MAX_PIXELS, decoding.MAX_PIXELS_BASELINE_JPEG])
 def test_a_photo_just_over_the_limit_is_refused_by_its_head(pixels):
     side = int(pixels**0.5) + 1
     stream = io.BytesIO()
-    Image.new("L", (side, side)).save(stream, "PNG" if pixels == images.MAX_PIXELS else "JPEG")
-    with pytest.raises(images.PhotoTooLargeError, match="megapixels"):
-        images.open_photo(stream.getvalue())
+    Image.new("L", (side, side)).save(stream, "PNG" if pixels == decoding.MAX_PIXELS else "JPEG")
+    with pytest.raises(decoding.PhotoTooLargeError, match="megapixels"):
+        decoding.open_photo(stream.getvalue())

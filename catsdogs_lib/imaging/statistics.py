@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from catsdogs_lib import images
-from catsdogs_lib.images import Preprocessing
+from catsdogs_lib.imaging import decoding
+from catsdogs_lib.imaging.decoding import Preprocessing
 
 
 class Measures(NamedTuple):
@@ -47,8 +47,8 @@ def sharpness(luma: NDArray[np.float32]) -> float:
 
 def look(source: bytes | Path, preprocessing: Preprocessing) -> tuple[Image.Image, Measures]:
     """Read a photo as the square of RGB pixels that a model sees, and measure it; errors as in `model_input`."""
-    image = images.open_photo(source)
-    header = images.read_header(image)
-    square = images.centre_square(images.decode(image, preprocessing.size), preprocessing.size)
+    image = decoding.open_photo(source)
+    header = decoding.read_header(image)
+    square = decoding.centre_square(decoding.decode(image, preprocessing.size), preprocessing.size)
     light = luma(square)
     return square, Measures(header.format, header.width, header.height, float(light.mean()), sharpness(light))

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from catsdogs_lib import images
-from catsdogs_lib.images import NotAnImageError, PhotoTooLargeError, Preprocessing, UndecodableError
+from catsdogs_lib.imaging import decoding
+from catsdogs_lib.imaging.decoding import NotAnImageError, PhotoTooLargeError, Preprocessing, UndecodableError
 
 
 def encode(image, kind="JPEG", **options):
@@ -39,22 +39,22 @@ def test_exif_orientation_is_applied(orientation, name):
         8: upright.transpose(Image.Transpose.ROTATE_270),
     }[orientation]
     exif = Image.Exif()
-    exif[images.EXIF_ORIENTATION] = orientation
+    exif[decoding.EXIF_ORIENTATION] = orientation
     options = {"lossless": True} if name == "WEBP" else {}
-    read = images.read(encode(stored, name, exif=exif, **options))
+    read = decoding.read(encode(stored, name, exif=exif, **options))
     assert np.array_equal(np.asarray(read), np.asarray(upright))
 
 
 def test_an_invalid_orientation_is_ignored():
     exif = Image.Exif()
-    exif[images.EXIF_ORIENTATION] = 77
-    with images.open_photo(encode(half_red(), exif=exif)) as image:
-        assert images.read_header(image).orientation == 1
+    exif[decoding.EXIF_ORIENTATION] = 77
+    with decoding.open_photo(encode(half_red(), exif=exif)) as image:
+        assert decoding.read_header(image).orientation == 1
 
 
 def test_transparency_is_flattened_onto_white():
     clear = Image.new("RGBA", (8, 8), (0, 0, 0, 0))
-    assert images.read(encode(clear, "PNG")).getpixel((0, 0)) == (255, 255, 255)
+    assert decoding.read(encode(clear, "PNG")).getpixel((0, 0)) == (255, 255, 255)
 
 
 def test_a_palette_with_a_transparent_colour_is_flattened_onto_white():
@@ -62,12 +62,12 @@ def test_a_palette_with_a_transparent_colour_is_flattened_onto_white():
     palette.putpalette([10, 20, 30, 40, 50, 60])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert images.read(encode(palette, "PNG", transparency=0)).getpixel((0, 0)) == (255, 255, 255)
+        assert decoding.read(encode(palette, "PNG", transparency=0)).getpixel((0, 0)) == (255, 255, 255)
 
 
 def test_sixteen_bits_keep_their_shades():
     ramp = np.linspace(0, 65535, 64 * 64).reshape(64, 64).astype(np.uint16)
-    read = np.asarray(images.read(encode(Image.fromarray(ramp), "PNG")))
+    read = np.asarray(decoding.read(encode(Image.fromarray(ramp), "PNG")))
     assert read.shape == (64, 64, 3)
     assert abs(int(read[32, 0, 0]) - 128) <= 2
     assert len(np.unique(read)) > 200
@@ -76,40 +76,40 @@ def test_sixteen_bits_keep_their_shades():
 @pytest.mark.parametrize("mode", ["L", "CMYK", "1", "LA"])
 def test_every_mode_becomes_rgb(mode):
     kind = {"CMYK": "JPEG"}.get(mode, "PNG")
-    assert images.read(encode(half_red().convert(mode), kind)).mode == "RGB"
+    assert decoding.read(encode(half_red().convert(mode), kind)).mode == "RGB"
 
 
 def test_the_first_frame_of_an_animation_is_read():
     first, second = Image.new("RGB", (8, 8), (255, 0, 0)), Image.new("RGB", (8, 8), (0, 255, 0))
     animated = encode(first, "GIF", save_all=True, append_images=[second])
-    assert images.read(animated).getpixel((0, 0)) == (255, 0, 0)
+    assert decoding.read(animated).getpixel((0, 0)) == (255, 0, 0)
 
 
 def test_a_large_jpeg_is_decoded_at_a_fraction_of_its_size():
     data = encode(Image.new("RGB", (4000, 3000), (200, 100, 50)))
-    assert images.read(data, 224).size == (500, 375)
-    assert images.read(data).size == (4000, 3000)
+    assert decoding.read(data, 224).size == (500, 375)
+    assert decoding.read(data).size == (4000, 3000)
 
 
 def test_a_fraction_is_never_smaller_than_asked():
     data = encode(Image.new("RGB", (900, 440)))
-    assert min(images.read(data, 224).size) >= 224
+    assert min(decoding.read(data, 224).size) >= 224
 
 
 def test_the_centre_square_is_cut_from_the_middle():
     wide = Image.new("RGB", (300, 100), (0, 0, 0))
     wide.paste((255, 255, 255), (100, 0, 200, 100))
-    assert np.asarray(images.centre_square(wide, 50)).min() > 230
+    assert np.asarray(decoding.centre_square(wide, 50)).min() > 230
 
 
 def test_an_extreme_strip_costs_no_more_than_a_photo():
-    square = images.centre_square(Image.new("RGB", (40_000, 2), (9, 9, 9)), 224)
+    square = decoding.centre_square(Image.new("RGB", (40_000, 2), (9, 9, 9)), 224)
     assert square.size == (224, 224)
 
 
 def test_input_is_normalised_channel_by_channel():
     image = Image.new("RGB", (2, 2), (0, 127, 255))
-    values = images.normalise(image, Preprocessing(2))
+    values = decoding.normalise(image, Preprocessing(2))
     assert values.shape == (3, 2, 2)
     assert values.dtype == np.float32
     assert values[:, 0, 0] == pytest.approx([-127 / 128, 0, 1], abs=1e-6)
@@ -119,13 +119,13 @@ def test_input_is_the_same_from_bytes_and_from_a_file(tmp_path):
     data = encode(half_red((400, 300)))
     path = tmp_path / "photo.jpg"
     path.write_bytes(data)
-    assert np.array_equal(images.model_input(data, Preprocessing()), images.model_input(path, Preprocessing()))
+    assert np.array_equal(decoding.model_input(data, Preprocessing()), decoding.model_input(path, Preprocessing()))
 
 
 @pytest.mark.parametrize("data", [b"", b"hello", b"\xff\xd8\xff", b"%PDF-1.7 ...", b"<svg></svg>"])
 def test_what_is_no_photo_is_refused_in_a_sentence(data):
     with pytest.raises(NotAnImageError, match=r"use one of|empty"):
-        images.read(data)
+        decoding.read(data)
 
 
 @pytest.mark.parametrize("cut", [0.3, 0.6, 0.95])
@@ -133,7 +133,7 @@ def test_a_truncated_photo_is_refused(cut):
     noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
     data = encode(Image.fromarray(noise))
     with pytest.raises((UndecodableError, NotAnImageError)):
-        images.read(data[: int(len(data) * cut)], 224)
+        decoding.read(data[: int(len(data) * cut)], 224)
 
 
 def png_header(width, height):
@@ -149,33 +149,33 @@ def png_header(width, height):
 @pytest.mark.parametrize("side", [4_000, 10_000, 60_000])
 def test_a_bomb_is_refused_from_its_header(side):
     with pytest.raises(PhotoTooLargeError, match="scale it down"):
-        images.open_photo(png_header(side, side))
+        decoding.open_photo(png_header(side, side))
 
 
 def test_a_twelve_megapixel_photo_is_accepted():
-    images.open_photo(png_header(4032, 3024))
+    decoding.open_photo(png_header(4032, 3024))
 
 
 def test_progressive_and_baseline_jpeg_have_limits_of_their_own(monkeypatch):
-    monkeypatch.setattr(images, "MAX_PIXELS_PROGRESSIVE_JPEG", 1000)
-    images.open_photo(encode(half_red()))
+    monkeypatch.setattr(decoding, "MAX_PIXELS_PROGRESSIVE_JPEG", 1000)
+    decoding.open_photo(encode(half_red()))
     with pytest.raises(PhotoTooLargeError):
-        images.open_photo(encode(half_red(), progressive=True))
+        decoding.open_photo(encode(half_red(), progressive=True))
 
 
 def test_a_large_file_is_not_read(monkeypatch, tmp_path):
-    monkeypatch.setattr(images, "MAX_BYTES", 100)
+    monkeypatch.setattr(decoding, "MAX_BYTES", 100)
     path = tmp_path / "photo.jpg"
     path.write_bytes(b"x" * 101)
     with pytest.raises(PhotoTooLargeError, match="larger than"):
-        images.read(path)
+        decoding.read(path)
 
 
 def test_a_missing_file_and_a_folder_are_refused_in_a_sentence(tmp_path):
     with pytest.raises(NotAnImageError, match="No such file"):
-        images.read(tmp_path / "none.jpg")
+        decoding.read(tmp_path / "none.jpg")
     with pytest.raises(NotAnImageError, match="not a regular file"):
-        images.read(tmp_path)
+        decoding.read(tmp_path)
 
 
 def test_every_odd_file_gets_pixels_or_a_sentence(edge):
@@ -183,9 +183,9 @@ def test_every_odd_file_gets_pixels_or_a_sentence(edge):
     for path in sorted(edge.rglob("*")):
         if path.is_file() and path.suffix != ".txt":
             try:
-                assert images.model_input(path, Preprocessing()).shape == (3, 224, 224)
+                assert decoding.model_input(path, Preprocessing()).shape == (3, 224, 224)
                 answered += 1
-            except images.PhotoError as error:
+            except decoding.PhotoError as error:
                 assert len(str(error)) > 20
                 refused += 1
     assert answered > 50
@@ -195,7 +195,7 @@ def test_every_odd_file_gets_pixels_or_a_sentence(edge):
 def test_rotated_copies_of_one_photo_look_the_same(edge):
     folder = edge / "exif_orientation"
     for animal in ("cat", "dog"):
-        inputs = [images.model_input(folder / f"{animal}_orient{n}.jpg", Preprocessing()) for n in range(1, 9)]
+        inputs = [decoding.model_input(folder / f"{animal}_orient{n}.jpg", Preprocessing()) for n in range(1, 9)]
         for one in inputs[1:]:
             # The copies were compressed anew after they were turned.
             assert np.abs(one - inputs[0]).mean() < 0.05
