@@ -14,10 +14,10 @@ import numpy as np
 import pandas as pd
 from PIL import ImageEnhance, ImageFilter
 
-from catsdogs_lib.bundle import Bundle
-from catsdogs_lib.classifier import Classifier
 from catsdogs_lib.data import manifest
 from catsdogs_lib.imaging import decoding
+from catsdogs_lib.inference.bundle import Bundle
+from catsdogs_lib.inference.classifier import Classifier
 from catsdogs_lib.monitoring import drift, records
 from catsdogs_lib.workspace import Workspace
 

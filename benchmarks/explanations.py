@@ -18,10 +18,10 @@ import onnx.utils
 import onnxruntime as ort
 from starlette.testclient import TestClient
 
-from catsdogs_lib.bundle import Bundle, locate
-from catsdogs_lib.classifier import INPUT, LOGITS, PROBABILITIES, Classifier
 from catsdogs_lib.evaluation.deletion import deletion_test
 from catsdogs_lib.imaging import decoding
+from catsdogs_lib.inference.bundle import Bundle, locate
+from catsdogs_lib.inference.classifier import INPUT, LOGITS, PROBABILITIES, Classifier
 from catsdogs_lib.service.app import create_app
 from catsdogs_lib.service.model import Model
 from catsdogs_lib.service.prometheus import ServerTelemetry

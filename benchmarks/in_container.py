@@ -19,7 +19,7 @@ import weights
 from figures import Part, Ratio
 from memory_sizes import MEGABYTES_PER_CORE, docker, measure
 
-from catsdogs_lib.bundle import Bundle
+from catsdogs_lib.inference.bundle import Bundle
 
 ROOT = Path(__file__).parents[1]
 RIVAL = "catsdogs-rival"

@@ -16,9 +16,9 @@ import numpy as np
 from figures import Part, Ratio
 from rich.progress import track
 
-from catsdogs_lib.bundle import Bundle
-from catsdogs_lib.classifier import Classifier
 from catsdogs_lib.data.drawing import draw
+from catsdogs_lib.inference.bundle import Bundle
+from catsdogs_lib.inference.classifier import Classifier
 
 ROOT = Path(__file__).parents[1]
 DRAWN = 100

@@ -24,9 +24,9 @@ from rich.console import Console
 from rich.table import Table
 from starlette.testclient import TestClient
 
-from catsdogs_lib.bundle import Bundle, locate
-from catsdogs_lib.classifier import Classifier
 from catsdogs_lib.data.drawing import draw
+from catsdogs_lib.inference.bundle import Bundle, locate
+from catsdogs_lib.inference.classifier import Classifier
 from catsdogs_lib.service.app import create_app
 from catsdogs_lib.service.model import Model
 from catsdogs_lib.service.prometheus import ServerTelemetry

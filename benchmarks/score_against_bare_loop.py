@@ -28,9 +28,9 @@ from pathlib import Path
 import psutil
 from figures import Part, Ratio
 
-from catsdogs_lib.bundle import Bundle
-from catsdogs_lib.classifier import Classifier
 from catsdogs_lib.data.drawing import draw
+from catsdogs_lib.inference.bundle import Bundle
+from catsdogs_lib.inference.classifier import Classifier
 
 ROOT = Path(__file__).parents[1]
 BUNDLE = ROOT / "models" / "reference"

@@ -34,7 +34,7 @@ import weights
 from figures import Part, Ratio
 from on_lambda import multipart, photo
 
-from catsdogs_lib.bundle import Bundle
+from catsdogs_lib.inference.bundle import Bundle
 
 ROOT = Path(__file__).parents[1]
 RIVALS = ROOT / "benchmarks" / "rivals"

@@ -10,8 +10,8 @@ import timm
 import torch
 from onnx import numpy_helper
 
-from catsdogs_lib.bundle import Bundle
-from catsdogs_lib.classifier import Classifier
+from catsdogs_lib.inference.bundle import Bundle
+from catsdogs_lib.inference.classifier import Classifier
 
 NETWORK = "tf_efficientnet_lite0"
 SAME = 1e-3

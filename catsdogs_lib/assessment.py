@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from catsdogs_lib.bundle import Certificate, Doubt, Metric, Slice, Thresholds
 from catsdogs_lib.evaluation import calibration, metrics, risk, slices
 from catsdogs_lib.evaluation.metrics import Interval
+from catsdogs_lib.inference.bundle import Certificate, Doubt, Metric, Slice, Thresholds
 from catsdogs_lib.training import train as training
 from catsdogs_lib.training.trained import TrainedModel
 

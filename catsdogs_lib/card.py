@@ -10,9 +10,9 @@ from typing import Any
 
 from markdown_it import MarkdownIt
 
-from catsdogs_lib.bundle import Bundle, Card, Description, Doubt, Slice
 from catsdogs_lib.common import files
 from catsdogs_lib.evaluation.risk import certificate_sentence
+from catsdogs_lib.inference.bundle import Bundle, Card, Description, Doubt, Slice
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1b1d1c; --paper: #f7f6f2; --line: #d8d5cc; --soft: #5d615e }

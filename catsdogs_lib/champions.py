@@ -9,11 +9,11 @@ import pandas as pd
 from mlflow.entities.model_registry import ModelVersion
 
 from catsdogs_lib import tracking
-from catsdogs_lib.bundle import Bundle, BundleVersionError
-from catsdogs_lib.classifier import Classifier
 from catsdogs_lib.data import manifest
 from catsdogs_lib.evaluation import gate
 from catsdogs_lib.evaluation.behaviours import examine
+from catsdogs_lib.inference.bundle import Bundle, BundleVersionError
+from catsdogs_lib.inference.classifier import Classifier
 from catsdogs_lib.training.train import label_indices, photo_paths
 from catsdogs_lib.workspace import Workspace
 

@@ -22,8 +22,8 @@ def promote(folder: Path, root: str, force: str) -> None:
     Ends with 0 if it is champion now, with 1 if the gate refused it, with 2 if it could not be asked.
     """
     from catsdogs_lib import champions, steps, tracking
-    from catsdogs_lib.bundle import Bundle
     from catsdogs_lib.common import files
+    from catsdogs_lib.inference.bundle import Bundle
     from catsdogs_lib.workspace import Workspace
 
     ws = Workspace.open(root)
@@ -69,7 +69,7 @@ def _show(verdict: "Verdict") -> None:
 def card(folder: Path | None, output: Path) -> None:
     """Write the model card of a BUNDLE; else that of $CATSDOGS_BUNDLE, models/bundle, models/reference."""
     from catsdogs_lib import card as cards
-    from catsdogs_lib.bundle import Bundle, locate
+    from catsdogs_lib.inference.bundle import Bundle, locate
 
     bundle = Bundle.load(locate(folder))
     cards.write(bundle, output)

@@ -14,14 +14,25 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
-from catsdogs_lib.bundle import Bundle, Card, Certificate, Data, Description, Golden, Graph, Metric, Parity, Thresholds
-from catsdogs_lib.classifier import ACTIVATION_MAP, LOGITS, PROBABILITIES, UNFAMILIARITY, Classifier, Outputs
 from catsdogs_lib.common import files
 from catsdogs_lib.common.errors import CatsdogsError
 from catsdogs_lib.common.progress import track
 from catsdogs_lib.data.drawing import draw
 from catsdogs_lib.evaluation.calibration import softmax
 from catsdogs_lib.evaluation.metrics import Interval
+from catsdogs_lib.inference.bundle import (
+    Bundle,
+    Card,
+    Certificate,
+    Data,
+    Description,
+    Golden,
+    Graph,
+    Metric,
+    Parity,
+    Thresholds,
+)
+from catsdogs_lib.inference.classifier import ACTIVATION_MAP, LOGITS, PROBABILITIES, UNFAMILIARITY, Classifier, Outputs
 from catsdogs_lib.training.forward import to_onnx
 from catsdogs_lib.training.models import Network
 from catsdogs_lib.training.trained import TrainedModel

@@ -20,11 +20,11 @@ from papermill.exceptions import PapermillExecutionError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from catsdogs_lib.bundle import DESCRIPTION_FILE
 from catsdogs_lib.common import files
 from catsdogs_lib.common.errors import CatsdogsError, SettingsError
 from catsdogs_lib.data import sources
 from catsdogs_lib.data.manifest import PrepareSettings
+from catsdogs_lib.inference.bundle import DESCRIPTION_FILE
 from catsdogs_lib.training.settings import TrainingSettings
 from catsdogs_lib.workspace import Workspace, project_root
 

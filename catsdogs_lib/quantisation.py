@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
-from catsdogs_lib.classifier import INPUT, PROBABILITIES
 from catsdogs_lib.common.progress import track
+from catsdogs_lib.inference.classifier import INPUT, PROBABILITIES
 
 WEIGHTED = ("Conv", "Gemm", "MatMul")
 FIRST = 2

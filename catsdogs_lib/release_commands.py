@@ -70,8 +70,8 @@ def release(
 
 
 def _candidate(model: str | None, folder: Path | None) -> "contextlib.AbstractContextManager[Candidate]":
-    from catsdogs_lib.bundle import Bundle
     from catsdogs_lib.delivery.release import Candidate, champion
+    from catsdogs_lib.inference.bundle import Bundle
 
     if folder is not None:
         return contextlib.nullcontext(Candidate(Bundle.load(folder)))

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from catsdogs_lib.bundle import Bundle, locate
+from catsdogs_lib.inference.bundle import Bundle, locate
 
 FOLDER = click.Path(path_type=Path, file_okay=False)
 FILE = click.Path(path_type=Path, dir_okay=False)
@@ -78,9 +78,9 @@ def serve(host: str, port: int, folder: Path | None, threads: int | None, fd: in
 @click.option("--bundle", "folder", type=FOLDER, help=f"Bundle to ask; {BUNDLE_HELP}")
 def explain(photo: Path, output: Path, folder: Path | None) -> None:
     """Show where the model looked on a PHOTO: the square that it saw, coloured where it spoke for the answer."""
-    from catsdogs_lib import explanation
-    from catsdogs_lib.classifier import Classifier
     from catsdogs_lib.common import files
+    from catsdogs_lib.inference import explanation
+    from catsdogs_lib.inference.classifier import Classifier
 
     bundle = Bundle.load(locate(folder))
     found = explanation.explain(Classifier(bundle), photo)

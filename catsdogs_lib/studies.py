@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from catsdogs_lib import steps, tracking
 from catsdogs_lib.assessment import Evaluation
-from catsdogs_lib.bundle import Bundle
-from catsdogs_lib.classifier import Classifier
 from catsdogs_lib.data import manifest
 from catsdogs_lib.data.strangers import strangers
 from catsdogs_lib.evaluation import doctor, unfamiliar
 from catsdogs_lib.imaging.decoding import SUFFIXES
+from catsdogs_lib.inference.bundle import Bundle
+from catsdogs_lib.inference.classifier import Classifier
 from catsdogs_lib.monitoring import records
 from catsdogs_lib.monitoring.report import Report, report
 from catsdogs_lib.steps import read_manifest

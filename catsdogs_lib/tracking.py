@@ -22,9 +22,9 @@ from mlflow.tracking import MlflowClient
 from mlflow.types import Schema, TensorSpec
 from sqlalchemy.exc import SQLAlchemyError
 
-from catsdogs_lib.bundle import Bundle
-from catsdogs_lib.classifier import INPUT, LOGITS, PROBABILITIES
 from catsdogs_lib.common.errors import CatsdogsError
+from catsdogs_lib.inference.bundle import Bundle
+from catsdogs_lib.inference.classifier import INPUT, LOGITS, PROBABILITIES
 from catsdogs_lib.workspace import URI_VARIABLE
 
 if TYPE_CHECKING:

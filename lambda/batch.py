@@ -18,9 +18,9 @@ from aws_lambda_powertools.utilities.idempotency import (
     idempotent_function,
 )
 
-from catsdogs_lib.classifier import Classifier
 from catsdogs_lib.common.s3 import Address, Storage
 from catsdogs_lib.doors.batch import Batch, DeadLetters, Settler
+from catsdogs_lib.inference.classifier import Classifier
 from catsdogs_lib.service.model import Model
 
 SERVICE = os.environ.get("POWERTOOLS_SERVICE_NAME", "catsdogs")

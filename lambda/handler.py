@@ -16,7 +16,7 @@ from aws_lambda_powertools.metrics import MetricUnit
 from mangum import Mangum
 from mangum.adapter import DEFAULT_TEXT_MIME_TYPES
 
-from catsdogs_lib.bundle import BundleError
+from catsdogs_lib.inference.bundle import BundleError
 from catsdogs_lib.service import problems
 from catsdogs_lib.service.app import create_app
 from catsdogs_lib.service.emf import LambdaTelemetry

@@ -12,7 +12,6 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.session import Session
 
-from catsdogs_lib.bundle import Bundle, BundleError, locate
 from catsdogs_lib.doors import smoke
 from catsdogs_lib.doors.events import (
     FUNCTION_FAILED,
@@ -24,6 +23,7 @@ from catsdogs_lib.doors.events import (
 )
 from catsdogs_lib.doors.smoke import Check
 from catsdogs_lib.doors.upstream import UnreachableError
+from catsdogs_lib.inference.bundle import Bundle, BundleError, locate
 from catsdogs_lib.service.settings import ServiceSettings
 
 WAIT_SECONDS = 30.0

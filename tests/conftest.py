@@ -85,7 +85,7 @@ def pets() -> Path:
 @pytest.fixture(scope="session")
 def familiar_bundle(tmp_path_factory):
     """The reference bundle, but nothing is unfamiliar to it: photos here are drawn, and it knows real ones."""
-    from catsdogs_lib.bundle import Bundle
+    from catsdogs_lib.inference.bundle import Bundle
 
     reference = Bundle.load(ROOT / BUNDLE)
     thresholds = reference.description.thresholds.model_copy(update={"unfamiliar": 2.0})

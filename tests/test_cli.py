@@ -239,7 +239,7 @@ def test_every_odd_file_is_answered_or_refused_in_bounded_memory(edge, bundle_fo
         "import resource, sys\n"
         f"sys.argv = ['catsdogs', 'predict', {str(edge)!r}, '--bundle', {str(bundle_folder)!r}, '--json']\n"
         "from catsdogs_lib.cli import main\n"
-        "from catsdogs_lib.bundle import Bundle; from catsdogs_lib.classifier import Classifier\n"
+        "from catsdogs_lib.inference.bundle import Bundle; from catsdogs_lib.inference.classifier import Classifier\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "try:\n    main()\nexcept SystemExit as end:\n    print('status', end.code, file=sys.stderr)\n"
         "print('grown', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, file=sys.stderr)\n"

@@ -16,7 +16,12 @@ def test_the_floors_hold():
     assert done.returncode == 0, done.stdout
 
 
-SERVING = ("catsdogs_lib.classifier", "catsdogs_lib.cli", "catsdogs_lib.service.app", "catsdogs_lib.doors.smoke")
+SERVING = (
+    "catsdogs_lib.inference.classifier",
+    "catsdogs_lib.cli",
+    "catsdogs_lib.service.app",
+    "catsdogs_lib.doors.smoke",
+)
 
 
 @pytest.mark.parametrize("module", SERVING)
@@ -38,10 +43,15 @@ def test_modules_stay_short():
 @pytest.mark.parametrize(
     ("name", "floors"),
     [
-        ("handler.py", ("catsdogs_lib.bundle", "catsdogs_lib.service")),
+        ("handler.py", ("catsdogs_lib.inference.bundle", "catsdogs_lib.service")),
         (
             "batch.py",
-            ("catsdogs_lib.classifier", "catsdogs_lib.doors.batch", "catsdogs_lib.service", "catsdogs_lib.common.s3"),
+            (
+                "catsdogs_lib.inference.classifier",
+                "catsdogs_lib.doors.batch",
+                "catsdogs_lib.service",
+                "catsdogs_lib.common.s3",
+            ),
         ),
     ],
 )

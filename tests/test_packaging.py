@@ -10,8 +10,8 @@ from onnx import TensorProto, numpy_helper
 from PIL import Image
 
 from catsdogs_lib import card, packaging
-from catsdogs_lib.bundle import Bundle
-from catsdogs_lib.classifier import Classifier
+from catsdogs_lib.inference.bundle import Bundle
+from catsdogs_lib.inference.classifier import Classifier
 from catsdogs_lib.packaging import ParityError
 from catsdogs_lib.training.trained import TrainedModel
 

@@ -9,9 +9,9 @@ import pytest
 from onnx import TensorProto
 
 from catsdogs_lib import packaging, quantisation, steps
-from catsdogs_lib.bundle import Bundle
-from catsdogs_lib.classifier import Classifier
 from catsdogs_lib.data.drawing import draw
+from catsdogs_lib.inference.bundle import Bundle
+from catsdogs_lib.inference.classifier import Classifier
 from catsdogs_lib.service.model import Model
 from catsdogs_lib.training.trained import TrainedModel
 

@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from catsdogs_lib.bundle import Bundle
-from catsdogs_lib.classifier import Classifier, golden_difference
 from catsdogs_lib.common import files
 from catsdogs_lib.evaluation import metrics
+from catsdogs_lib.inference.bundle import Bundle
+from catsdogs_lib.inference.classifier import Classifier, golden_difference
 
 ROOT = Path(__file__).parents[1]
 REFERENCE = ROOT / "models" / "reference"

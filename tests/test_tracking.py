@@ -60,7 +60,7 @@ def test_the_registered_model_has_a_signature_and_is_champion(run, packaged):
 def test_the_registered_model_answers_like_the_bundle(run, packaged):
     import numpy as np
 
-    from catsdogs_lib.classifier import Classifier
+    from catsdogs_lib.inference.classifier import Classifier
 
     _, made = packaged
     classifier = Classifier(made.bundle)

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from catsdogs_lib.bundle import DESCRIPTION_FILE, GRAPH_FILE, Bundle
 from catsdogs_lib.common.errors import CatsdogsError
+from catsdogs_lib.inference.bundle import DESCRIPTION_FILE, GRAPH_FILE, Bundle
 
 PLATFORM = "linux/amd64"
 REVISION_LABEL = "org.opencontainers.image.revision"

@@ -11,11 +11,11 @@ from typing import Any, Protocol
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from catsdogs_lib.bundle import Bundle
 from catsdogs_lib.common import files
 from catsdogs_lib.common.errors import CatsdogsError
 from catsdogs_lib.delivery import engine, proof
 from catsdogs_lib.delivery.proof import ReleaseFailedError
+from catsdogs_lib.inference.bundle import Bundle
 from catsdogs_lib.service.answers import IMAGE_VARIABLE
 
 COMPOSE = Path("deploy/compose")

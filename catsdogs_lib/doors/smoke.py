@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Any, NamedTuple, Protocol
 
-from catsdogs_lib.bundle import Bundle, Golden
 from catsdogs_lib.doors.events import HttpRequest, HttpResponse, Pairs
 from catsdogs_lib.doors.upstream import UnreachableError
+from catsdogs_lib.inference.bundle import Bundle, Golden
 
 SUM_TOLERANCE = 1e-3
 ANSWER_FIELDS = frozenset(

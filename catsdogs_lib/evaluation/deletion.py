@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from catsdogs_lib.classifier import Classifier
 from catsdogs_lib.common.progress import track
 from catsdogs_lib.evaluation.metrics import Interval, bootstrap_mean
-from catsdogs_lib.explanation import against_others, explain
 from catsdogs_lib.imaging.decoding import normalise
+from catsdogs_lib.inference.classifier import Classifier
+from catsdogs_lib.inference.explanation import against_others, explain
 
 SHARE = 0.1
 """Part of the square that is covered."""

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import beta
 
-from catsdogs_lib.bundle import Certificate, Thresholds
 from catsdogs_lib.evaluation.metrics import EvaluationError, check
+from catsdogs_lib.inference.bundle import Certificate, Thresholds
 
 TRUST = 0.95
 """Probability with which a certified level holds, over the draw of the validation photos."""

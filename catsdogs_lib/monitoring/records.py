@@ -13,10 +13,10 @@ from typing import Any
 
 import pandas as pd
 
-from catsdogs_lib.classifier import Classifier
 from catsdogs_lib.common import files
 from catsdogs_lib.common.errors import CatsdogsError
 from catsdogs_lib.common.progress import track
+from catsdogs_lib.inference.classifier import Classifier
 from catsdogs_lib.service.telemetry import PREDICT_ROUTE, Outcome
 
 NUMBERS = (

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from catsdogs_lib.bundle import Description
 from catsdogs_lib.common import files
 from catsdogs_lib.common.errors import CatsdogsError
+from catsdogs_lib.inference.bundle import Description
 from catsdogs_lib.scoring.rows import Row
 
 PROBABILITY = "probability_"

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypedDict
 
-from catsdogs_lib.classifier import TOO_LITTLE_MEMORY, Classifier, Prediction
 from catsdogs_lib.imaging.decoding import PhotoError
+from catsdogs_lib.inference.classifier import TOO_LITTLE_MEMORY, Classifier, Prediction
 
 
 class Row(TypedDict):

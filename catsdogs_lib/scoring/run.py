@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from catsdogs_lib.bundle import Bundle
 from catsdogs_lib.common.progress import track
+from catsdogs_lib.inference.bundle import Bundle
 from catsdogs_lib.scoring.output import Output
 from catsdogs_lib.scoring.sources import Source, open_source
 from catsdogs_lib.scoring.workers import Workers

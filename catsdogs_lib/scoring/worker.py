@@ -8,9 +8,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from catsdogs_lib.bundle import Bundle, BundleCorruptError
-from catsdogs_lib.classifier import Classifier
 from catsdogs_lib.common.errors import CatsdogsError
+from catsdogs_lib.inference.bundle import Bundle, BundleCorruptError
+from catsdogs_lib.inference.classifier import Classifier
 from catsdogs_lib.scoring.photos import Photo
 from catsdogs_lib.scoring.rows import look
 

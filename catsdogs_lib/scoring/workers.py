@@ -11,8 +11,8 @@ from multiprocessing.connection import Connection, Pipe, wait
 from types import TracebackType
 from typing import Self
 
-from catsdogs_lib.bundle import Bundle
 from catsdogs_lib.common.errors import CatsdogsError
+from catsdogs_lib.inference.bundle import Bundle
 from catsdogs_lib.scoring import worker as child
 from catsdogs_lib.scoring.photos import Photo
 from catsdogs_lib.scoring.rows import Row, refused

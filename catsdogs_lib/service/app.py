@@ -18,8 +18,8 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
-from catsdogs_lib.classifier import Classifier
 from catsdogs_lib.imaging.decoding import PhotoError
+from catsdogs_lib.inference.classifier import Classifier
 from catsdogs_lib.service import explanations, feedback, keys, page, problems, uploads
 from catsdogs_lib.service.answers import ExplanationAnswer, Health, PredictionAnswer, Ready, Version, photo_body
 from catsdogs_lib.service.bodies import JSON, Bodies, busy, kind_of

@@ -7,7 +7,7 @@ from typing import Any
 from aws_lambda_powertools import Logger, Metrics, single_metric
 from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
 
-from catsdogs_lib.classifier import Prediction
+from catsdogs_lib.inference.classifier import Prediction
 from catsdogs_lib.service.telemetry import Outcome
 
 EXPOSITION = (

@@ -4,8 +4,8 @@ import base64
 import io
 from dataclasses import dataclass
 
-from catsdogs_lib.classifier import Classifier
-from catsdogs_lib.explanation import Explanation, explain
+from catsdogs_lib.inference.classifier import Classifier
+from catsdogs_lib.inference.explanation import Explanation, explain
 from catsdogs_lib.service.answers import ExplanationAnswer
 
 

@@ -3,8 +3,8 @@
 import os
 from pathlib import Path
 
-from catsdogs_lib.bundle import Bundle, BundleCorruptError, locate
-from catsdogs_lib.classifier import Classifier, golden_difference
+from catsdogs_lib.inference.bundle import Bundle, BundleCorruptError, locate
+from catsdogs_lib.inference.classifier import Classifier, golden_difference
 from catsdogs_lib.service.memory import give_back_large_blocks
 
 LAMBDA_MEGABYTES_PER_CORE = 1769
@@ -33,7 +33,7 @@ class Model:
         Parameters
         ----------
         folder
-            See `catsdogs_lib.bundle.locate`.
+            See `catsdogs_lib.inference.bundle.locate`.
         threads
             For one inference; None takes what `available_threads` says.
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
-from catsdogs_lib.bundle import Bundle
+from catsdogs_lib.inference.bundle import Bundle
 from catsdogs_lib.service.answers import IMAGE_VARIABLE
 from catsdogs_lib.service.problems import KINDS
 from catsdogs_lib.service.telemetry import PREDICT_ROUTE, Outcome

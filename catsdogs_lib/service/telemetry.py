@@ -4,8 +4,8 @@ import logging
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from catsdogs_lib.classifier import Prediction
 from catsdogs_lib.imaging.statistics import Measures
+from catsdogs_lib.inference.classifier import Prediction
 
 PREDICT_ROUTE, FEEDBACK_ROUTE = "/predict", "/feedback"
 

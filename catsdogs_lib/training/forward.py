@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from catsdogs_lib.classifier import INPUT
+from catsdogs_lib.inference.classifier import INPUT
 from catsdogs_lib.training import arithmetic
 
 MANY = 256

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from catsdogs_lib.classifier import Classifier
+from catsdogs_lib.inference.classifier import Classifier
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = ROOT / "models" / "reference"
@@ -178,7 +178,7 @@ def arn(sqs, queue: str) -> str:
 
 @pytest.fixture(scope="session")
 def classifier() -> Classifier:
-    from catsdogs_lib.bundle import Bundle
+    from catsdogs_lib.inference.bundle import Bundle
 
     return Classifier(Bundle.load(REFERENCE), 1)
 

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from catsdogs_lib.classifier import Prediction
+from catsdogs_lib.inference.classifier import Prediction
 from catsdogs_lib.service.telemetry import Outcome
 
 ROOT = Path(__file__).parents[2]

@@ -14,10 +14,10 @@ from onnx import TensorProto, helper
 from PIL import Image
 from playwright.sync_api import Error, expect
 
-from catsdogs_lib.bundle import Bundle
-from catsdogs_lib.classifier import Classifier
 from catsdogs_lib.common import files
 from catsdogs_lib.data.drawing import draw
+from catsdogs_lib.inference.bundle import Bundle
+from catsdogs_lib.inference.classifier import Classifier
 
 pytestmark = pytest.mark.slow
 OUTPUTS = ("logits", "probabilities")

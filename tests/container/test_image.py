@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from catsdogs_lib.bundle import Bundle
-from catsdogs_lib.classifier import Classifier
+from catsdogs_lib.inference.bundle import Bundle
+from catsdogs_lib.inference.classifier import Classifier
 
 ROOT = Path(__file__).parents[2]
 MAX_BYTES = 260_000_000

@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from catsdogs_lib.bundle import Bundle
+from catsdogs_lib.inference.bundle import Bundle
 
 ROOT = Path(__file__).parents[2]
 EXPECTED = {

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from catsdogs_lib.bundle import Bundle
-from catsdogs_lib.classifier import Classifier
 from catsdogs_lib.doors import smoke
 from catsdogs_lib.doors.events import HttpResponse
 from catsdogs_lib.doors.upstream import Upstream
+from catsdogs_lib.inference.bundle import Bundle
+from catsdogs_lib.inference.classifier import Classifier
 from catsdogs_lib.service import keys
 from catsdogs_lib.service.app import create_app
 from catsdogs_lib.service.model import Model

@@ -17,8 +17,8 @@ ROOT = Path(__file__).parents[1]
 MEASURE = """
 import json, sys, time, warnings
 from pathlib import Path
-from catsdogs_lib.bundle import Bundle
-from catsdogs_lib.classifier import Classifier
+from catsdogs_lib.inference.bundle import Bundle
+from catsdogs_lib.inference.classifier import Classifier
 
 warnings.simplefilter("ignore")
 classifier = Classifier(Bundle.load(Path("models/reference")), 2)

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from catsdogs_lib.bundle import Bundle
 from catsdogs_lib.data.drawing import draw
 from catsdogs_lib.doors.events import HttpRequest, response_of
+from catsdogs_lib.inference.bundle import Bundle
 from catsdogs_lib.service.problems import KINDS
 
 pytestmark = pytest.mark.slow

@@ -15,9 +15,9 @@ import pytest
 import torch
 from onnx import numpy_helper
 
-from catsdogs_lib.bundle import Bundle
 from catsdogs_lib.doors.upstream import Upstream
 from catsdogs_lib.evaluation.calibration import softmax
+from catsdogs_lib.inference.bundle import Bundle
 from catsdogs_lib.training.models import build
 from catsdogs_lib.training.photos import Photos
 from catsdogs_lib.training.trained import TrainedModel, network_outputs

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from catsdogs_lib.bundle import Bundle
+from catsdogs_lib.inference.bundle import Bundle
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = ROOT / "models" / "reference"

@@ -15,9 +15,9 @@ import psutil
 import pytest
 from starlette.testclient import TestClient
 
-from catsdogs_lib.bundle import Bundle
-from catsdogs_lib.classifier import Classifier
 from catsdogs_lib.common.errors import CatsdogsError
+from catsdogs_lib.inference.bundle import Bundle
+from catsdogs_lib.inference.classifier import Classifier
 from catsdogs_lib.scoring.run import score as score_here
 from catsdogs_lib.service.app import create_app
 from catsdogs_lib.service.model import Model

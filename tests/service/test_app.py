@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
-from catsdogs_lib.bundle import Bundle, BundleCorruptError
-from catsdogs_lib.classifier import Classifier
 from catsdogs_lib.data.drawing import draw
+from catsdogs_lib.inference.bundle import Bundle, BundleCorruptError
+from catsdogs_lib.inference.classifier import Classifier
 from catsdogs_lib.service import problems
 from catsdogs_lib.service.app import create_app
 from catsdogs_lib.service.model import Model

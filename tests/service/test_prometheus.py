@@ -3,8 +3,8 @@
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
-from catsdogs_lib.bundle import Bundle
-from catsdogs_lib.classifier import Classifier
+from catsdogs_lib.inference.bundle import Bundle
+from catsdogs_lib.inference.classifier import Classifier
 from catsdogs_lib.service.app import create_app
 from catsdogs_lib.service.model import Model
 from catsdogs_lib.service.problems import KINDS

@@ -1,13 +1,14 @@
 import numpy as np
 import pytest
 
-from catsdogs_lib import explanation, packaging
-from catsdogs_lib.bundle import Bundle
-from catsdogs_lib.classifier import Classifier
+from catsdogs_lib import packaging
 from catsdogs_lib.data.drawing import draw
 from catsdogs_lib.evaluation.deletion import deletion_test
 from catsdogs_lib.evaluation.unfamiliar import _png
-from catsdogs_lib.explanation import Explanation, against_others, explain
+from catsdogs_lib.inference import explanation
+from catsdogs_lib.inference.bundle import Bundle
+from catsdogs_lib.inference.classifier import Classifier
+from catsdogs_lib.inference.explanation import Explanation, against_others, explain
 from catsdogs_lib.training.trained import TrainedModel
 
 

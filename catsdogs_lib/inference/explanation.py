@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from catsdogs_lib.classifier import Classifier, Prediction
+from catsdogs_lib.inference.classifier import Classifier, Prediction
 
 PLACES = 7
 """Places along a side that are covered, one after the other, where a network has no map of its own."""

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from catsdogs_lib.bundle import Bundle, BundleCorruptError
 from catsdogs_lib.imaging.decoding import PhotoError, model_input, normalise
 from catsdogs_lib.imaging.statistics import Measures, look
+from catsdogs_lib.inference.bundle import Bundle, BundleCorruptError
 
 # Read when ONNX Runtime is imported: without it, it reports to its makers and writes below the home folder.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

@@ -3,9 +3,9 @@ import shutil
 
 import pytest
 
-from catsdogs_lib import bundle as module
-from catsdogs_lib.bundle import Bundle, BundleCorruptError, BundleMissingError, BundleVersionError, locate
 from catsdogs_lib.common import files
+from catsdogs_lib.inference import bundle as module
+from catsdogs_lib.inference.bundle import Bundle, BundleCorruptError, BundleMissingError, BundleVersionError, locate
 
 
 @pytest.fixture

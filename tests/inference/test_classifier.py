@@ -9,9 +9,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from catsdogs_lib.bundle import Bundle, BundleCorruptError
-from catsdogs_lib.classifier import Classifier, Outputs, golden_difference
 from catsdogs_lib.imaging.decoding import PhotoError
+from catsdogs_lib.inference.bundle import Bundle, BundleCorruptError
+from catsdogs_lib.inference.classifier import Classifier, Outputs, golden_difference
 
 ROOT = Path(__file__).parents[1]
 
@@ -127,8 +127,8 @@ def test_nothing_is_reported_to_the_makers_of_the_runtime(tmp_path):
     environment = {name: value for name, value in os.environ.items() if not name.startswith(own)}
     code = """
 from pathlib import Path
-from catsdogs_lib.bundle import Bundle
-from catsdogs_lib.classifier import Classifier
+from catsdogs_lib.inference.bundle import Bundle
+from catsdogs_lib.inference.classifier import Classifier
 Classifier(Bundle.load(Path("models/reference")))
 """
     subprocess.run([sys.executable, "-c", code], env=environment | {"HOME": str(tmp_path)}, cwd=ROOT, check=True)

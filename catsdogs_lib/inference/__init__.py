@@ -1,0 +1,1 @@
+"""Bundles and the classifier that answers from one: ONNX Runtime, no torch."""
