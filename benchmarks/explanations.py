@@ -22,9 +22,9 @@ from catsdogs_lib.evaluation.deletion import deletion_test
 from catsdogs_lib.imaging import decoding
 from catsdogs_lib.inference.bundle import Bundle, locate
 from catsdogs_lib.inference.classifier import INPUT, LOGITS, PROBABILITIES, Classifier
-from catsdogs_lib.service.app import create_app
-from catsdogs_lib.service.model import Model
-from catsdogs_lib.service.prometheus import ServerTelemetry
+from catsdogs_lib.serving.app import create_app
+from catsdogs_lib.serving.metrics_prometheus import ServerTelemetry
+from catsdogs_lib.serving.model import Model
 
 
 def seconds(work) -> float:

@@ -70,7 +70,7 @@ assert answer["statusCode"] == 200, answer
 print("PHASES", json.dumps([imported - began, loaded - imported, ended - loaded]))
 """
 IMPORTS = {
-    "catsdogs": ("mangum", "aws_lambda_powertools", "catsdogs_lib.service.app"),
+    "catsdogs": ("mangum", "aws_lambda_powertools", "catsdogs_lib.serving.app"),
     EAGER: ("fastapi", "mangum", "PIL.Image", "torch", "torchvision.transforms.v2", "timm"),
 }
 

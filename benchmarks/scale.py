@@ -27,10 +27,10 @@ from starlette.testclient import TestClient
 from catsdogs_lib.data.drawing import draw
 from catsdogs_lib.inference.bundle import Bundle, locate
 from catsdogs_lib.inference.classifier import Classifier
-from catsdogs_lib.service.app import create_app
-from catsdogs_lib.service.model import Model
-from catsdogs_lib.service.prometheus import ServerTelemetry
-from catsdogs_lib.service.settings import ServiceSettings
+from catsdogs_lib.serving.app import create_app
+from catsdogs_lib.serving.metrics_prometheus import ServerTelemetry
+from catsdogs_lib.serving.model import Model
+from catsdogs_lib.serving.settings import ServiceSettings
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 import costs

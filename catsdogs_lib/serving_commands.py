@@ -41,9 +41,9 @@ def key() -> None:
 
     Callers name the key (proxy and smoke take it from $CATSDOGS_KEY); the service is given the digest alone.
     """
-    from catsdogs_lib.service import keys
+    from catsdogs_lib.serving import auth
 
-    made = keys.new()
+    made = auth.new()
     print(f"CATSDOGS_KEY={made.key}\nCATSDOGS_KEY_SHA256={made.sha256}")
     if sys.stdout.isatty():
         print("The key is for callers and is not shown again; the digest is for the service.", file=sys.stderr)
@@ -59,10 +59,10 @@ def key() -> None:
 )
 def serve(host: str, port: int, folder: Path | None, threads: int | None, fd: int | None) -> None:
     """Serve a bundle: the page, and an API for programs."""
-    from catsdogs_lib.service.app import create_app
-    from catsdogs_lib.service.model import Model
-    from catsdogs_lib.service.prometheus import ServerTelemetry, log_to_stdout
-    from catsdogs_lib.service.settings import ServiceSettings
+    from catsdogs_lib.serving.app import create_app
+    from catsdogs_lib.serving.metrics_prometheus import ServerTelemetry, log_to_stdout
+    from catsdogs_lib.serving.model import Model
+    from catsdogs_lib.serving.settings import ServiceSettings
 
     settings = ServiceSettings.from_environment()
     model = Model.load(folder, threads)
@@ -195,7 +195,7 @@ def score(source: str, out: Path, folder: Path | None, workers: int | None) -> N
 
 
 def _serve(app: Any, host: str, port: int, what: str, fd: int | None = None) -> None:
-    from catsdogs_lib.service.server import serve as run
+    from catsdogs_lib.serving.server import serve as run
 
     def announce(address: str) -> None:
         print(f"{address}  ({what}; Ctrl-C ends it)", file=sys.stderr, flush=True)

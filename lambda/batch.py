@@ -21,7 +21,7 @@ from aws_lambda_powertools.utilities.idempotency import (
 from catsdogs_lib.common.s3 import Address, Storage
 from catsdogs_lib.doors.batch import Batch, DeadLetters, Settler
 from catsdogs_lib.inference.classifier import Classifier
-from catsdogs_lib.service.model import Model
+from catsdogs_lib.serving.model import Model
 
 SERVICE = os.environ.get("POWERTOOLS_SERVICE_NAME", "catsdogs")
 REMEMBERED_SECONDS = 14 * 24 * 3600

@@ -17,12 +17,12 @@ from mangum import Mangum
 from mangum.adapter import DEFAULT_TEXT_MIME_TYPES
 
 from catsdogs_lib.inference.bundle import BundleError
-from catsdogs_lib.service import problems
-from catsdogs_lib.service.app import create_app
-from catsdogs_lib.service.emf import LambdaTelemetry
-from catsdogs_lib.service.model import Model
-from catsdogs_lib.service.problems import ProblemError
-from catsdogs_lib.service.settings import ServiceSettings
+from catsdogs_lib.serving import problems
+from catsdogs_lib.serving.app import create_app
+from catsdogs_lib.serving.metrics_cloudwatch import LambdaTelemetry
+from catsdogs_lib.serving.model import Model
+from catsdogs_lib.serving.problems import ProblemError
+from catsdogs_lib.serving.settings import ServiceSettings
 
 SERVICE = os.environ.get("POWERTOOLS_SERVICE_NAME", "catsdogs")
 WARM_UP_SOURCES = ("catsdogs.warm-up", "aws.events", "aws.scheduler", "serverless-plugin-warmup")

@@ -24,7 +24,7 @@ from catsdogs_lib.doors.events import (
 from catsdogs_lib.doors.smoke import Check
 from catsdogs_lib.doors.upstream import UnreachableError
 from catsdogs_lib.inference.bundle import Bundle, BundleError, locate
-from catsdogs_lib.service.settings import ServiceSettings
+from catsdogs_lib.serving.settings import ServiceSettings
 
 WAIT_SECONDS = 30.0
 """So long the new version may take to become ready."""

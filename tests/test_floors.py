@@ -19,7 +19,7 @@ def test_the_floors_hold():
 SERVING = (
     "catsdogs_lib.inference.classifier",
     "catsdogs_lib.cli",
-    "catsdogs_lib.service.app",
+    "catsdogs_lib.serving.app",
     "catsdogs_lib.doors.smoke",
 )
 

@@ -12,7 +12,7 @@ from catsdogs_lib import packaging, quantisation, steps
 from catsdogs_lib.data.drawing import draw
 from catsdogs_lib.inference.bundle import Bundle
 from catsdogs_lib.inference.classifier import Classifier
-from catsdogs_lib.service.model import Model
+from catsdogs_lib.serving.model import Model
 from catsdogs_lib.training.trained import TrainedModel
 
 

@@ -16,7 +16,7 @@ from catsdogs_lib.common.errors import CatsdogsError
 from catsdogs_lib.delivery import engine, proof
 from catsdogs_lib.delivery.proof import ReleaseFailedError
 from catsdogs_lib.inference.bundle import Bundle
-from catsdogs_lib.service.answers import IMAGE_VARIABLE
+from catsdogs_lib.serving.schemas import IMAGE_VARIABLE
 
 COMPOSE = Path("deploy/compose")
 OVERLAY = Path("deploy/kubernetes/overlays/production")

@@ -17,7 +17,7 @@ from catsdogs_lib.delivery import engine, ledger, proof
 from catsdogs_lib.delivery.ledger import Ledger, Release
 from catsdogs_lib.delivery.places import Place
 from catsdogs_lib.inference.bundle import Bundle
-from catsdogs_lib.service.model import Model
+from catsdogs_lib.serving.model import Model
 
 Say = Callable[[str], None]
 

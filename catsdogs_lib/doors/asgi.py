@@ -6,7 +6,7 @@ from dataclasses import replace
 from starlette.types import Receive, Scope, Send
 
 from catsdogs_lib.doors.events import HttpRequest, HttpResponse
-from catsdogs_lib.service.bodies import DRAIN_BYTES
+from catsdogs_lib.serving.request_body import DRAIN_BYTES
 
 BODY_SECONDS = 30.0
 """A body that has not arrived whole by then is given up."""

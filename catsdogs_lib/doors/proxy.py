@@ -15,8 +15,8 @@ from catsdogs_lib.doors import asgi, events
 from catsdogs_lib.doors.events import HttpRequest, HttpResponse
 from catsdogs_lib.doors.signing import SigningError
 from catsdogs_lib.doors.upstream import UnreachableError, Upstream
-from catsdogs_lib.service import problems
-from catsdogs_lib.service.problems import Kind, ProblemError
+from catsdogs_lib.serving import problems
+from catsdogs_lib.serving.problems import Kind, ProblemError
 
 UNREACHABLE = Kind("upstream-unreachable", 502, "The endpoint gives no answer", "The proxy could not reach it.")
 NOT_SIGNED = Kind("not-signed", 502, "The request cannot be signed", "The proxy has no valid credentials.")

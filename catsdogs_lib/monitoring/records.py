@@ -17,7 +17,7 @@ from catsdogs_lib.common import files
 from catsdogs_lib.common.errors import CatsdogsError
 from catsdogs_lib.common.progress import track
 from catsdogs_lib.inference.classifier import Classifier
-from catsdogs_lib.service.telemetry import PREDICT_ROUTE, Outcome
+from catsdogs_lib.serving.telemetry import PREDICT_ROUTE, Outcome
 
 NUMBERS = (
     "confidence", "unfamiliarity", "latency_seconds", "photo_width", "photo_height", "photo_brightness",

@@ -8,10 +8,10 @@ import httpx
 import pytest
 
 from catsdogs_lib.common.s3 import Address, ChangedError, MissingError, Opened, Storage, StorageError
-from catsdogs_lib.service.app import create_app
-from catsdogs_lib.service.model import Model
-from catsdogs_lib.service.prometheus import ServerTelemetry
-from catsdogs_lib.service.settings import ServiceSettings
+from catsdogs_lib.serving.app import create_app
+from catsdogs_lib.serving.metrics_prometheus import ServerTelemetry
+from catsdogs_lib.serving.model import Model
+from catsdogs_lib.serving.settings import ServiceSettings
 
 KEY = "a key"
 NAME = "0" * 32

@@ -19,16 +19,16 @@ from starlette.testclient import TestClient
 
 from catsdogs_lib.common.s3 import Address
 from catsdogs_lib.data.drawing import draw
-from catsdogs_lib.service import keys
-from catsdogs_lib.service.app import create_app
-from catsdogs_lib.service.model import Model
-from catsdogs_lib.service.prometheus import ServerTelemetry
-from catsdogs_lib.service.settings import ServiceSettings
+from catsdogs_lib.serving import auth
+from catsdogs_lib.serving.app import create_app
+from catsdogs_lib.serving.metrics_prometheus import ServerTelemetry
+from catsdogs_lib.serving.model import Model
+from catsdogs_lib.serving.settings import ServiceSettings
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 CATSDOGS = Path(sys.executable).parent / "catsdogs"
-KEY = keys.new()
+KEY = auth.new()
 
 
 @pytest.fixture(scope="module")

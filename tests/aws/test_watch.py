@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from catsdogs_lib.inference.classifier import Prediction
-from catsdogs_lib.service.telemetry import Outcome
+from catsdogs_lib.serving.telemetry import Outcome
 
 ROOT = Path(__file__).parents[2]
 VALUES = {
@@ -36,7 +36,7 @@ def sent(monkeypatch, capsys):
     """Every figure that the service sends: its name, and the names of its dimensions."""
     from aws_lambda_powertools import Logger, Metrics
 
-    from catsdogs_lib.service.emf import LambdaTelemetry
+    from catsdogs_lib.serving.metrics_cloudwatch import LambdaTelemetry
 
     monkeypatch.setenv("AWS_LAMBDA_FUNCTION_VERSION", "7")
     metrics = Metrics(service="stack", namespace="Catsdogs")

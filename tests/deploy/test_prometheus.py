@@ -35,9 +35,9 @@ SERVICE = """
 import sys, time
 from pathlib import Path
 from catsdogs_lib.service import server
-from catsdogs_lib.service.app import create_app
-from catsdogs_lib.service.model import Model
-from catsdogs_lib.service.prometheus import ServerTelemetry
+from catsdogs_lib.serving.app import create_app
+from catsdogs_lib.serving.model import Model
+from catsdogs_lib.serving.metrics_prometheus import ServerTelemetry
 
 model = Model.load(Path(sys.argv[1]))
 look = model.classifier.look
@@ -56,9 +56,9 @@ server.serve(app, port=0, on_start=lambda address: print(address, flush=True))
 
 WITHOUT_MODEL = """
 from catsdogs_lib.service import server
-from catsdogs_lib.service.app import create_app
-from catsdogs_lib.service.model import Model
-from catsdogs_lib.service.prometheus import ServerTelemetry
+from catsdogs_lib.serving.app import create_app
+from catsdogs_lib.serving.model import Model
+from catsdogs_lib.serving.metrics_prometheus import ServerTelemetry
 
 app = create_app(Model(reason="the bundle is torn"), ServerTelemetry())
 server.serve(app, port=0, on_start=lambda address: print(address, flush=True))

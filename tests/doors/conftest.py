@@ -11,7 +11,7 @@ import pytest
 import uvicorn
 
 from catsdogs_lib.doors.function_url import FunctionUrl, Workers
-from catsdogs_lib.service.server import Connection
+from catsdogs_lib.serving.server import Connection
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = ROOT / "models" / "reference"

@@ -15,11 +15,11 @@ from catsdogs_lib.doors.events import HttpResponse
 from catsdogs_lib.doors.upstream import Upstream
 from catsdogs_lib.inference.bundle import Bundle
 from catsdogs_lib.inference.classifier import Classifier
-from catsdogs_lib.service import keys
-from catsdogs_lib.service.app import create_app
-from catsdogs_lib.service.model import Model
-from catsdogs_lib.service.prometheus import ServerTelemetry
-from catsdogs_lib.service.settings import ServiceSettings
+from catsdogs_lib.serving import auth
+from catsdogs_lib.serving.app import create_app
+from catsdogs_lib.serving.metrics_prometheus import ServerTelemetry
+from catsdogs_lib.serving.model import Model
+from catsdogs_lib.serving.settings import ServiceSettings
 
 ROOT = Path(__file__).parents[2]
 CATSDOGS = Path(sys.executable).parent / "catsdogs"
@@ -163,7 +163,7 @@ def test_a_failed_check_ends_with_one(right, other):
 
 
 def test_an_endpoint_with_a_key_passes_for_who_names_it(bundle, reference, serve):
-    key, digest = keys.new()
+    key, digest = auth.new()
     url = serve(create_app(Model(Classifier(bundle, 1)), ServerTelemetry(), ServiceSettings(key_sha256=digest)))
     for named in ({"args": ["--key", key]}, {"env": {**os.environ, "CATSDOGS_KEY": key}}):
         done = run(url, "--bundle", reference, *named.pop("args", []), **named)

@@ -13,7 +13,7 @@ import pytest
 from catsdogs_lib.data.drawing import draw
 from catsdogs_lib.doors.events import HttpRequest, response_of
 from catsdogs_lib.inference.bundle import Bundle
-from catsdogs_lib.service.problems import KINDS
+from catsdogs_lib.serving.problems import KINDS
 
 pytestmark = pytest.mark.slow
 

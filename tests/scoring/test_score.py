@@ -19,9 +19,9 @@ from catsdogs_lib.common.errors import CatsdogsError
 from catsdogs_lib.inference.bundle import Bundle
 from catsdogs_lib.inference.classifier import Classifier
 from catsdogs_lib.scoring.run import score as score_here
-from catsdogs_lib.service.app import create_app
-from catsdogs_lib.service.model import Model
-from catsdogs_lib.service.prometheus import ServerTelemetry
+from catsdogs_lib.serving.app import create_app
+from catsdogs_lib.serving.metrics_prometheus import ServerTelemetry
+from catsdogs_lib.serving.model import Model
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = ROOT / "models" / "reference"

@@ -7,11 +7,11 @@ from fastapi import FastAPI, Security
 from fastapi.security import APIKeyHeader
 
 from catsdogs_lib import __version__
-from catsdogs_lib.service import keys, problems
-from catsdogs_lib.service.operations import Operation
+from catsdogs_lib.serving import auth, problems
+from catsdogs_lib.serving.operations import Operation
 
 _KEY = APIKeyHeader(
-    name=keys.HEADER, scheme_name="key", auto_error=False, description="Whoever runs the service has the key."
+    name=auth.HEADER, scheme_name="key", auto_error=False, description="Whoever runs the service has the key."
 )
 
 

@@ -13,13 +13,13 @@ from starlette.testclient import TestClient
 from catsdogs_lib.data.drawing import draw
 from catsdogs_lib.inference.bundle import Bundle, BundleCorruptError
 from catsdogs_lib.inference.classifier import Classifier
-from catsdogs_lib.service import problems
-from catsdogs_lib.service.app import create_app
-from catsdogs_lib.service.model import Model
-from catsdogs_lib.service.page import wants_page
-from catsdogs_lib.service.prometheus import ServerTelemetry
-from catsdogs_lib.service.settings import ServiceSettings
-from catsdogs_lib.service.telemetry import Outcome
+from catsdogs_lib.serving import problems
+from catsdogs_lib.serving.app import create_app
+from catsdogs_lib.serving.metrics_prometheus import ServerTelemetry
+from catsdogs_lib.serving.model import Model
+from catsdogs_lib.serving.page import wants_page
+from catsdogs_lib.serving.settings import ServiceSettings
+from catsdogs_lib.serving.telemetry import Outcome
 
 
 def encoded(picture, name, **options):
@@ -397,7 +397,7 @@ def test_log_lines_are_json_with_the_names_of_the_contract(model, photo, capsys)
     import json
     import logging
 
-    from catsdogs_lib.service.prometheus import log_to_stdout
+    from catsdogs_lib.serving.metrics_prometheus import log_to_stdout
 
     loggers = [logging.getLogger(name) for name in ("catsdogs", "uvicorn", "python_multipart")]
     before = [(logger.handlers, logger.propagate, logger.level) for logger in loggers]

@@ -12,9 +12,9 @@ from starlette.testclient import TestClient
 
 from catsdogs_lib.common.errors import SettingsError
 from catsdogs_lib.common.s3 import Address
-from catsdogs_lib.service import keys
-from catsdogs_lib.service.app import create_app
-from catsdogs_lib.service.settings import ServiceSettings
+from catsdogs_lib.serving import auth
+from catsdogs_lib.serving.app import create_app
+from catsdogs_lib.serving.settings import ServiceSettings
 
 CATSDOGS = Path(sys.executable).parent / "catsdogs"
 KEY = "Zmee2FtzVb5HhEHr8Z1qW0k0cQm3GqQ-6Jx1Tn_0aA4"
@@ -158,5 +158,5 @@ def test_the_command_makes_another_key_each_time_with_its_digest():
 
 
 def test_a_key_is_drawn_from_256_bits():
-    assert len({keys.new().key for _ in range(100)}) == 100
-    assert all(re.fullmatch(r"[\w-]{43}", keys.new().key) for _ in range(20))
+    assert len({auth.new().key for _ in range(100)}) == 100
+    assert all(re.fullmatch(r"[\w-]{43}", auth.new().key) for _ in range(20))

@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 from starlette.requests import Request
 
-from catsdogs_lib.service import problems
-from catsdogs_lib.service.problems import ProblemError
-from catsdogs_lib.service.settings import ServiceSettings
+from catsdogs_lib.serving import problems
+from catsdogs_lib.serving.problems import ProblemError
+from catsdogs_lib.serving.settings import ServiceSettings
 
 Guard = Callable[[Request], None]
 """Raises `ProblemError` where a request may not pass."""

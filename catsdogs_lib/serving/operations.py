@@ -9,7 +9,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from catsdogs_lib.service.keys import Guard
+from catsdogs_lib.serving.auth import Guard
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from catsdogs_lib.service import problems
-from catsdogs_lib.service.telemetry import Outcome, Telemetry
+from catsdogs_lib.serving import problems
+from catsdogs_lib.serving.telemetry import Outcome, Telemetry
 
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "

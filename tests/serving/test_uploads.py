@@ -8,8 +8,8 @@ import pytest
 from starlette.testclient import TestClient
 
 from catsdogs_lib.common.s3 import Address
-from catsdogs_lib.service.app import create_app
-from catsdogs_lib.service.settings import ServiceSettings
+from catsdogs_lib.serving.app import create_app
+from catsdogs_lib.serving.settings import ServiceSettings
 
 KEY = "a key"
 SETTINGS = {"key_sha256": hashlib.sha256(KEY.encode()).hexdigest(), "uploads": Address("bucket", "some/uploads")}

@@ -19,10 +19,10 @@ PROGRAM = """
 import sys
 from pathlib import Path
 from catsdogs_lib.service import server
-from catsdogs_lib.service.app import create_app
-from catsdogs_lib.service.model import Model
-from catsdogs_lib.service.prometheus import ServerTelemetry
-from catsdogs_lib.service.settings import ServiceSettings
+from catsdogs_lib.serving.app import create_app
+from catsdogs_lib.serving.model import Model
+from catsdogs_lib.serving.metrics_prometheus import ServerTelemetry
+from catsdogs_lib.serving.settings import ServiceSettings
 
 server.HEAD_SECONDS, server.REQUEST_SECONDS = 1.0, 4.0
 model = Model.load(Path(sys.argv[1]))

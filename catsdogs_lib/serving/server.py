@@ -17,9 +17,9 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from catsdogs_lib.common.errors import CatsdogsError
-from catsdogs_lib.service import problems
-from catsdogs_lib.service.problems import ProblemError
-from catsdogs_lib.service.prometheus import LOGGER
+from catsdogs_lib.serving import problems
+from catsdogs_lib.serving.metrics_prometheus import LOGGER
+from catsdogs_lib.serving.problems import ProblemError
 
 HEAD_SECONDS = 10.0
 """A connection that has not sent the head of a request by then is closed."""

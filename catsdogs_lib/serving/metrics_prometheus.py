@@ -10,9 +10,9 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
 from catsdogs_lib.inference.bundle import Bundle
-from catsdogs_lib.service.answers import IMAGE_VARIABLE
-from catsdogs_lib.service.problems import KINDS
-from catsdogs_lib.service.telemetry import PREDICT_ROUTE, Outcome
+from catsdogs_lib.serving.problems import KINDS
+from catsdogs_lib.serving.schemas import IMAGE_VARIABLE
+from catsdogs_lib.serving.telemetry import PREDICT_ROUTE, Outcome
 
 LOGGER = "catsdogs"
 SECONDS = (0.004, 0.006, 0.008, 0.012, 0.016, 0.024, 0.032, 0.05, 0.08, 0.15, 0.3, 0.6, 1.2, 2.5, 5.0, 10.0)

@@ -11,9 +11,9 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
-from catsdogs_lib.service import problems
-from catsdogs_lib.service.problems import ProblemError
-from catsdogs_lib.service.settings import ServiceSettings
+from catsdogs_lib.serving import problems
+from catsdogs_lib.serving.problems import ProblemError
+from catsdogs_lib.serving.settings import ServiceSettings
 
 FIELD = "file"
 JSON = "application/json"

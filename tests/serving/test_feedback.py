@@ -5,8 +5,8 @@ import hashlib
 import pytest
 from starlette.testclient import TestClient
 
-from catsdogs_lib.service.app import create_app
-from catsdogs_lib.service.settings import ServiceSettings
+from catsdogs_lib.serving.app import create_app
+from catsdogs_lib.serving.settings import ServiceSettings
 
 KEY = "Zmee2FtzVb5HhEHr8Z1qW0k0cQm3GqQ-6Jx1Tn_0aA4"
 ID = "0123456789abcdef" * 2

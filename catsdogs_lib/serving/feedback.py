@@ -7,13 +7,13 @@ from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from catsdogs_lib.service import keys, problems
-from catsdogs_lib.service.answers import Feedback, Kept
-from catsdogs_lib.service.model import Model
-from catsdogs_lib.service.observed import outcome_of
-from catsdogs_lib.service.operations import Operation
-from catsdogs_lib.service.problems import ProblemError
-from catsdogs_lib.service.settings import ServiceSettings
+from catsdogs_lib.serving import auth, problems
+from catsdogs_lib.serving.middleware import outcome_of
+from catsdogs_lib.serving.model import Model
+from catsdogs_lib.serving.operations import Operation
+from catsdogs_lib.serving.problems import ProblemError
+from catsdogs_lib.serving.schemas import Feedback, Kept
+from catsdogs_lib.serving.settings import ServiceSettings
 
 MAX_BYTES = 4096
 """A truth is short."""
@@ -37,7 +37,7 @@ def operation(model: Model, settings: ServiceSettings) -> Operation:
         outcome.prediction_id, outcome.truth = given.prediction_id, given.truth
         return JSONResponse(Kept().model_dump(), 202)
 
-    return Operation("POST", "/feedback", feedback, _documentation, keys.guard(settings))
+    return Operation("POST", "/feedback", feedback, _documentation, auth.guard(settings))
 
 
 def _documentation() -> dict[str, Any]:

@@ -9,11 +9,11 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 
-from catsdogs_lib.service import problems
-from catsdogs_lib.service.answers import Information
-from catsdogs_lib.service.model import Model
-from catsdogs_lib.service.operations import Operation
-from catsdogs_lib.service.problems import ProblemError
+from catsdogs_lib.serving import problems
+from catsdogs_lib.serving.model import Model
+from catsdogs_lib.serving.operations import Operation
+from catsdogs_lib.serving.problems import ProblemError
+from catsdogs_lib.serving.schemas import Information
 
 STATIC = Path(__file__).parent / "static"
 

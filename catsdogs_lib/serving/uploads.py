@@ -12,12 +12,12 @@ from starlette.responses import JSONResponse, Response
 
 from catsdogs_lib.common.errors import CatsdogsError
 from catsdogs_lib.common.s3 import Address, MissingError, Opened, Storage, StorageError
-from catsdogs_lib.service import keys, problems
-from catsdogs_lib.service.answers import Upload, UploadedPhoto
-from catsdogs_lib.service.bodies import Held, Photo
-from catsdogs_lib.service.operations import Operation
-from catsdogs_lib.service.problems import ProblemError
-from catsdogs_lib.service.settings import ServiceSettings
+from catsdogs_lib.serving import auth, problems
+from catsdogs_lib.serving.operations import Operation
+from catsdogs_lib.serving.problems import ProblemError
+from catsdogs_lib.serving.request_body import Held, Photo
+from catsdogs_lib.serving.schemas import Upload, UploadedPhoto
+from catsdogs_lib.serving.settings import ServiceSettings
 
 _NAME = re.compile("[0-9a-f]{32}")
 
@@ -104,7 +104,7 @@ def operation(uploads: Uploads, settings: ServiceSettings) -> Operation:
     async def upload(_: Request) -> Response:
         return JSONResponse((await uploads.form()).model_dump(), 201, {"cache-control": "no-store"})
 
-    return Operation("POST", "/uploads", upload, _documentation, keys.guard(settings))
+    return Operation("POST", "/uploads", upload, _documentation, auth.guard(settings))
 
 
 def _documentation() -> dict[str, Any]:

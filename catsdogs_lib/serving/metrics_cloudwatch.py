@@ -8,7 +8,7 @@ from aws_lambda_powertools import Logger, Metrics, single_metric
 from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
 
 from catsdogs_lib.inference.classifier import Prediction
-from catsdogs_lib.service.telemetry import Outcome
+from catsdogs_lib.serving.telemetry import Outcome
 
 EXPOSITION = (
     "# On Lambda every container counts for itself, so there is nothing to scrape here: the figures are\n"

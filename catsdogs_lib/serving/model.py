@@ -5,7 +5,7 @@ from pathlib import Path
 
 from catsdogs_lib.inference.bundle import Bundle, BundleCorruptError, locate
 from catsdogs_lib.inference.classifier import Classifier, golden_difference
-from catsdogs_lib.service.memory import give_back_large_blocks
+from catsdogs_lib.serving.malloc import give_back_large_blocks
 
 LAMBDA_MEGABYTES_PER_CORE = 1769
 """Lambda gives a whole core for that much memory (AWS Lambda documentation, "Configure memory")."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from catsdogs_lib.inference.classifier import Classifier
 from catsdogs_lib.inference.explanation import Explanation, explain
-from catsdogs_lib.service.answers import ExplanationAnswer
+from catsdogs_lib.serving.schemas import ExplanationAnswer
 
 
 @dataclass(frozen=True)

@@ -20,16 +20,16 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from catsdogs_lib.imaging.decoding import PhotoError
 from catsdogs_lib.inference.classifier import Classifier
-from catsdogs_lib.service import explanations, feedback, keys, page, problems, uploads
-from catsdogs_lib.service.answers import ExplanationAnswer, Health, PredictionAnswer, Ready, Version, photo_body
-from catsdogs_lib.service.bodies import JSON, Bodies, busy, kind_of
-from catsdogs_lib.service.model import Model
-from catsdogs_lib.service.observed import Observed, outcome_of
-from catsdogs_lib.service.operations import Operation
-from catsdogs_lib.service.problems import ProblemError
-from catsdogs_lib.service.settings import ServiceSettings
-from catsdogs_lib.service.telemetry import Telemetry
-from catsdogs_lib.service.uploads import Uploads
+from catsdogs_lib.serving import auth, explanations, feedback, page, problems, uploads
+from catsdogs_lib.serving.middleware import Observed, outcome_of
+from catsdogs_lib.serving.model import Model
+from catsdogs_lib.serving.operations import Operation
+from catsdogs_lib.serving.problems import ProblemError
+from catsdogs_lib.serving.request_body import JSON, Bodies, busy, kind_of
+from catsdogs_lib.serving.schemas import ExplanationAnswer, Health, PredictionAnswer, Ready, Version, photo_body
+from catsdogs_lib.serving.settings import ServiceSettings
+from catsdogs_lib.serving.telemetry import Telemetry
+from catsdogs_lib.serving.uploads import Uploads
 
 Found = TypeVar("Found")
 
@@ -58,7 +58,7 @@ def create_app(model: Model, telemetry: Telemetry, settings: ServiceSettings | N
 
     @cache
     def written() -> dict[str, Any]:
-        from catsdogs_lib.service.document import openapi  # noqa: PLC0415
+        from catsdogs_lib.serving.openapi import openapi  # noqa: PLC0415
 
         return openapi(operations)
 
@@ -80,7 +80,7 @@ def _of_a_photo(model: Model, settings: ServiceSettings, store: Uploads | None) 
     bodies = Bodies(settings, store.photo if store else None)
     queue = _Queue(settings)
     open_to_all = bool(settings.key_sha256) and settings.key_covers == "writes"
-    guard = keys.guard(settings, lambda request: open_to_all and kind_of(request) != JSON)
+    guard = auth.guard(settings, lambda request: open_to_all and kind_of(request) != JSON)
 
     async def looked_at(request: Request, look: Callable[[Classifier, bytes], Found]) -> Found:
         outcome = outcome_of(request)

@@ -5,10 +5,10 @@ from starlette.testclient import TestClient
 
 from catsdogs_lib.inference.bundle import Bundle
 from catsdogs_lib.inference.classifier import Classifier
-from catsdogs_lib.service.app import create_app
-from catsdogs_lib.service.model import Model
-from catsdogs_lib.service.problems import KINDS
-from catsdogs_lib.service.prometheus import ServerTelemetry
+from catsdogs_lib.serving.app import create_app
+from catsdogs_lib.serving.metrics_prometheus import ServerTelemetry
+from catsdogs_lib.serving.model import Model
+from catsdogs_lib.serving.problems import KINDS
 
 HOSTILE = ('cats" } 1\nup{job="x', "dogs\\")
 
