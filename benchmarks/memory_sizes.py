@@ -19,7 +19,7 @@ from on_lambda import multipart, photo
 from rich.console import Console
 from rich.table import Table
 
-from catsdogs_lib.doors.events import Arrival, HttpRequest, function_url_event
+from catsdogs_lib.client.lambda_events import Arrival, HttpRequest, function_url_event
 from catsdogs_lib.doors.function_url import Emulator
 
 SIZES = (512, 884, 1769, 3538)

@@ -119,9 +119,9 @@ def function_url(host: str, port: int, workers: int, emulator: str | None, handl
 @_key_option
 def proxy(url: str, port: int, region: str | None, profile: str | None, key: str) -> None:
     """Open a local door to the Function URL at URL that signs every request with your AWS credentials."""
-    from catsdogs_lib.doors.proxy import Proxy
-    from catsdogs_lib.doors.signing import Signer
-    from catsdogs_lib.doors.upstream import Upstream
+    from catsdogs_lib.client.http import Upstream
+    from catsdogs_lib.client.proxy import Proxy
+    from catsdogs_lib.client.sigv4 import Signer
 
     upstream = Upstream(url, Signer(url, region, profile), key=key)
     _serve(Proxy(upstream), "127.0.0.1", port, f"signs for {upstream.origin}")
@@ -146,12 +146,12 @@ def smoke(
     from rich.console import Console
     from rich.markup import escape
 
-    from catsdogs_lib.doors import smoke as look
-    from catsdogs_lib.doors.upstream import Upstream
+    from catsdogs_lib.client import smoke as look
+    from catsdogs_lib.client.http import Upstream
 
     signer = None
     if aws_iam:
-        from catsdogs_lib.doors.signing import Signer
+        from catsdogs_lib.client.sigv4 import Signer
 
         signer = Signer(url, region, profile)
     upstream, bundle = Upstream(url, signer, key=key), Bundle.load(locate(folder))

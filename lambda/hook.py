@@ -12,8 +12,9 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.session import Session
 
-from catsdogs_lib.doors import smoke
-from catsdogs_lib.doors.events import (
+from catsdogs_lib.client import smoke
+from catsdogs_lib.client.http import UnreachableError
+from catsdogs_lib.client.lambda_events import (
     FUNCTION_FAILED,
     Arrival,
     HttpRequest,
@@ -21,8 +22,7 @@ from catsdogs_lib.doors.events import (
     function_url_event,
     response_of,
 )
-from catsdogs_lib.doors.smoke import Check
-from catsdogs_lib.doors.upstream import UnreachableError
+from catsdogs_lib.client.smoke import Check
 from catsdogs_lib.inference.bundle import Bundle, BundleError, locate
 from catsdogs_lib.serving.settings import ServiceSettings
 

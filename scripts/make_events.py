@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote_plus
 
+from catsdogs_lib.client.lambda_events import HttpRequest, function_url_event, http_api_event, rest_event
 from catsdogs_lib.data.drawing import draw
-from catsdogs_lib.doors.events import HttpRequest, function_url_event, http_api_event, rest_event
 
 FOLDER = Path(__file__).parents[1] / "lambda" / "events"
 BOUNDARY = "----catsdogs"

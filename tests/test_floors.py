@@ -20,7 +20,7 @@ SERVING = (
     "catsdogs_lib.inference.classifier",
     "catsdogs_lib.cli",
     "catsdogs_lib.serving.app",
-    "catsdogs_lib.doors.smoke",
+    "catsdogs_lib.client.smoke",
 )
 
 

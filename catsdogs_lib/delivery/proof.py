@@ -2,12 +2,12 @@
 
 import time
 
+from catsdogs_lib.client import smoke
+from catsdogs_lib.client.http import UnreachableError, Upstream
+from catsdogs_lib.client.lambda_events import HttpRequest
 from catsdogs_lib.common.errors import CatsdogsError
 from catsdogs_lib.common.files import parse_json
 from catsdogs_lib.delivery import engine
-from catsdogs_lib.doors import smoke
-from catsdogs_lib.doors.events import HttpRequest
-from catsdogs_lib.doors.upstream import UnreachableError, Upstream
 from catsdogs_lib.inference.bundle import Bundle
 
 SECONDS = 60.0

@@ -7,12 +7,12 @@ from typing import Any
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
+from catsdogs_lib.client.http import Upstream
+from catsdogs_lib.client.smoke import Check
 from catsdogs_lib.common import git
 from catsdogs_lib.common.errors import CatsdogsError
 from catsdogs_lib.delivery import engine, proof
 from catsdogs_lib.delivery.ledger import Ledger, standing
-from catsdogs_lib.doors.smoke import Check
-from catsdogs_lib.doors.upstream import Upstream
 
 
 class _GapError(CatsdogsError):

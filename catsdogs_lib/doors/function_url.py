@@ -16,10 +16,10 @@ from typing import Protocol
 from starlette.types import Receive, Scope, Send
 
 import catsdogs_lib
+from catsdogs_lib.client import asgi, lambda_events
+from catsdogs_lib.client.http import UnreachableError, Upstream
+from catsdogs_lib.client.lambda_events import Arrival, HttpRequest, HttpResponse
 from catsdogs_lib.common.errors import CatsdogsError
-from catsdogs_lib.doors import asgi, events
-from catsdogs_lib.doors.events import Arrival, HttpRequest, HttpResponse
-from catsdogs_lib.doors.upstream import UnreachableError, Upstream
 from catsdogs_lib.doors.worker import FunctionError, Worker
 
 HANDLER = Path("lambda/handler.py")
@@ -162,13 +162,13 @@ class FunctionUrl:
         arrival = Arrival.now()
         try:
             # No body that is longer raw can pass as an event.
-            request = await asgi.read_request(scope, receive, events.REQUEST_BYTES)
+            request = await asgi.read_request(scope, receive, lambda_events.REQUEST_BYTES)
         except asgi.GoneError:
             return
         except asgi.BodyTooLargeError:
-            response = events.TOO_LARGE
+            response = lambda_events.TOO_LARGE
         except asgi.SlowBodyError:
-            response = events.TOO_SLOW
+            response = lambda_events.TOO_SLOW
         else:
             response = await self._answer(request, arrival)
         ours = (("x-amzn-requestid", arrival.request_id), ("x-amzn-trace-id", arrival.trace))
@@ -176,18 +176,20 @@ class FunctionUrl:
         await asgi.send_response(response, scope["method"], send)
 
     async def _answer(self, request: HttpRequest, arrival: Arrival) -> HttpResponse:
-        payload = json.dumps(events.function_url_event(request, arrival)).encode()
-        if len(payload) > events.REQUEST_BYTES:
-            return events.TOO_LARGE
+        payload = json.dumps(lambda_events.function_url_event(request, arrival)).encode()
+        if len(payload) > lambda_events.REQUEST_BYTES:
+            return lambda_events.TOO_LARGE
         loop = asyncio.get_running_loop()
         try:
             returned = await loop.run_in_executor(self._pool, self._backend.invoke, payload, arrival.request_id)
         except FunctionError as error:
             _say(str(error))
-            return events.FUNCTION_FAILED
-        response = events.response_of(returned)
-        if response is events.FUNCTION_FAILED:
-            _say(f"the function returned {len(returned)} bytes: no response, or more than {events.RESPONSE_BYTES}")
+            return lambda_events.FUNCTION_FAILED
+        response = lambda_events.response_of(returned)
+        if response is lambda_events.FUNCTION_FAILED:
+            _say(
+                f"the function returned {len(returned)} bytes: no response, or more than {lambda_events.RESPONSE_BYTES}"
+            )
         return response
 
 

@@ -15,8 +15,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from catsdogs_lib.client.lambda_events import ACCOUNT, REGION
 from catsdogs_lib.common.errors import CatsdogsError
-from catsdogs_lib.doors.events import ACCOUNT, REGION
 
 NAME = "catsdogs"
 MEMORY_MB = 1769

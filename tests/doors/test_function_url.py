@@ -9,8 +9,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from catsdogs_lib.client import asgi
 from catsdogs_lib.common.errors import CatsdogsError
-from catsdogs_lib.doors import asgi, worker
+from catsdogs_lib.doors import worker
 from catsdogs_lib.doors.function_url import INVOCATIONS, Emulator, FunctionUrl, Workers, find_handler
 
 ECHO = """

@@ -15,7 +15,7 @@ import pytest
 import torch
 from onnx import numpy_helper
 
-from catsdogs_lib.doors.upstream import Upstream
+from catsdogs_lib.client.http import Upstream
 from catsdogs_lib.evaluation.calibration import softmax
 from catsdogs_lib.inference.bundle import Bundle
 from catsdogs_lib.training.models import build

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from catsdogs_lib.doors.events import HttpRequest, function_url_event, http_api_event, rest_event
+from catsdogs_lib.client.lambda_events import HttpRequest, function_url_event, http_api_event, rest_event
 
 ROOT = Path(__file__).parents[2]
 CONTEXT = SimpleNamespace(

@@ -72,7 +72,7 @@ class Signer:
         method, body
             As they will be sent.
         url
-            As it will be sent, in the form of `catsdogs_lib.doors.upstream.plain_target`.
+            As it will be sent, in the form of `catsdogs_lib.client.http.plain_target`.
 
         Returns
         -------

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from starlette.types import Receive, Scope, Send
 
-from catsdogs_lib.doors.events import HttpRequest, HttpResponse
+from catsdogs_lib.client.lambda_events import HttpRequest, HttpResponse
 from catsdogs_lib.serving.request_body import DRAIN_BYTES
 
 BODY_SECONDS = 30.0

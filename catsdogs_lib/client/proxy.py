@@ -11,10 +11,10 @@ from urllib.parse import urlsplit
 
 from starlette.types import Receive, Scope, Send
 
-from catsdogs_lib.doors import asgi, events
-from catsdogs_lib.doors.events import HttpRequest, HttpResponse
-from catsdogs_lib.doors.signing import SigningError
-from catsdogs_lib.doors.upstream import UnreachableError, Upstream
+from catsdogs_lib.client import asgi, lambda_events
+from catsdogs_lib.client.http import UnreachableError, Upstream
+from catsdogs_lib.client.lambda_events import HttpRequest, HttpResponse
+from catsdogs_lib.client.sigv4 import SigningError
 from catsdogs_lib.serving import problems
 from catsdogs_lib.serving.problems import Kind, ProblemError
 
@@ -57,7 +57,7 @@ class Proxy:
         if reason := foreign(asgi.head_of(scope)):
             raise ProblemError(FOREIGN, f"{reason}; open the proxy's own address")
         try:
-            request = await asgi.read_request(scope, receive, events.REQUEST_BYTES)
+            request = await asgi.read_request(scope, receive, lambda_events.REQUEST_BYTES)
         except asgi.BodyTooLargeError:
             detail = "the body is larger than the 6 MB that AWS takes (4.5 MB for a photo); scale the photo down"
             raise ProblemError(problems.TOO_LARGE, detail) from None

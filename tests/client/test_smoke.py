@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from catsdogs_lib.doors import smoke
-from catsdogs_lib.doors.events import HttpResponse
-from catsdogs_lib.doors.upstream import Upstream
+from catsdogs_lib.client import smoke
+from catsdogs_lib.client.http import Upstream
+from catsdogs_lib.client.lambda_events import HttpResponse
 from catsdogs_lib.inference.bundle import Bundle
 from catsdogs_lib.inference.classifier import Classifier
 from catsdogs_lib.serving import auth

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Any, NamedTuple, Protocol
 
-from catsdogs_lib.doors.events import HttpRequest, HttpResponse, Pairs
-from catsdogs_lib.doors.upstream import UnreachableError
+from catsdogs_lib.client.http import UnreachableError
+from catsdogs_lib.client.lambda_events import HttpRequest, HttpResponse, Pairs
 from catsdogs_lib.inference.bundle import Bundle, Golden
 
 SUM_TOLERANCE = 1e-3
@@ -29,7 +29,7 @@ class Check(NamedTuple):
 
 
 class Endpoint(Protocol):
-    """What is looked at: a URL (`catsdogs_lib.doors.upstream.Upstream`), or a function that is called."""
+    """What is looked at: a URL (`catsdogs_lib.client.http.Upstream`), or a function that is called."""
 
     def ask(self, request: HttpRequest) -> HttpResponse:
         """Answer a request; raises `UnreachableError` where nobody does."""

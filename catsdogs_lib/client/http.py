@@ -6,8 +6,8 @@ import re
 from typing import Protocol
 from urllib.parse import quote, unquote_to_bytes, urlsplit
 
+from catsdogs_lib.client.lambda_events import HOP_BY_HOP, HttpRequest, HttpResponse, Pairs
 from catsdogs_lib.common.errors import CatsdogsError
-from catsdogs_lib.doors.events import HOP_BY_HOP, HttpRequest, HttpResponse, Pairs
 
 SECONDS = 60.0
 """So long an answer may take. The function's own limit is shorter."""
@@ -22,7 +22,7 @@ class UnreachableError(CatsdogsError):
 
 
 class Signs(Protocol):
-    """Signs requests; see `catsdogs_lib.doors.signing`."""
+    """Signs requests; see `catsdogs_lib.client.sigv4`."""
 
     def sign(self, method: str, url: str, body: bytes) -> dict[str, str]:
         """Give the headers that prove who asks."""

@@ -17,11 +17,11 @@ from urllib.parse import parse_qsl, quote, unquote_to_bytes
 
 import pytest
 
+from catsdogs_lib.client import asgi
+from catsdogs_lib.client.http import Upstream
+from catsdogs_lib.client.proxy import Proxy
+from catsdogs_lib.client.sigv4 import Signer, SigningError
 from catsdogs_lib.common.errors import CatsdogsError
-from catsdogs_lib.doors import asgi
-from catsdogs_lib.doors.proxy import Proxy
-from catsdogs_lib.doors.signing import Signer, SigningError
-from catsdogs_lib.doors.upstream import Upstream
 
 ROOT = Path(__file__).parents[2]
 CATSDOGS = Path(sys.executable).parent / "catsdogs"

@@ -7,7 +7,7 @@ from starlette.applications import Starlette
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from catsdogs_lib.doors.events import (
+from catsdogs_lib.client.lambda_events import (
     FUNCTION_FAILED,
     RESPONSE_BYTES,
     Arrival,

@@ -1,0 +1,1 @@
+"""Clients of an endpoint: HTTP, AWS signatures, the signing proxy, smoke tests and Lambda events."""
