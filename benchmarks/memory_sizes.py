@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from catsdogs_lib.client.lambda_events import Arrival, HttpRequest, function_url_event
-from catsdogs_lib.doors.function_url import Emulator
+from catsdogs_lib.lambda_local.function_url import Emulator
 
 SIZES = (512, 884, 1769, 3538)
 MEGABYTES_PER_CORE = 1769

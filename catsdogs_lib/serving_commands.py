@@ -103,7 +103,7 @@ def function_url(host: str, port: int, workers: int, emulator: str | None, handl
     Events, limits and one request at a time a worker are AWS's. The bundle is $CATSDOGS_BUNDLE, else
     models/bundle or models/reference.
     """
-    from catsdogs_lib.doors.function_url import FunctionUrl, open_backend
+    from catsdogs_lib.lambda_local.function_url import FunctionUrl, open_backend
 
     backend = open_backend(emulator, handler, workers)
     try:

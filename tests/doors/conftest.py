@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import uvicorn
 
-from catsdogs_lib.doors.function_url import FunctionUrl, Workers
+from catsdogs_lib.lambda_local.function_url import FunctionUrl, Workers
 from catsdogs_lib.serving.server import Connection
 
 ROOT = Path(__file__).parents[2]

@@ -20,7 +20,7 @@ from catsdogs_lib.client import asgi, lambda_events
 from catsdogs_lib.client.http import UnreachableError, Upstream
 from catsdogs_lib.client.lambda_events import Arrival, HttpRequest, HttpResponse
 from catsdogs_lib.common.errors import CatsdogsError
-from catsdogs_lib.doors.worker import FunctionError, Worker
+from catsdogs_lib.lambda_local.worker import FunctionError, Worker
 
 HANDLER = Path("lambda/handler.py")
 INVOCATIONS = "/2015-03-31/functions/function/invocations"

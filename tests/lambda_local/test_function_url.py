@@ -11,8 +11,8 @@ import pytest
 
 from catsdogs_lib.client import asgi
 from catsdogs_lib.common.errors import CatsdogsError
-from catsdogs_lib.doors import worker
-from catsdogs_lib.doors.function_url import INVOCATIONS, Emulator, FunctionUrl, Workers, find_handler
+from catsdogs_lib.lambda_local import worker
+from catsdogs_lib.lambda_local.function_url import INVOCATIONS, Emulator, FunctionUrl, Workers, find_handler
 
 ECHO = """
 def handler(event, context):
