@@ -183,7 +183,7 @@ def score(source: str, out: Path, folder: Path | None, workers: int | None) -> N
 
     Ends with 0 if every photo was answered, with 1 if some were not, with 2 if it could not begin.
     """
-    from catsdogs_lib.scoring.run import score as run
+    from catsdogs_lib.batch.score import score as run
 
     done = run(source, out, Bundle.load(locate(folder)), workers)
     before = f", {done.kept} of them before" if done.kept else ""

@@ -18,8 +18,8 @@ from aws_lambda_powertools.utilities.idempotency import (
     idempotent_function,
 )
 
+from catsdogs_lib.batch.s3_events import Batch, DeadLetters, Settler
 from catsdogs_lib.common.s3 import Address, Storage
-from catsdogs_lib.doors.batch import Batch, DeadLetters, Settler
 from catsdogs_lib.inference.classifier import Classifier
 from catsdogs_lib.serving.model import Model
 

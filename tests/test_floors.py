@@ -48,7 +48,7 @@ def test_modules_stay_short():
             "batch.py",
             (
                 "catsdogs_lib.inference.classifier",
-                "catsdogs_lib.doors.batch",
+                "catsdogs_lib.batch.s3_events",
                 "catsdogs_lib.service",
                 "catsdogs_lib.common.s3",
             ),

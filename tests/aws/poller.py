@@ -56,8 +56,8 @@ def record(message):
 
 def sow(module):
     """Put the seams in that the environment names."""
+    from catsdogs_lib.batch.s3_events import DeadLetters
     from catsdogs_lib.common.s3 import Storage, StorageError
-    from catsdogs_lib.doors.batch import DeadLetters
 
     def dying(function, seam):
         left = int(os.environ.get(seam, "0"))

@@ -6,8 +6,8 @@ import signal
 
 import pytest
 
+from catsdogs_lib.batch.s3_events import DeadLetters, Settler, read_message
 from catsdogs_lib.common.s3 import Address, ChangedError, Storage
-from catsdogs_lib.doors.batch import DeadLetters, Settler, read_message
 
 pytestmark = pytest.mark.slow
 CORRUPT = {"incoming/text.jpg": (b"this is no photo", "not-a-photo"), "incoming/half.jpg": (None, "undecodable")}

@@ -4,9 +4,9 @@ import pickle
 
 import pytest
 
+from catsdogs_lib.batch.sources import SourceUnusableError
 from catsdogs_lib.common.errors import CatsdogsError, SettingsError
 from catsdogs_lib.data.manifest import EmptyClassError
-from catsdogs_lib.scoring.sources import SourceUnusableError
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,10 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from catsdogs_lib.scoring.output import Output, OutputUnusableError
-from catsdogs_lib.scoring.parquet import PartCorruptError
-from catsdogs_lib.scoring.photos import LocalPhoto
-from catsdogs_lib.scoring.rows import Row, refused
+from catsdogs_lib.batch.output import Output, OutputUnusableError
+from catsdogs_lib.batch.parquet import PartCorruptError
+from catsdogs_lib.batch.photos import LocalPhoto
+from catsdogs_lib.batch.rows import Row, refused
 
 ROWS = 5
 

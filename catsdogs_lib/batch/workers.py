@@ -11,11 +11,11 @@ from multiprocessing.connection import Connection, Pipe, wait
 from types import TracebackType
 from typing import Self
 
+from catsdogs_lib.batch import worker as child
+from catsdogs_lib.batch.photos import Photo
+from catsdogs_lib.batch.rows import Row, refused
 from catsdogs_lib.common.errors import CatsdogsError
 from catsdogs_lib.inference.bundle import Bundle
-from catsdogs_lib.scoring import worker as child
-from catsdogs_lib.scoring.photos import Photo
-from catsdogs_lib.scoring.rows import Row, refused
 
 END_SECONDS = 5.0
 """A worker that has not ended by itself after that is killed."""

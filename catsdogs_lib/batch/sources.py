@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, TextIO
 
+from catsdogs_lib.batch.photos import LocalPhoto, Photo, RemotePhoto, ZippedPhoto
 from catsdogs_lib.common.errors import CatsdogsError
 from catsdogs_lib.imaging.decoding import SUFFIXES
-from catsdogs_lib.scoring.photos import LocalPhoto, Photo, RemotePhoto, ZippedPhoto
 
 COLUMN = "path"
 """The column of a CSV that names the photos; the result has it too."""

@@ -8,11 +8,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+from catsdogs_lib.batch.photos import Photo
+from catsdogs_lib.batch.rows import look
 from catsdogs_lib.common.errors import CatsdogsError
 from catsdogs_lib.inference.bundle import Bundle, BundleCorruptError
 from catsdogs_lib.inference.classifier import Classifier
-from catsdogs_lib.scoring.photos import Photo
-from catsdogs_lib.scoring.rows import look
 
 AHEAD = 8
 """Photos that a worker has at hand, and remote ones that it fetches at once."""
@@ -48,7 +48,7 @@ def answer(connection: Connection, classifier: Classifier) -> None:
 
 
 def main() -> None:
-    """Run as ``python -m catsdogs_lib.scoring.worker DESCRIPTOR BUNDLE DIGEST``; `workers` starts it."""
+    """Run as ``python -m catsdogs_lib.batch.worker DESCRIPTOR BUNDLE DIGEST``; `workers` starts it."""
     warnings.filterwarnings("ignore", module="PIL")  # Pillow's advice is for programmers; the row says what matters
     connection = Connection(int(sys.argv[1]))
     try:

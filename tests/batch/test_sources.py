@@ -9,9 +9,9 @@ from pathlib import Path
 import fsspec
 import pytest
 
+from catsdogs_lib.batch.photos import UnreadableError
+from catsdogs_lib.batch.sources import SourceUnusableError, open_source
 from catsdogs_lib.imaging.decoding import MAX_BYTES
-from catsdogs_lib.scoring.photos import UnreadableError
-from catsdogs_lib.scoring.sources import SourceUnusableError, open_source
 
 
 def listed(source) -> list[str]:

@@ -17,11 +17,11 @@ from urllib.parse import unquote_plus
 
 from botocore.session import Session
 
+from catsdogs_lib.batch.rows import Row, answered, look, refused
 from catsdogs_lib.common.errors import CatsdogsError
 from catsdogs_lib.common.s3 import About, Address, ChangedError, MissingError, Opened, Storage
 from catsdogs_lib.imaging.decoding import MAX_BYTES, PhotoError, PhotoTooLargeError
 from catsdogs_lib.inference.classifier import TOO_LITTLE_MEMORY, Classifier
-from catsdogs_lib.scoring.rows import Row, answered, look, refused
 
 AHEAD = 4
 """Photos that are fetched while one is looked at."""

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Protocol
 
+from catsdogs_lib.batch.rows import shown
 from catsdogs_lib.imaging.decoding import MAX_BYTES, PhotoError
-from catsdogs_lib.scoring.rows import shown
 
 _LOCAL_HEADER = struct.Struct("<4s22x2H")
 """Of a zip's member: its mark, and the lengths of its name and its extra field, which the directory may not repeat."""

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from catsdogs_lib.batch.rows import Row
 from catsdogs_lib.common import files
 from catsdogs_lib.common.errors import CatsdogsError
 from catsdogs_lib.inference.bundle import Description
-from catsdogs_lib.scoring.rows import Row
 
 PROBABILITY = "probability_"
 """Begins the name of each class's column: plain numbers are what pandas and DuckDB filter and sort by."""

@@ -15,10 +15,10 @@ import psutil
 import pytest
 from starlette.testclient import TestClient
 
+from catsdogs_lib.batch.score import score as score_here
 from catsdogs_lib.common.errors import CatsdogsError
 from catsdogs_lib.inference.bundle import Bundle
 from catsdogs_lib.inference.classifier import Classifier
-from catsdogs_lib.scoring.run import score as score_here
 from catsdogs_lib.serving.app import create_app
 from catsdogs_lib.serving.metrics_prometheus import ServerTelemetry
 from catsdogs_lib.serving.model import Model
@@ -207,7 +207,7 @@ def test_workers_that_cannot_begin_end_the_run(many, tmp_path):
 
 
 def test_workers_that_always_die_end_the_run_with_a_sentence(many, tmp_path, bundle, monkeypatch):
-    monkeypatch.setattr("catsdogs_lib.scoring.worker.__name__", "catsdogs_lib.no_such_module")
+    monkeypatch.setattr("catsdogs_lib.batch.worker.__name__", "catsdogs_lib.no_such_module")
     with pytest.raises(CatsdogsError, match="ended with status 1; there may be too little memory for 1 of them"):
         score_here(str(many(5)), tmp_path / "out", bundle, workers=1)
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from catsdogs_lib.batch.s3_events import Settler, UnreadableMessageError, read_message
 from catsdogs_lib.common.s3 import Address
-from catsdogs_lib.doors.batch import Settler, UnreadableMessageError, read_message
 
 ROOT = Path(__file__).parents[2]
 

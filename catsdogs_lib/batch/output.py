@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Self
 
+from catsdogs_lib.batch import parquet
+from catsdogs_lib.batch.photos import Photo
+from catsdogs_lib.batch.rows import Row
 from catsdogs_lib.common import files
 from catsdogs_lib.common.errors import CatsdogsError
 from catsdogs_lib.inference.bundle import Description
-from catsdogs_lib.scoring import parquet
-from catsdogs_lib.scoring.photos import Photo
-from catsdogs_lib.scoring.rows import Row
 
 LEDGER = "_score.json"
 PART_ROWS = 2**14

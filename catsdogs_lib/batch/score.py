@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from catsdogs_lib.batch.output import Output
+from catsdogs_lib.batch.sources import Source, open_source
+from catsdogs_lib.batch.workers import Workers
 from catsdogs_lib.common.progress import track
 from catsdogs_lib.inference.bundle import Bundle
-from catsdogs_lib.scoring.output import Output
-from catsdogs_lib.scoring.sources import Source, open_source
-from catsdogs_lib.scoring.workers import Workers
 
 
 @dataclass(frozen=True)
@@ -46,9 +46,9 @@ def score(source: str, folder: Path, bundle: Bundle, workers: int | None = None)
     Parameters
     ----------
     source
-        See `catsdogs_lib.scoring.sources.open_source`.
+        See `catsdogs_lib.batch.sources.open_source`.
     folder
-        See `catsdogs_lib.scoring.output.Output`.
+        See `catsdogs_lib.batch.output.Output`.
     bundle
         What answers.
     workers

@@ -1,1 +1,0 @@
-"""Many photos to Parquet, on all cores."""
