@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from catsdogs_lib import steps
 from catsdogs_lib.common import files
 from catsdogs_lib.data import manifest
-from catsdogs_lib.data.sample import write_sample
+from catsdogs_lib.data.synthetic.dataset import write_sample
 from catsdogs_lib.training.settings import TrainingSettings
 from catsdogs_lib.workspace import Workspace
 

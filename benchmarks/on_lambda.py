@@ -31,7 +31,7 @@ from PIL import Image
 from sizes import closure, size_of, size_without
 
 from catsdogs_lib.client.lambda_events import Arrival, HttpRequest, function_url_event
-from catsdogs_lib.data.drawing import draw
+from catsdogs_lib.data.synthetic.render import draw
 from catsdogs_lib.inference.bundle import Bundle
 
 ROOT = Path(__file__).parents[1]

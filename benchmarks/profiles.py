@@ -16,7 +16,7 @@ import numpy as np
 from figures import Part, Ratio
 from rich.progress import track
 
-from catsdogs_lib.data.drawing import draw
+from catsdogs_lib.data.synthetic.render import draw
 from catsdogs_lib.inference.bundle import Bundle
 from catsdogs_lib.inference.classifier import Classifier
 

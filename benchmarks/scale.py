@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 from starlette.testclient import TestClient
 
-from catsdogs_lib.data.drawing import draw
+from catsdogs_lib.data.synthetic.render import draw
 from catsdogs_lib.inference.bundle import Bundle, locate
 from catsdogs_lib.inference.classifier import Classifier
 from catsdogs_lib.serving.app import create_app

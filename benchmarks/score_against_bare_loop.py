@@ -28,7 +28,7 @@ from pathlib import Path
 import psutil
 from figures import Part, Ratio
 
-from catsdogs_lib.data.drawing import draw
+from catsdogs_lib.data.synthetic.render import draw
 from catsdogs_lib.inference.bundle import Bundle
 from catsdogs_lib.inference.classifier import Classifier
 

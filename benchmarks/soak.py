@@ -36,7 +36,7 @@ from rich.console import Console
 from rich.table import Table
 
 from catsdogs_lib.client.lambda_events import HttpRequest
-from catsdogs_lib.data.drawing import draw
+from catsdogs_lib.data.synthetic.render import draw
 
 ROOT = Path(__file__).parents[1]
 SHARED = Path(os.environ.get("CATSDOGS_SHARED", ROOT / "../shared")).resolve() / "data"

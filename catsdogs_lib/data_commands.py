@@ -42,7 +42,7 @@ def fetch(source: str, folder: Path) -> None:
 @click.option("--faults/--no-faults", default=True, help="Sow in the usual faults of a collection.")
 def draw(folder: Path, kinds: tuple[str, ...], per_class: int, seed: int, faults: bool) -> None:
     """Draw a sample of pictures into a new FOLDER, a subfolder each kind."""
-    from catsdogs_lib.data.sample import write_sample
+    from catsdogs_lib.data.synthetic.dataset import write_sample
 
     _refuse_full(folder)
     write_sample(folder, per_class, seed, kinds, faults)
@@ -104,9 +104,9 @@ def doctor(root: str, output: Path) -> None:
 @click.option("--to", "target", type=ANY_PATH, required=True, help="File of exclusions, e.g. exclusions/mine.csv.")
 def confirm(proposals: Path, target: Path) -> None:
     """Add what a person wrote into the column 'action' of PROPOSALS to a file that the pipeline obeys."""
-    from catsdogs_lib.data import confirmed
+    from catsdogs_lib.data import review
 
-    excluded, relabelled = confirmed.confirm(proposals, target)
+    excluded, relabelled = review.confirm(proposals, target)
     click.echo(
         f"{excluded} left out, {relabelled} relabelled in {target}; use it with --set prepare.exclusions={target}"
     )

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from catsdogs_lib.common import files
 from catsdogs_lib.common.errors import CatsdogsError
 from catsdogs_lib.common.progress import track
-from catsdogs_lib.data.drawing import draw
+from catsdogs_lib.data.synthetic.render import draw
 from catsdogs_lib.evaluation.calibration import softmax
 from catsdogs_lib.evaluation.metrics import Interval
 from catsdogs_lib.inference.bundle import (

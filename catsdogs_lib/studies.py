@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from catsdogs_lib import steps, tracking
 from catsdogs_lib.assessment import Evaluation
 from catsdogs_lib.data import manifest
-from catsdogs_lib.data.strangers import strangers
+from catsdogs_lib.data.synthetic.out_of_distribution import strangers
 from catsdogs_lib.evaluation import doctor, unfamiliar
 from catsdogs_lib.imaging.decoding import SUFFIXES
 from catsdogs_lib.inference.bundle import Bundle

@@ -18,7 +18,7 @@ from typing import Any
 from PIL import Image
 from playwright.sync_api import expect, sync_playwright
 
-from catsdogs_lib.data.drawing import draw
+from catsdogs_lib.data.synthetic.render import draw
 
 ROOT = Path(__file__).parents[1]
 DESKTOP: dict[str, Any] = {"viewport": {"width": 1200, "height": 880}}

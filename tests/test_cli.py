@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from catsdogs_lib.data.drawing import draw
+from catsdogs_lib.data.synthetic.render import draw
 
 ROOT = Path(__file__).parents[1]
 CATSDOGS = Path(sys.executable).parent / "catsdogs"

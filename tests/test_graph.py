@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from catsdogs_lib.data.drawing import draw
+from catsdogs_lib.data.synthetic.render import draw
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent

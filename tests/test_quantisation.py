@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto
 
 from catsdogs_lib import packaging, quantisation, steps
-from catsdogs_lib.data.drawing import draw
+from catsdogs_lib.data.synthetic.render import draw
 from catsdogs_lib.inference.bundle import Bundle
 from catsdogs_lib.inference.classifier import Classifier
 from catsdogs_lib.serving.model import Model

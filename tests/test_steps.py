@@ -24,7 +24,7 @@ def test_preparing_again_changes_nothing(copy):
 
 def test_added_photos_move_none_of_those_already_there(copy):
     before = manifest.used(manifest.read_manifest(copy.manifest)).set_index("sha256")["split"]
-    from catsdogs_lib.data.drawing import draw
+    from catsdogs_lib.data.synthetic.render import draw
 
     for number in range(15):
         draw("cat", 7000 + number).save(copy.raw / "cats" / f"added-{number}.jpg")

@@ -1,1 +1,1 @@
-"""Where photos come from, checking them, the manifest and its split."""
+"""From a folder, archive or download to a manifest: layouts, checks, duplicates, splits and review."""

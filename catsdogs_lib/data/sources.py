@@ -84,7 +84,7 @@ def fetch(source: str, destination: Path, *, downloads: Path, per_class: int = 3
     """
     with _explained(source), files.replacing(destination) as partial:
         if source == SAMPLE:
-            from catsdogs_lib.data.sample import write_sample  # noqa: PLC0415 - only where it is asked for
+            from catsdogs_lib.data.synthetic.dataset import write_sample  # noqa: PLC0415 - only where it is asked for
 
             write_sample(partial, per_class=per_class, seed=seed)
             layout = recognise(scan(partial), source)

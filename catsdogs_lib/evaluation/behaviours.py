@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
 from catsdogs_lib.common.progress import track
-from catsdogs_lib.data.strangers import FAMILIES, strangers
+from catsdogs_lib.data.synthetic.out_of_distribution import FAMILIES, strangers
 from catsdogs_lib.imaging.decoding import normalise
 from catsdogs_lib.inference.bundle import Bundle
 from catsdogs_lib.inference.classifier import Classifier

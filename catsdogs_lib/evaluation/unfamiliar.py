@@ -21,8 +21,8 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler, normalize
 
-from catsdogs_lib.data.drawing import KINDS, draw
-from catsdogs_lib.data.strangers import FAMILIES, Stranger, strangers
+from catsdogs_lib.data.synthetic.out_of_distribution import FAMILIES, Stranger, strangers
+from catsdogs_lib.data.synthetic.render import KINDS, draw
 from catsdogs_lib.evaluation.metrics import EvaluationError
 from catsdogs_lib.evaluation.risk import familiar_limit
 from catsdogs_lib.training.trained import TrainedModel

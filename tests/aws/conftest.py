@@ -186,7 +186,7 @@ def classifier() -> Classifier:
 @pytest.fixture(scope="session")
 def pictures() -> list[bytes]:
     """200 small drawn photos."""
-    from catsdogs_lib.data.drawing import draw
+    from catsdogs_lib.data.synthetic.render import draw
 
     def encoded(number: int) -> bytes:
         stream = io.BytesIO()

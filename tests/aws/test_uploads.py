@@ -18,7 +18,7 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from catsdogs_lib.common.s3 import Address
-from catsdogs_lib.data.drawing import draw
+from catsdogs_lib.data.synthetic.render import draw
 from catsdogs_lib.serving import auth
 from catsdogs_lib.serving.app import create_app
 from catsdogs_lib.serving.metrics_prometheus import ServerTelemetry

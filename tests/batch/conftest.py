@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from catsdogs_lib.data.drawing import draw
+from catsdogs_lib.data.synthetic.render import draw
 from catsdogs_lib.inference.bundle import Bundle
 
 ROOT = Path(__file__).parents[2]

@@ -15,7 +15,7 @@ from PIL import Image
 from playwright.sync_api import Error, expect
 
 from catsdogs_lib.common import files
-from catsdogs_lib.data.drawing import draw
+from catsdogs_lib.data.synthetic.render import draw
 from catsdogs_lib.inference.bundle import Bundle
 from catsdogs_lib.inference.classifier import Classifier
 

@@ -23,7 +23,7 @@ from catsdogs_lib.data.manifest import (
     used,
     write_manifest,
 )
-from catsdogs_lib.data.sample import write_sample
+from catsdogs_lib.data.synthetic.dataset import write_sample
 
 SETTINGS = PrepareSettings(validation=0.2, test=0.2)
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from catsdogs_lib.data import confirmed, manifest
-from catsdogs_lib.data.sample import write_sample
+from catsdogs_lib.data import manifest, review
+from catsdogs_lib.data.synthetic.dataset import write_sample
 from catsdogs_lib.data_commands import data
 from catsdogs_lib.evaluation import doctor
 from catsdogs_lib.training import train as training
@@ -78,19 +78,19 @@ def proposals(path: Path, *actions: tuple[str, str]) -> Path:
 def test_only_what_a_person_decided_is_kept_and_a_later_decision_counts(tmp_path):
     target = tmp_path / "mine.csv"
     first = proposals(tmp_path / "p.csv", ("x.jpg", "exclude"), ("y.jpg", "relabel:dog"), ("z.jpg", ""))
-    assert confirmed.confirm(first, target) == (1, 1)
+    assert review.confirm(first, target) == (1, 1)
     rows = list(csv.DictReader(target.read_text().splitlines()))
     assert [(row["sha256"], row["label"]) for row in rows] == [("a", ""), ("b", "dog")]
     assert rows[0]["reason"] == "wrong label: it says so"
-    confirmed.confirm(proposals(tmp_path / "p.csv", ("x.jpg", "keep")), target)
+    review.confirm(proposals(tmp_path / "p.csv", ("x.jpg", "keep")), target)
     assert [row["sha256"] for row in csv.DictReader(target.read_text().splitlines())] == ["b"]
 
 
 @pytest.mark.parametrize("action", ["drop", "relabel:"])
 def test_an_unknown_action_is_refused_with_its_line(tmp_path, action):
     path = proposals(tmp_path / "p.csv", ("x.jpg", "exclude"), ("y.jpg", action))
-    with pytest.raises(confirmed.ProposalError, match=r"p\.csv, line 3"):
-        confirmed.confirm(path, tmp_path / "mine.csv")
+    with pytest.raises(review.ProposalError, match=r"p\.csv, line 3"):
+        review.confirm(path, tmp_path / "mine.csv")
     assert not (tmp_path / "mine.csv").exists()
 
 

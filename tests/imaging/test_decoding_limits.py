@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from catsdogs_lib.data.drawing import draw
+from catsdogs_lib.data.synthetic.render import draw
 from catsdogs_lib.imaging import decoding
 
 ROOT = Path(__file__).parents[1]

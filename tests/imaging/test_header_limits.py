@@ -6,7 +6,7 @@ import zlib
 
 import pytest
 
-from catsdogs_lib.data.drawing import draw
+from catsdogs_lib.data.synthetic.render import draw
 from catsdogs_lib.imaging import decoding, header_limits
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from catsdogs_lib import packaging
-from catsdogs_lib.data.drawing import draw
+from catsdogs_lib.data.synthetic.render import draw
 from catsdogs_lib.evaluation.deletion import deletion_test
 from catsdogs_lib.evaluation.unfamiliar import _png
 from catsdogs_lib.inference import explanation

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from catsdogs_lib.client.lambda_events import HttpRequest, response_of
-from catsdogs_lib.data.drawing import draw
+from catsdogs_lib.data.synthetic.render import draw
 from catsdogs_lib.inference.bundle import Bundle
 from catsdogs_lib.serving.problems import KINDS
 

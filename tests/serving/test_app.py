@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
-from catsdogs_lib.data.drawing import draw
+from catsdogs_lib.data.synthetic.render import draw
 from catsdogs_lib.inference.bundle import Bundle, BundleCorruptError
 from catsdogs_lib.inference.classifier import Classifier
 from catsdogs_lib.serving import problems

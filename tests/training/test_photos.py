@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from catsdogs_lib.data.drawing import draw
+from catsdogs_lib.data.synthetic.render import draw
 from catsdogs_lib.imaging import decoding
 from catsdogs_lib.imaging.decoding import Preprocessing
 from catsdogs_lib.training.photos import Augmentation, Photos, augmented_rows, batches

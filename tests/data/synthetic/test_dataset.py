@@ -6,9 +6,9 @@ from PIL import Image
 
 from catsdogs_lib.common.errors import SettingsError
 from catsdogs_lib.common.files import sha256
-from catsdogs_lib.data import sample
-from catsdogs_lib.data.drawing import KINDS, draw
-from catsdogs_lib.data.sample import Sown, write_sample
+from catsdogs_lib.data.synthetic import dataset
+from catsdogs_lib.data.synthetic.dataset import Sown, write_sample
+from catsdogs_lib.data.synthetic.render import KINDS, draw
 from catsdogs_lib.imaging.decoding import PhotoError, UndecodableError, open_photo, read, read_header
 
 
@@ -62,7 +62,7 @@ def test_samples_of_other_seeds_and_small_seeds_of_draw_share_no_scene(tmp_path,
             seen.add(number)
             return draw(kind, number, size)
 
-        monkeypatch.setattr(sample, "draw", noted)
+        monkeypatch.setattr(dataset, "draw", noted)
         write_sample(tmp_path / str(seed), per_class=2, seed=seed)
     assert not asked[0] & asked[1]
     assert min(asked[0] | asked[1]) > 100_000
@@ -133,7 +133,7 @@ def test_the_rotated_one_is_upright_only_by_its_tag(written):
     assert header.orientation == 6
     assert upright.size == (header.height, header.width)
     number = int(path.stem.split("-")[1])
-    drawn, _ = sample._Plan("cat", number, 3).picture()
+    drawn, _ = dataset._Plan("cat", number, 3).picture()
     assert np.abs(np.asarray(upright, dtype=float) - np.asarray(drawn)).mean() < 6
 
 
@@ -172,7 +172,7 @@ def test_a_failure_leaves_what_was_there_and_nothing_half_written(tmp_path, monk
             raise RuntimeError("no more ink")
         return draw(kind, seed, size)
 
-    monkeypatch.setattr(sample, "draw", tires)
+    monkeypatch.setattr(dataset, "draw", tires)
     with pytest.raises(RuntimeError, match="no more ink"):
         write_sample(folder, per_class=5)
     assert files(tmp_path) == {f"s/{name}": digest for name, digest in before.items()}

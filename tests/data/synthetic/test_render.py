@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 
 from catsdogs_lib.common.errors import SettingsError
-from catsdogs_lib.data.drawing import KINDS, SMALLEST, draw
-from catsdogs_lib.data.pen import Pen, curve
+from catsdogs_lib.data.synthetic.canvas import Pen, curve
+from catsdogs_lib.data.synthetic.render import KINDS, SMALLEST, draw
 
 
 def test_the_same_arguments_give_the_same_pixels():

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFilter
 from catsdogs_lib.common.errors import SettingsError
 from catsdogs_lib.common.files import replacing
 from catsdogs_lib.common.progress import track
-from catsdogs_lib.data.drawing import KINDS, draw
+from catsdogs_lib.data.synthetic.render import KINDS, draw
 from catsdogs_lib.imaging.decoding import EXIF_ORIENTATION
 
 ASPECTS = (4 / 3, 3 / 2, 1.0, 3 / 4, 2 / 3, 5 / 4)
@@ -88,7 +88,7 @@ def write_sample(
     seed
         The same seed gives the same files, byte for byte with the same Pillow.
     kinds
-        Any of `catsdogs_lib.data.drawing.KINDS`, each once.
+        Any of `catsdogs_lib.data.synthetic.render.KINDS`, each once.
     faults
         Whether to sow in the faults that `Sown` lists. ``"two_labels"`` needs two kinds.
 

@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from catsdogs_lib.data.pen import Pen, smooth_noise
-from catsdogs_lib.data.scenery import any_colour, background, clutter, gradient
+from catsdogs_lib.data.synthetic.backgrounds import any_colour, background, clutter, gradient
+from catsdogs_lib.data.synthetic.canvas import Pen, smooth_noise
 
 SIZE = (320, 240)
 

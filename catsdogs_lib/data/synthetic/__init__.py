@@ -1,0 +1,1 @@
+"""Drawn pictures: animals, backgrounds, pictures of other things, and the data set made of them."""
