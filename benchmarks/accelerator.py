@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from figures import Part
 
-from catsdogs_lib.training import arithmetic, loop
+from catsdogs_lib.training import loop, precision
+from catsdogs_lib.training.dataset import Augmentation, Photos, batches, to_device
 from catsdogs_lib.training.models import build
-from catsdogs_lib.training.photos import Augmentation, Photos, batches, to_device
 from catsdogs_lib.training.settings import TrainingSettings
 
 
@@ -83,7 +83,7 @@ def main() -> None:
             shares = [one["loop"] / min(one["loader"], one["steps"]) for one in found]
             rows.append({"pixels": size, "batch": batch, **middle, "share of the limit": float(np.median(shares))})
     where = torch.cuda.get_device_name() if torch.cuda.is_available() else "the CPU"
-    how = f"{options.rounds} rounds, {len(paths)} photos, steps on {where} in {arithmetic.resolve('auto')}."
+    how = f"{options.rounds} rounds, {len(paths)} photos, steps on {where} in {precision.resolve('auto')}."
     Part("accelerator", "What limits training, photos a second", how, [], {"Medians": rows}).keep()
 
 

@@ -18,8 +18,8 @@ from rich.table import Table
 
 from catsdogs_lib.data import manifest
 from catsdogs_lib.evaluation import calibration, doctor, metrics
-from catsdogs_lib.training import arithmetic
-from catsdogs_lib.training import train as training
+from catsdogs_lib.training import precision as arithmetic
+from catsdogs_lib.training import trainer as training
 from catsdogs_lib.training.features import FeatureCache
 from catsdogs_lib.training.head import fit_head
 from catsdogs_lib.training.models import LITE0, build

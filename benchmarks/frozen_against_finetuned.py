@@ -12,7 +12,7 @@ from pathlib import Path
 
 from catsdogs_lib.data import manifest
 from catsdogs_lib.training.settings import TrainingSettings
-from catsdogs_lib.training.train import Places, train
+from catsdogs_lib.training.trainer import Places, train
 
 
 def main() -> None:

@@ -24,7 +24,7 @@ from figures import Part, Ratio
 from catsdogs_lib.data import manifest
 from catsdogs_lib.evaluation.calibration import softmax
 from catsdogs_lib.training.settings import TrainingSettings
-from catsdogs_lib.training.train import Places, label_indices, photo_paths, train
+from catsdogs_lib.training.trainer import Places, label_indices, photo_paths, train
 
 ROOT = Path(__file__).parents[1]
 RIVALS = ROOT / "benchmarks" / "rivals"

@@ -18,7 +18,7 @@ from rich.table import Table
 from catsdogs_lib import tracking
 from catsdogs_lib.data import manifest
 from catsdogs_lib.training.settings import TrainingSettings
-from catsdogs_lib.training.train import Places, forget_checkpoint, train
+from catsdogs_lib.training.trainer import Places, forget_checkpoint, train
 from catsdogs_lib.workspace import Workspace
 
 TABLES = Path(__file__).parents[1] / "docs" / "trials.md"

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from catsdogs_lib.evaluation import calibration, metrics, risk, slices
 from catsdogs_lib.evaluation.metrics import Interval
 from catsdogs_lib.inference.bundle import Certificate, Doubt, Metric, Slice, Thresholds
-from catsdogs_lib.training import train as training
-from catsdogs_lib.training.trained import TrainedModel
+from catsdogs_lib.training import trainer as training
+from catsdogs_lib.training.checkpoint import TrainedModel
 
 MOVING = ("val", "test")
 """The splits that a model is measured on."""

@@ -14,7 +14,7 @@ from catsdogs_lib.evaluation import gate
 from catsdogs_lib.evaluation.behaviours import examine
 from catsdogs_lib.inference.bundle import Bundle, BundleVersionError
 from catsdogs_lib.inference.classifier import Classifier
-from catsdogs_lib.training.train import label_indices, photo_paths
+from catsdogs_lib.training.trainer import label_indices, photo_paths
 from catsdogs_lib.workspace import Workspace
 
 ROUNDS = 15

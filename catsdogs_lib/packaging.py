@@ -33,9 +33,9 @@ from catsdogs_lib.inference.bundle import (
     Thresholds,
 )
 from catsdogs_lib.inference.classifier import ACTIVATION_MAP, LOGITS, PROBABILITIES, UNFAMILIARITY, Classifier, Outputs
-from catsdogs_lib.training.forward import to_onnx
+from catsdogs_lib.training.checkpoint import TrainedModel
+from catsdogs_lib.training.feature_extractor import to_onnx
 from catsdogs_lib.training.models import Network
-from catsdogs_lib.training.trained import TrainedModel
 
 PARITY_TOLERANCE = 1e-3
 PARITY_PHOTOS = 128

@@ -15,9 +15,9 @@ from ruamel.yaml import YAML
 
 from catsdogs_lib.data import manifest
 from catsdogs_lib.pipeline import PARAMETERS_FILE, parse_value, training_settings
-from catsdogs_lib.training import processes
+from catsdogs_lib.training import distributed
 from catsdogs_lib.training.settings import TrainingSettings
-from catsdogs_lib.training.train import Places, train
+from catsdogs_lib.training.trainer import Places, train
 from catsdogs_lib.workspace import Workspace, project_root
 
 
@@ -35,12 +35,12 @@ def main(arguments: Sequence[str]) -> None:
     root, *changes = arguments
     ws, settings = Workspace.open(root), settings_of(changes)
     table = manifest.read_manifest(ws.need(ws.manifest, "02_prepare"))
-    with processes.joined():
+    with distributed.joined():
         trained = train(table, Places(ws.raw, ws.features, ws.checkpoints), settings)
-        if processes.rank() == 0:
+        if distributed.rank() == 0:
             last = trained.record.history[-1]
             print(
-                f"{processes.count()} processes, epoch {last.epoch}: log loss {last.val_loss:.4f} on validation photos"
+                f"{distributed.count()} processes, epoch {last.epoch}: log loss {last.val_loss:.4f} on validation photos"
             )
 
 

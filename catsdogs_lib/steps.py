@@ -18,9 +18,9 @@ from catsdogs_lib.evaluation.metrics import Interval
 from catsdogs_lib.inference.bundle import Bundle, Certificate, Thresholds
 from catsdogs_lib.inference.classifier import Classifier
 from catsdogs_lib.monitoring import records
-from catsdogs_lib.training import train as training
+from catsdogs_lib.training import trainer as training
+from catsdogs_lib.training.checkpoint import Epoch, TrainedModel
 from catsdogs_lib.training.settings import TrainingSettings, baseline_settings
-from catsdogs_lib.training.trained import Epoch, TrainedModel
 from catsdogs_lib.workspace import Workspace, project_root
 
 if TYPE_CHECKING:

@@ -19,8 +19,8 @@ from catsdogs_lib.inference.classifier import Classifier
 from catsdogs_lib.monitoring import records
 from catsdogs_lib.monitoring.report import Report, report
 from catsdogs_lib.steps import read_manifest
-from catsdogs_lib.training import forward
-from catsdogs_lib.training import train as training
+from catsdogs_lib.training import feature_extractor
+from catsdogs_lib.training import trainer as training
 from catsdogs_lib.training.features import FeatureCache, part_features
 from catsdogs_lib.training.models import LITE0, build, imagenet_classifier
 from catsdogs_lib.workspace import Workspace, project_root
@@ -42,7 +42,7 @@ def ask_doctor(ws: Workspace) -> pd.DataFrame:
     classes = manifest.classes(table)
     built = build(LITE0, len(classes))
     paths = training.photo_paths(rows, ws.raw)
-    looking = forward.resolve("auto", len(rows))
+    looking = feature_extractor.resolve("auto", len(rows))
     photos = doctor.Photos(
         paths=paths,
         names=rows["path"].tolist(),
@@ -52,7 +52,9 @@ def ask_doctor(ws: Workspace) -> pd.DataFrame:
         classes=classes,
         features=FeatureCache(ws.features, built, looking).get(paths, rows["sha256"].tolist()),
     )
-    return doctor.examine(photos, lambda some: part_features(built, some, forward.resolve("auto", 4 * len(some))))
+    return doctor.examine(
+        photos, lambda some: part_features(built, some, feature_extractor.resolve("auto", 4 * len(some)))
+    )
 
 
 def compare_scores(

@@ -30,7 +30,7 @@ from catsdogs_lib.workspace import URI_VARIABLE
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from catsdogs_lib.training.trained import Epoch
+    from catsdogs_lib.training.checkpoint import Epoch
 
 EXPERIMENT = "catsdogs"
 CHAMPION = "champion"

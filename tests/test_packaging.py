@@ -13,7 +13,7 @@ from catsdogs_lib import card, packaging
 from catsdogs_lib.inference.bundle import Bundle
 from catsdogs_lib.inference.classifier import Classifier
 from catsdogs_lib.packaging import ParityError
-from catsdogs_lib.training.trained import TrainedModel
+from catsdogs_lib.training.checkpoint import TrainedModel
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from catsdogs_lib.data.synthetic.render import draw
 from catsdogs_lib.inference.bundle import Bundle
 from catsdogs_lib.inference.classifier import Classifier
 from catsdogs_lib.serving.model import Model
-from catsdogs_lib.training.trained import TrainedModel
+from catsdogs_lib.training.checkpoint import TrainedModel
 
 
 def png(kind, seed):

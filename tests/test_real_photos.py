@@ -90,13 +90,13 @@ def test_the_pretrained_model_reaches_the_floor_on_real_photos(project):
 @pytest.mark.slow
 def test_torch_onnx_and_predict_agree_on_every_test_photo(project, pets, monkeypatch):
     from catsdogs_lib.evaluation.calibration import softmax
-    from catsdogs_lib.training.trained import TrainedModel
+    from catsdogs_lib.training.checkpoint import TrainedModel
 
     bundle = Bundle.load(project / "models" / "bundle")
     paths, _ = photos_of(pets, bundle.description.classes)
     onnx = answers(bundle.folder, paths)
     model = TrainedModel.load(project / "models" / "trained" / "efficientnet_lite0")
-    monkeypatch.setattr("catsdogs_lib.training.forward.MANY", 10**9)  # torch itself, however many there are
+    monkeypatch.setattr("catsdogs_lib.training.feature_extractor.MANY", 10**9)  # torch itself, however many there are
     torch = softmax(model.logits(model.features(paths)), bundle.description.temperature)
     command = [Path(sys.executable).parent / "catsdogs", "predict", *paths, "--bundle", bundle.folder, "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)

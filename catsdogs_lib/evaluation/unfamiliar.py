@@ -25,7 +25,7 @@ from catsdogs_lib.data.synthetic.out_of_distribution import FAMILIES, Stranger, 
 from catsdogs_lib.data.synthetic.render import KINDS, draw
 from catsdogs_lib.evaluation.metrics import EvaluationError
 from catsdogs_lib.evaluation.risk import familiar_limit
-from catsdogs_lib.training.trained import TrainedModel
+from catsdogs_lib.training.checkpoint import TrainedModel
 
 Features = NDArray[np.float32]
 Score = Callable[[Features], NDArray[np.float64]]

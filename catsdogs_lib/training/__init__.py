@@ -1,1 +1,1 @@
-"""Models, augmentation, cached features and the loop that trains."""
+"""Training: datasets, feature extraction, the head, the loop, checkpoints and distributed runs."""

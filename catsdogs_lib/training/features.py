@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from catsdogs_lib.common import files
 from catsdogs_lib.common.progress import track
 from catsdogs_lib.imaging import decoding
-from catsdogs_lib.training import forward
-from catsdogs_lib.training.forward import Forward
+from catsdogs_lib.training import feature_extractor
+from catsdogs_lib.training.dataset import Photos, batches
+from catsdogs_lib.training.feature_extractor import Forward
 from catsdogs_lib.training.models import Built
-from catsdogs_lib.training.photos import Photos, batches
 
 SHARD = 512
 """Photos in one file of the cache; what a kill can lose."""
@@ -79,7 +79,7 @@ class FeatureCache:
             np.savez(stream, sha256=np.array(sha256), features=features)
 
     def _prepared(self) -> Forward:
-        return forward.prepare(self.built.network.backbone, self.built.preprocessing.size, self.precision)
+        return feature_extractor.prepare(self.built.network.backbone, self.built.preprocessing.size, self.precision)
 
     def _compute(self, run: Forward, paths: list[Path], label: str) -> NDArray[np.float32]:
         loader = batches(Photos(paths, [0] * len(paths), self.built.preprocessing), BATCH)
@@ -98,7 +98,7 @@ def part_features(built: Built, paths: Sequence[Path], precision: str) -> NDArra
         Of the centre square of each half.
     """
     size = built.preprocessing.size
-    run = forward.prepare(built.network.backbone, size, precision)
+    run = feature_extractor.prepare(built.network.backbone, size, precision)
     found = []
     for path in track(paths, "looking at parts", total=len(paths)):
         photo = decoding.read(path, 2 * size)

@@ -19,12 +19,13 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from catsdogs_lib.common import files
 from catsdogs_lib.common.progress import track
-from catsdogs_lib.training import arithmetic, processes
+from catsdogs_lib.training import distributed
+from catsdogs_lib.training import precision as arithmetic
+from catsdogs_lib.training.checkpoint import Epoch, network_outputs
+from catsdogs_lib.training.dataset import Photos, batches, to_device
+from catsdogs_lib.training.distillation import Teacher
 from catsdogs_lib.training.models import Network
-from catsdogs_lib.training.photos import Photos, batches, to_device
 from catsdogs_lib.training.settings import TrainingSettings
-from catsdogs_lib.training.teacher import Teacher
-from catsdogs_lib.training.trained import Epoch, network_outputs
 
 OnEpoch = Callable[[Epoch], None]
 
@@ -102,8 +103,8 @@ def fit(
 
     def judge(number: int, train_loss: float | None, begin: float) -> list[Epoch]:
         # Validation photos, checkpoints and what is told of an epoch are the first process's.
-        with processes.first_one_then_all():
-            if processes.rank() > 0:
+        with distributed.first_one_then_all():
+            if distributed.rank() > 0:
                 return _history(checkpoint)
             loss, accuracy = measure(run.judged, validation, settings, run.precision)
             epoch = Epoch(number, train_loss, loss, accuracy, time.monotonic() - begin if number else 0.0)
@@ -162,7 +163,7 @@ class Run:
         self.teacher = teacher.to(self.device) if teacher else None
         self.precision = arithmetic.resolve(settings.precision)
         self.network = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.called = processes.spread(self.network)
+        self.called = distributed.spread(self.network)
         self.train, self.settings = train, settings
         groups = parameter_groups(network, settings)
         self.optimizer = torch.optim.AdamW(groups, weight_decay=settings.weight_decay, fused=True)
@@ -196,9 +197,9 @@ class Run:
         for images, labels in track(to_device(loader, self.device), what, total=len(loader)):
             batch = min(self.settings.batch_size, left)
             left -= batch
-            loss = self.step(images, labels, processes.weight(len(labels), batch))
-            losses.append(loss * len(labels) / (1 if len(labels) < batch else processes.count()))
-        return float(processes.total(torch.stack(losses).sum()) / len(self.train))
+            loss = self.step(images, labels, distributed.weight(len(labels), batch))
+            losses.append(loss * len(labels) / (1 if len(labels) < batch else distributed.count()))
+        return float(distributed.total(torch.stack(losses).sum()) / len(self.train))
 
     def step(self, images: Tensor, labels: Tensor, weight: float = 1.0) -> Tensor:
         """One step on photos of the device, their loss by `weight`; the mean loss in nats, still on the device."""
@@ -229,7 +230,7 @@ class Run:
 
     def resume(self, checkpoint: Path) -> list[Epoch]:
         """Go on from `checkpoint`, where there is one; the epochs that are done."""
-        with processes.first_one_then_all():
+        with distributed.first_one_then_all():
             files.sweep(checkpoint)
         done = sorted(checkpoint.glob("epoch-*"))
         if not done:

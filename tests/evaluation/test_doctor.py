@@ -12,7 +12,7 @@ from catsdogs_lib.data import manifest, review
 from catsdogs_lib.data.synthetic.dataset import write_sample
 from catsdogs_lib.data_commands import data
 from catsdogs_lib.evaluation import doctor
-from catsdogs_lib.training import train as training
+from catsdogs_lib.training import trainer as training
 from catsdogs_lib.training.features import FeatureCache
 from catsdogs_lib.training.models import LITE0, build
 

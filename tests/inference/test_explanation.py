@@ -9,7 +9,7 @@ from catsdogs_lib.inference import explanation
 from catsdogs_lib.inference.bundle import Bundle
 from catsdogs_lib.inference.classifier import Classifier
 from catsdogs_lib.inference.explanation import Explanation, against_others, explain
-from catsdogs_lib.training.trained import TrainedModel
+from catsdogs_lib.training.checkpoint import TrainedModel
 
 
 @pytest.fixture(scope="module")

@@ -18,9 +18,9 @@ from onnx import numpy_helper
 from catsdogs_lib.client.http import Upstream
 from catsdogs_lib.evaluation.calibration import softmax
 from catsdogs_lib.inference.bundle import Bundle
+from catsdogs_lib.training.checkpoint import TrainedModel, network_outputs
+from catsdogs_lib.training.dataset import Photos
 from catsdogs_lib.training.models import build
-from catsdogs_lib.training.photos import Photos
-from catsdogs_lib.training.trained import TrainedModel, network_outputs
 
 pytestmark = pytest.mark.slow
 

@@ -15,7 +15,7 @@ from torchvision.transforms import v2
 
 from catsdogs_lib.imaging import decoding
 from catsdogs_lib.imaging.decoding import Preprocessing
-from catsdogs_lib.training import processes
+from catsdogs_lib.training import distributed
 
 MOST_WORKERS = 16
 """Processes that read photos; a GPU is faster than any number of them, two cores are busy with two."""
@@ -112,13 +112,13 @@ def batches(photos: Photos, batch_size: int, shuffle: bool = False) -> "DataLoad
         seed and epoch; several processes get their share of each batch (`processes`).
     """
     entropy = np.random.SeedSequence((photos.seed, photos.epoch)).generate_state(1)
-    workers = min(MOST_WORKERS, len(os.sched_getaffinity(0)) // processes.count()) if len(photos) > batch_size else 0
+    workers = min(MOST_WORKERS, len(os.sched_getaffinity(0)) // distributed.count()) if len(photos) > batch_size else 0
     more: dict[str, Any] = {"num_workers": workers, "pin_memory": torch.cuda.is_available()}
     more["generator"] = order = torch.Generator().manual_seed(int(entropy[0]))
-    if shuffle and processes.count() > 1:
+    if shuffle and distributed.count() > 1:
         # As DataLoader makes it itself, but for the share.
         whole = BatchSampler(RandomSampler(photos, generator=order), batch_size, drop_last=False)
-        return DataLoader(photos, batch_sampler=processes.Share(whole), **more)
+        return DataLoader(photos, batch_sampler=distributed.Share(whole), **more)
     return DataLoader(photos, batch_size, shuffle=shuffle, **more)
 
 

@@ -5,7 +5,7 @@ import torch
 from catsdogs_lib.data.synthetic.render import draw
 from catsdogs_lib.imaging import decoding
 from catsdogs_lib.imaging.decoding import Preprocessing
-from catsdogs_lib.training.photos import Augmentation, Photos, augmented_rows, batches
+from catsdogs_lib.training.dataset import Augmentation, Photos, augmented_rows, batches
 
 
 @pytest.fixture(scope="module")

@@ -5,10 +5,10 @@ from torch import nn
 
 from catsdogs_lib.imaging.decoding import Preprocessing
 from catsdogs_lib.training import loop
+from catsdogs_lib.training.dataset import Photos
+from catsdogs_lib.training.distillation import Teacher
 from catsdogs_lib.training.models import Network
-from catsdogs_lib.training.photos import Photos
 from catsdogs_lib.training.settings import TrainingSettings
-from catsdogs_lib.training.teacher import Teacher
 
 
 def averaging_network(seed):

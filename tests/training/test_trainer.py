@@ -5,12 +5,12 @@ import pytest
 import torch
 
 from catsdogs_lib.data import manifest
-from catsdogs_lib.training import arithmetic, features, loop
+from catsdogs_lib.training import features, loop, precision
+from catsdogs_lib.training.checkpoint import Record, TrainedModel, TrainedModelError
 from catsdogs_lib.training.features import FeatureCache
 from catsdogs_lib.training.models import build
 from catsdogs_lib.training.settings import TrainingSettings, baseline_settings
-from catsdogs_lib.training.train import Places, forget_checkpoint, photo_paths, train
-from catsdogs_lib.training.trained import Record, TrainedModel, TrainedModelError
+from catsdogs_lib.training.trainer import Places, forget_checkpoint, photo_paths, train
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +119,7 @@ def test_fine_tuning_keeps_batch_norm_and_changes_the_rest(table, places):
 
 
 def loop_augmentation():
-    from catsdogs_lib.training.photos import Augmentation
+    from catsdogs_lib.training.dataset import Augmentation
 
     return Augmentation(0.6, 0.2)
 
@@ -216,8 +216,8 @@ def test_a_record_survives_json(table, places):
 
 
 def test_auto_precision_follows_the_machine(monkeypatch):
-    monkeypatch.setattr(arithmetic, "bf16_is_fast", lambda: True)
-    assert arithmetic.resolve("auto") == "bf16"
-    monkeypatch.setattr(arithmetic, "bf16_is_fast", lambda: False)
-    assert arithmetic.resolve("auto") == "fp32"
-    assert arithmetic.resolve("bf16") == "bf16"
+    monkeypatch.setattr(precision, "bf16_is_fast", lambda: True)
+    assert precision.resolve("auto") == "bf16"
+    monkeypatch.setattr(precision, "bf16_is_fast", lambda: False)
+    assert precision.resolve("auto") == "fp32"
+    assert precision.resolve("bf16") == "bf16"

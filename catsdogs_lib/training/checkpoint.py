@@ -14,9 +14,9 @@ from catsdogs_lib.common import files
 from catsdogs_lib.common.errors import CatsdogsError
 from catsdogs_lib.common.progress import track
 from catsdogs_lib.imaging.decoding import Preprocessing
-from catsdogs_lib.training import forward
+from catsdogs_lib.training import feature_extractor
+from catsdogs_lib.training.dataset import Photos, batches
 from catsdogs_lib.training.models import Network, build
-from catsdogs_lib.training.photos import Photos, batches
 from catsdogs_lib.training.settings import TrainingSettings
 
 WEIGHTS_FILE = "model.safetensors"
@@ -140,6 +140,8 @@ def network_outputs(
     network: torch.nn.Module, photos: Photos, batch_size: int, what: str, precision: str = "fp32"
 ) -> NDArray[np.float32]:
     """What a network gives for photos without augmentation, float32 (photos, outputs)."""
-    run = forward.prepare(network, photos.preprocessing.size, forward.resolve(precision, len(photos)))
+    run = feature_extractor.prepare(
+        network, photos.preprocessing.size, feature_extractor.resolve(precision, len(photos))
+    )
     loader = batches(photos, batch_size)
     return np.concatenate([run(images) for images, _ in track(loader, what, total=len(loader))])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from catsdogs_lib.training import forward
+from catsdogs_lib.training import feature_extractor
 from catsdogs_lib.training.models import build
 
 
@@ -19,7 +19,10 @@ def photos():
 
 
 def test_many_photos_get_the_features_that_few_get(backbone, photos):
-    few, many = (forward.prepare(backbone, 96, forward.resolve("fp32", count)) for count in (1, forward.MANY))
+    few, many = (
+        feature_extractor.prepare(backbone, 96, feature_extractor.resolve("fp32", count))
+        for count in (1, feature_extractor.MANY)
+    )
     assert few.__qualname__ != many.__qualname__
     found = many(photos)
     assert found.shape == (3, 1280)
@@ -28,14 +31,14 @@ def test_many_photos_get_the_features_that_few_get(backbone, photos):
 
 
 def test_who_asks_for_bf16_gets_it(backbone, photos):
-    exact = forward.prepare(backbone, 96, forward.resolve("fp32", 1))(photos)
-    rough = forward.prepare(backbone, 96, forward.resolve("bf16", forward.MANY))(photos)
+    exact = feature_extractor.prepare(backbone, 96, feature_extractor.resolve("fp32", 1))(photos)
+    rough = feature_extractor.prepare(backbone, 96, feature_extractor.resolve("bf16", feature_extractor.MANY))(photos)
     assert 1e-4 < np.abs(rough - exact).max() < 1
 
 
 def test_a_network_in_training_stays_as_it_is(photos):
     network = build("efficientnet_lite0", 2).network.backbone.to(memory_format=torch.channels_last)
-    forward.prepare(network.train(), 96, forward.ONNX)(photos)
+    feature_extractor.prepare(network.train(), 96, feature_extractor.ONNX)(photos)
     assert network.training
     assert network.conv_stem.weight.is_contiguous(memory_format=torch.channels_last)
     assert not network.conv_stem.weight.is_contiguous()

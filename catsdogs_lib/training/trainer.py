@@ -12,16 +12,16 @@ from numpy.typing import NDArray
 from catsdogs_lib.common import files
 from catsdogs_lib.data import manifest
 from catsdogs_lib.imaging.decoding import Preprocessing
-from catsdogs_lib.training import arithmetic, forward, loop, processes
+from catsdogs_lib.training import distributed, feature_extractor, loop, precision
+from catsdogs_lib.training.checkpoint import Epoch, Record, TrainedModel, network_outputs
+from catsdogs_lib.training.dataset import Augmentation, Photos
+from catsdogs_lib.training.distillation import Teacher
 from catsdogs_lib.training.features import FeatureCache
 from catsdogs_lib.training.head import fit_head
 from catsdogs_lib.training.loop import Fit, OnEpoch
 from catsdogs_lib.training.models import Built, blend, build, round_to_fp16
-from catsdogs_lib.training.photos import Augmentation, Photos
 from catsdogs_lib.training.prototypes import prototypes
 from catsdogs_lib.training.settings import TrainingSettings
-from catsdogs_lib.training.teacher import Teacher
-from catsdogs_lib.training.trained import Epoch, Record, TrainedModel, network_outputs
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def train(
         Its matrices already rounded to fp16, where the settings store them so.
     """
     begin = time.monotonic()
-    arithmetic.deterministic(settings.seed)
+    precision.deterministic(settings.seed)
     material = _Material.of(table, places, settings)
     built, teacher = _build(settings, material), None
     if settings.teacher is not None:
@@ -89,7 +89,7 @@ def train(
         blend(built.network.backbone, pretrained, settings.blend)
     if settings.weights == "fp16":
         round_to_fp16(built.network)
-    with processes.first_one_then_all():
+    with distributed.first_one_then_all():
         built.network.prototypes = prototypes(_train_features(built, settings, material))
     record = Record(
         settings=settings,
@@ -101,7 +101,7 @@ def train(
         best_epoch=fitted.best_epoch,
         # A run that went on after a kill counts the epochs done before it, too.
         seconds=round(max(time.monotonic() - begin, before), 1),
-        precision=material.looking if settings.method == "frozen" else arithmetic.resolve(settings.precision),
+        precision=material.looking if settings.method == "frozen" else precision.resolve(settings.precision),
     )
     return TrainedModel(built.network.to("cpu").eval(), record)
 
@@ -131,7 +131,7 @@ class _Material:
     def of(cls, table: pd.DataFrame, places: Places, settings: TrainingSettings) -> "_Material":
         rows = {split: manifest.used(table, split) for split in ("train", "val")}
         # By all of them, so that any part of them is found in the cache.
-        looking = forward.resolve(settings.precision, sum(map(len, rows.values())))
+        looking = feature_extractor.resolve(settings.precision, sum(map(len, rows.values())))
         return cls(rows, manifest.classes(table), manifest.data_hash(table), places, looking)
 
     def photos(self, split: str, preprocessing: Preprocessing, how: TrainingSettings, varied: bool) -> Photos:
@@ -158,7 +158,7 @@ def _learn(
 ) -> Fit:
     """Train the network in place."""
     if settings.method != "scratch":
-        with processes.first_one_then_all():
+        with distributed.first_one_then_all():
             first = _frozen(built, settings, material)
         if settings.method == "frozen":
             if on_epoch is not None:

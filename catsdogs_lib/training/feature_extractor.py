@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from catsdogs_lib.inference.classifier import INPUT
-from catsdogs_lib.training import arithmetic
+from catsdogs_lib.training import precision as arithmetic
 
 MANY = 256
 """From so many photos on handing over pays."""

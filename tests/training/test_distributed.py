@@ -11,22 +11,22 @@ from torch.utils.data import BatchSampler, SequentialSampler
 
 from catsdogs_lib import spread
 from catsdogs_lib.common.errors import SettingsError
-from catsdogs_lib.training import processes
-from catsdogs_lib.training.train import Places, photo_paths, train
+from catsdogs_lib.training import distributed
+from catsdogs_lib.training.trainer import Places, photo_paths, train
 from catsdogs_lib.workspace import Workspace
 
 CHANGES = ("train.method=finetune", "train.size=64", "train.epochs=1", "train.batch_size=16", "train.precision=fp32")
 
 
 def test_shares_make_up_the_batch(monkeypatch):
-    monkeypatch.setattr(processes, "count", lambda: 2)
+    monkeypatch.setattr(distributed, "count", lambda: 2)
     shares = []
     for rank in (0, 1):
-        monkeypatch.setattr(processes, "rank", lambda rank=rank: rank)
-        shares.append(list(processes.Share(BatchSampler(SequentialSampler(range(9)), 4, drop_last=False))))
+        monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
+        shares.append(list(distributed.Share(BatchSampler(SequentialSampler(range(9)), 4, drop_last=False))))
     assert shares == [[[0, 2], [4, 6], [8]], [[1, 3], [5, 7], [8]]]
-    assert [processes.weight(2, 4), processes.weight(1, 3), processes.weight(2, 3)] == [1, 2 / 3, 4 / 3]
-    assert processes.weight(1, 1) == 1
+    assert [distributed.weight(2, 4), distributed.weight(1, 3), distributed.weight(2, 3)] == [1, 2 / 3, 4 / 3]
+    assert distributed.weight(1, 1) == 1
 
 
 def test_a_setting_that_there_is_not_is_named():
