@@ -18,7 +18,7 @@ import onnx.utils
 import onnxruntime as ort
 from starlette.testclient import TestClient
 
-from catsdogs_lib.evaluation.deletion import deletion_test
+from catsdogs_lib.evaluation.saliency_check import deletion_test
 from catsdogs_lib.imaging import decoding
 from catsdogs_lib.inference.bundle import Bundle, locate
 from catsdogs_lib.inference.classifier import INPUT, LOGITS, PROBABILITIES, Classifier

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from catsdogs_lib.common import files
-from catsdogs_lib.evaluation.look import BLUE, GREY, INK, VERMILION, dress, head, new_figure
+from catsdogs_lib.evaluation.plots.style import BLUE, GREY, INK, VERMILION, dress, head, new_figure
 
 FOLDER = Path(__file__).parents[1] / "reports" / "benchmarks"
 RESAMPLES = 4000

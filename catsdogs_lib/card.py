@@ -11,7 +11,7 @@ from typing import Any
 from markdown_it import MarkdownIt
 
 from catsdogs_lib.common import files
-from catsdogs_lib.evaluation.risk import certificate_sentence
+from catsdogs_lib.evaluation.selective import certificate_sentence
 from catsdogs_lib.inference.bundle import Bundle, Card, Description, Doubt, Slice
 
 STYLE = """

@@ -11,7 +11,7 @@ from mlflow.entities.model_registry import ModelVersion
 from catsdogs_lib import tracking
 from catsdogs_lib.data import manifest
 from catsdogs_lib.evaluation import gate
-from catsdogs_lib.evaluation.behaviours import examine
+from catsdogs_lib.evaluation.robustness import examine
 from catsdogs_lib.inference.bundle import Bundle, BundleVersionError
 from catsdogs_lib.inference.classifier import Classifier
 from catsdogs_lib.training.trainer import label_indices, photo_paths

@@ -83,12 +83,12 @@ def doctor(root: str, output: Path) -> None:
     """Look for wrong labels, two classes in one photo, drawings and outliers; a page and a file of proposals."""
     from catsdogs_lib import studies
     from catsdogs_lib.common import files
-    from catsdogs_lib.evaluation import doctor_report
+    from catsdogs_lib.evaluation import label_audit_page
     from catsdogs_lib.workspace import Workspace
 
     ws = Workspace.open(root)
     findings = studies.ask_doctor(ws)
-    files.write_text(output / "findings.html", doctor_report.page(findings, ws.raw))
+    files.write_text(output / "findings.html", label_audit_page.page(findings, ws.raw))
     files.write_text(output / "proposals.csv", findings.to_csv(index=False, lineterminator="\n"))
     shown = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("finding", "photo", "label", "reason", "proposal"):

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from catsdogs_lib import card, champions, packaging, quantisation, tracking
-from catsdogs_lib.assessment import MOVING, Evaluation, assess
 from catsdogs_lib.common import files
 from catsdogs_lib.common.git import git_commit
 from catsdogs_lib.data import manifest, sources
 from catsdogs_lib.evaluation import gate
 from catsdogs_lib.evaluation.metrics import Interval
+from catsdogs_lib.evaluation.report import MOVING, Evaluation, assess
 from catsdogs_lib.inference.bundle import Bundle, Certificate, Thresholds
 from catsdogs_lib.inference.classifier import Classifier
 from catsdogs_lib.monitoring import records

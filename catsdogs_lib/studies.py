@@ -9,10 +9,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from catsdogs_lib import steps, tracking
-from catsdogs_lib.assessment import Evaluation
 from catsdogs_lib.data import manifest
 from catsdogs_lib.data.synthetic.out_of_distribution import strangers
-from catsdogs_lib.evaluation import doctor, unfamiliar
+from catsdogs_lib.evaluation import label_audit, ood
+from catsdogs_lib.evaluation.report import Evaluation
 from catsdogs_lib.imaging.decoding import SUFFIXES
 from catsdogs_lib.inference.bundle import Bundle
 from catsdogs_lib.inference.classifier import Classifier
@@ -43,7 +43,7 @@ def ask_doctor(ws: Workspace) -> pd.DataFrame:
     built = build(LITE0, len(classes))
     paths = training.photo_paths(rows, ws.raw)
     looking = feature_extractor.resolve("auto", len(rows))
-    photos = doctor.Photos(
+    photos = label_audit.Photos(
         paths=paths,
         names=rows["path"].tolist(),
         sha256=rows["sha256"].tolist(),
@@ -52,7 +52,7 @@ def ask_doctor(ws: Workspace) -> pd.DataFrame:
         classes=classes,
         features=FeatureCache(ws.features, built, looking).get(paths, rows["sha256"].tolist()),
     )
-    return doctor.examine(
+    return label_audit.examine(
         photos, lambda some: part_features(built, some, feature_extractor.resolve("auto", 4 * len(some)))
     )
 
@@ -82,20 +82,20 @@ def compare_scores(
     rows = rows.iloc[:: max(1, len(rows) // SCORED)]
     trained, classes = one.trained, one.trained.record.classes
     paths = training.photo_paths(rows, ws.raw)
-    known = unfamiliar.Known(
+    known = ood.Known(
         features=trained.features(paths, what="features of train photos"),
         labels=training.label_indices(rows, classes),
         # Half of the families, so that most of what is judged is new to outlier exposure, too.
-        others=trained.features(unfamiliar.exposed(), what="features of drawn pictures"),
+        others=trained.features(ood.exposed(), what="features of drawn pictures"),
         imagenet=imagenet_classifier(trained.record.settings.model),
     )
-    materials: dict[str, Sequence[Path | bytes]] = {**unfamiliar.drawn_others(classes)}
+    materials: dict[str, Sequence[Path | bytes]] = {**ood.drawn_others(classes)}
     if others:
         folder = project_root() / others
         materials[folder.name] = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
     features = {name: trained.features(found, what=f"features of {name}") for name, found in materials.items() if found}
-    scores = unfamiliar.scores(trained, known)
-    table = unfamiliar.comparison(scores, one.features["val"], one.features["test"], features)
+    scores = ood.scores(trained, known)
+    table = ood.comparison(scores, one.features["val"], one.features["test"], features)
     return table, {name: trained.unfamiliarity(found) for name, found in features.items()}
 
 
@@ -106,7 +106,7 @@ def rehearse(ws: Workspace) -> Path:
     rows = manifest.used(read_manifest(ws), "test").head(REHEARSED)
     photos: list[bytes | Path] = [*training.photo_paths(rows, ws.raw)]
     truths = rows["label"].tolist()
-    others = unfamiliar.as_png(strangers(REHEARSED // 6))
+    others = ood.as_png(strangers(REHEARSED // 6))
     path = ws.root / "monitoring" / "rehearsal.jsonl"
     made = records.make(Classifier(Bundle.load(ws.bundle)), [*photos, *others], [*truths, *[""] * len(others)])
     records.write(made, path)

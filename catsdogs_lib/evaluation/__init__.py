@@ -1,1 +1,1 @@
-"""How good a model is, how sure of that one can be, and whether it may replace the champion."""
+"""Measuring models: metrics, calibration, slices, selective prediction, out-of-distribution scores, the gate."""

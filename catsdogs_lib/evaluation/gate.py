@@ -8,9 +8,9 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import binomtest
 
-from catsdogs_lib.evaluation.behaviours import Examined
 from catsdogs_lib.evaluation.calibration import fit_temperature, softmax
 from catsdogs_lib.evaluation.metrics import EvaluationError, check, photo_losses, wilson
+from catsdogs_lib.evaluation.robustness import Examined
 from catsdogs_lib.evaluation.slices import holm, slice_masks
 
 REFUSAL = 0.05

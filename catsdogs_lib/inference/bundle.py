@@ -100,7 +100,7 @@ class Thresholds(_Part):
 class Certificate(_Part):
     """What the validation photos prove of confident answers, and how far so few can prove anything.
 
-    See `catsdogs_lib.evaluation.risk` for the theorem.
+    See `catsdogs_lib.evaluation.selective` for the theorem.
     """
 
     aim: Probability = Field(description="share of wrong ones that the threshold was chosen for")

@@ -3,7 +3,7 @@
 import pandas as pd
 from matplotlib.figure import Figure
 
-from catsdogs_lib.evaluation.look import BLUE, GREY, INK, VERMILION, dress, new_figure
+from catsdogs_lib.evaluation.plots.style import BLUE, GREY, INK, VERMILION, dress, new_figure
 
 
 def findings_figure(findings: pd.DataFrame, title: str = "Change of each signal since validation") -> Figure:

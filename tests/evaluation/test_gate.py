@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from catsdogs_lib.evaluation.behaviours import INVARIANCES, Examined
 from catsdogs_lib.evaluation.gate import judge
 from catsdogs_lib.evaluation.metrics import EvaluationError
+from catsdogs_lib.evaluation.robustness import INVARIANCES, Examined
 from catsdogs_lib.evaluation.slices import COLUMNS
 
 COUNT = 300

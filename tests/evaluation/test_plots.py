@@ -11,9 +11,10 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
 
-from catsdogs_lib.evaluation import look, metrics, plots
+from catsdogs_lib.evaluation import metrics
 from catsdogs_lib.evaluation.calibration import softmax
 from catsdogs_lib.evaluation.metrics import Interval
+from catsdogs_lib.evaluation.plots import charts, style
 
 
 def answers(size=200, classes=2, skill=2.0, seed=0):
@@ -81,17 +82,17 @@ COMPARED = {
     "efficientnet_lite0": {"accuracy": Interval(0.99, 0.98, 1.0), "log_loss": Interval(0.03, 0.02, 0.05)},
 }
 FIGURES = {
-    "confusion": lambda: plots.confusion_figure([[95, 5], [2, 98]], ["cat", "dog"]),
-    "reliability": lambda: plots.reliability_figure({"a": answers(), "b": answers(skill=1)}),
-    "roc": lambda: plots.roc_figure({"a": answers()}, ["cat", "dog"]),
-    "confidence": lambda: plots.confidence_histogram(*answers(), threshold=0.9),
-    "loss": lambda: plots.loss_figure(HISTORY),
-    "comparison": lambda: plots.comparison_figure(COMPARED),
-    "slices": lambda: plots.slices_figure(slices()),
-    "counts": lambda: plots.counts_figure(pd.DataFrame({"train": [80, 90], "test": [10, 11]}, index=["cat", "dog"])),
-    "histogram": lambda: plots.histogram_figure(np.arange(100.0), "Shorter side (pixels)", "Sizes"),
-    "gallery": lambda: plots.gallery_figure([(photo(), "cat", "dog", 0.9, "a/b.jpg")] * 7, "Mistakes"),
-    "augmentation": lambda: plots.augmentation_figure([[photo()] * 3] * 2),
+    "confusion": lambda: charts.confusion_figure([[95, 5], [2, 98]], ["cat", "dog"]),
+    "reliability": lambda: charts.reliability_figure({"a": answers(), "b": answers(skill=1)}),
+    "roc": lambda: charts.roc_figure({"a": answers()}, ["cat", "dog"]),
+    "confidence": lambda: charts.confidence_histogram(*answers(), threshold=0.9),
+    "loss": lambda: charts.loss_figure(HISTORY),
+    "comparison": lambda: charts.comparison_figure(COMPARED),
+    "slices": lambda: charts.slices_figure(slices()),
+    "counts": lambda: charts.counts_figure(pd.DataFrame({"train": [80, 90], "test": [10, 11]}, index=["cat", "dog"])),
+    "histogram": lambda: charts.histogram_figure(np.arange(100.0), "Shorter side (pixels)", "Sizes"),
+    "gallery": lambda: charts.gallery_figure([(photo(), "cat", "dog", 0.9, "a/b.jpg")] * 7, "Mistakes"),
+    "augmentation": lambda: charts.augmentation_figure([[photo()] * 3] * 2),
 }
 
 
@@ -136,19 +137,19 @@ def test_nothing_touches_the_global_state_of_pyplot():
 
 
 def test_the_confusion_figure_writes_each_count_with_its_share():
-    found = texts(plots.confusion_figure([[95, 5], [0, 0]], ["cat", "dog"], "Test"))
+    found = texts(charts.confusion_figure([[95, 5], [0, 0]], ["cat", "dog"], "Test"))
     assert {"95\n95.0%", "5\n5.0%", "0\n0.0%", "cat", "dog", "Answer", "True class", "Test"} <= set(found)
 
 
 def test_a_confusion_of_many_classes_leaves_noughts_out():
     matrix = np.diag(np.arange(11, 31))
-    cells = [one.get_text() for one in plots.confusion_figure(matrix, [f"c{i}" for i in range(20)]).axes[0].texts]
+    cells = [one.get_text() for one in charts.confusion_figure(matrix, [f"c{i}" for i in range(20)]).axes[0].texts]
     assert cells == [str(i) for i in range(11, 31)]
 
 
 def test_the_reliability_figure_draws_bins_bars_and_the_calibration_error():
     probabilities, labels = answers()
-    figure = plots.reliability_figure({"mine": (probabilities, labels)})
+    figure = charts.reliability_figure({"mine": (probabilities, labels)})
     bins = metrics.reliability_bins(probabilities, labels, 10, equal_width=True)
     top, below = figure.axes
     points, _, (bars,) = top.containers[0]
@@ -167,7 +168,7 @@ def test_the_reliability_figure_draws_bins_bars_and_the_calibration_error():
 @pytest.mark.parametrize("classes", [2, 3])
 def test_the_area_under_the_drawn_roc_is_the_auc(classes):
     probabilities, labels = answers(classes=classes, skill=1)
-    figure = plots.roc_figure({"mine": (probabilities, labels)})
+    figure = charts.roc_figure({"mine": (probabilities, labels)})
     curve = figure.axes[0].lines[0]
     expected = metrics.point(probabilities, labels)["roc_auc"]
     assert np.trapezoid(curve.get_ydata(), curve.get_xdata()) == pytest.approx(expected, abs=2e-3)
@@ -177,7 +178,7 @@ def test_the_area_under_the_drawn_roc_is_the_auc(classes):
 
 def test_a_roc_without_a_second_class_is_empty_not_an_error():
     probabilities, _ = answers()
-    figure = plots.roc_figure({"mine": (probabilities, np.zeros(200, dtype=int))}, ["cat", "dog"])
+    figure = charts.roc_figure({"mine": (probabilities, np.zeros(200, dtype=int))}, ["cat", "dog"])
     assert "mine: AUC nan" not in texts(figure)
     assert "mine: AUC not defined" in texts(figure)
 
@@ -185,18 +186,18 @@ def test_a_roc_without_a_second_class_is_empty_not_an_error():
 def test_the_confidence_histogram_counts_right_and_wrong_apart():
     probabilities, labels = answers()
     right = int((probabilities.argmax(axis=1) == labels).sum())
-    figure = plots.confidence_histogram(probabilities, labels, 0.9)
+    figure = charts.confidence_histogram(probabilities, labels, 0.9)
     drawn = [sum(bar.get_height() for bar in axes.patches) for axes in figure.axes]
     assert drawn == [right, 200 - right]
     assert {f"right answers: {right}", f"wrong answers: {200 - right}", "threshold 0.900"} <= set(texts(figure))
 
 
 def test_a_flawless_model_has_an_empty_panel_of_wrong_answers():
-    assert "wrong answers: 0" in texts(plots.confidence_histogram(np.eye(2)[[0, 1]], [0, 1]))
+    assert "wrong answers: 0" in texts(charts.confidence_histogram(np.eye(2)[[0, 1]], [0, 1]))
 
 
 def test_the_loss_figure_marks_the_epoch_with_the_lowest_validation_loss():
-    figure = plots.loss_figure(HISTORY)
+    figure = charts.loss_figure(HISTORY)
     losses, accuracies = figure.axes
     assert list(losses.lines[0].get_ydata()) == [0.6, 0.4, 0.2]
     assert list(losses.lines[1].get_ydata()) == [0.5, 0.3, 0.35]
@@ -206,12 +207,12 @@ def test_the_loss_figure_marks_the_epoch_with_the_lowest_validation_loss():
 
 
 def test_a_history_of_one_epoch_or_without_validation_is_drawn():
-    assert "best epoch 1: 0.5000" in texts(plots.loss_figure(HISTORY.head(1)))
-    assert not any("best" in one for one in texts(plots.loss_figure(HISTORY.assign(val_loss=np.nan))))
+    assert "best epoch 1: 0.5000" in texts(charts.loss_figure(HISTORY.head(1)))
+    assert not any("best" in one for one in texts(charts.loss_figure(HISTORY.assign(val_loss=np.nan))))
 
 
 def test_the_comparison_draws_each_interval_with_its_value():
-    figure = plots.comparison_figure(COMPARED)
+    figure = charts.comparison_figure(COMPARED)
     accuracy = figure.axes[0]
     assert list(accuracy.lines[0].get_xdata()) == [0.77, 0.83]
     assert list(accuracy.lines[1].get_xdata()) == [0.8]
@@ -220,48 +221,48 @@ def test_the_comparison_draws_each_interval_with_its_value():
 
 def test_a_metric_that_is_not_defined_says_so():
     nan = float("nan")
-    figure = plots.comparison_figure({"mine": {"roc_auc": Interval(nan, nan, nan)}})
+    figure = charts.comparison_figure({"mine": {"roc_auc": Interval(nan, nan, nan)}})
     assert "not defined" in texts(figure)
 
 
 def test_the_slices_figure_flags_what_is_worse():
-    figure = plots.slices_figure(slices())
+    figure = charts.slices_figure(slices())
     names = {one.get_text(): to_hex(one.get_color()).upper() for one in figure.axes[0].get_yticklabels()}
     assert names == {
-        "brightness: dark   n = 40": look.VERMILION,
-        "brightness: bright   n = 60": look.INK,
-        "shape: square   n = 9": look.INK,
+        "brightness: dark   n = 40": style.VERMILION,
+        "brightness: bright   n = 60": style.INK,
+        "shape: square   n = 9": style.INK,
     }
     found = texts(figure)
     assert "all photos: accuracy 85.0%" in found
     assert "worse than the rest (p < 0.05, Holm)" in found
-    assert not any("worse" in one for one in texts(plots.slices_figure(slices().assign(worse=False))))
+    assert not any("worse" in one for one in texts(charts.slices_figure(slices().assign(worse=False))))
 
 
 def test_the_counts_figure_writes_a_number_on_every_bar():
     table = pd.DataFrame({"train": [8000, 8003], "val": [0, 7]}, index=["cat", "dog"])
-    figure = plots.counts_figure(table)
+    figure = charts.counts_figure(table)
     assert [bar.get_height() for bar in figure.axes[0].patches] == [8000, 8003, 0, 7]
     assert {"8,000", "8,003", "0", "7", "cat", "dog", "train", "val"} <= set(texts(figure))
 
 
 def test_the_histogram_shows_the_median_and_says_what_it_left_out():
-    figure = plots.histogram_figure([1, 2, 3, np.nan, np.inf], "Width (pixels)", "Sizes")
+    figure = charts.histogram_figure([1, 2, 3, np.nan, np.inf], "Width (pixels)", "Sizes")
     assert sum(bar.get_height() for bar in figure.axes[0].patches) == 3
     assert {"median 2", "Width (pixels) (2 unknown left out)", "Sizes", "Photos"} <= set(texts(figure))
-    assert "no values" in texts(plots.histogram_figure([], "Width (pixels)", "Sizes"))
-    assert "median 4" in texts(plots.histogram_figure([4, 4, 4], "Width (pixels)", "Sizes"))
+    assert "no values" in texts(charts.histogram_figure([], "Width (pixels)", "Sizes"))
+    assert "median 4" in texts(charts.histogram_figure([4, 4, 4], "Width (pixels)", "Sizes"))
 
 
 def test_the_gallery_says_what_was_wrong_and_keeps_photos_small():
     items = [
         (photo(3000, 100), "cat", "dog", 0.9996, "far/away/wrong.jpg"),
-        plots.GalleryItem(photo(), "dog", "dog", 1.0, "a-name-far-too-long-to-be-drawn-below-a-photo.jpg"),
+        charts.GalleryItem(photo(), "dog", "dog", 1.0, "a-name-far-too-long-to-be-drawn-below-a-photo.jpg"),
     ]
-    figure = plots.gallery_figure(items, "Answers", columns=3)
+    figure = charts.gallery_figure(items, "Answers", columns=3)
     wrong, right = figure.axes
     assert wrong.get_title() == "dog 99.9%\nbut is cat"
-    assert to_hex(wrong.title.get_color()).upper() == look.VERMILION
+    assert to_hex(wrong.title.get_color()).upper() == style.VERMILION
     assert right.get_title() == "dog 100%"
     assert wrong.get_xlabel() == "wrong.jpg"
     assert right.get_xlabel() == "a-name-far-too-…hoto.jpg"
@@ -269,17 +270,17 @@ def test_the_gallery_says_what_was_wrong_and_keeps_photos_small():
 
 
 def test_an_empty_gallery_says_so():
-    assert {"no photos to show", "Mistakes"} <= set(texts(plots.gallery_figure([], "Mistakes")))
-    assert "no photos to show" in texts(plots.augmentation_figure([]))
+    assert {"no photos to show", "Mistakes"} <= set(texts(charts.gallery_figure([], "Mistakes")))
+    assert "no photos to show" in texts(charts.augmentation_figure([]))
 
 
 def test_the_gallery_fills_rows_and_leaves_the_rest_blank():
-    figure = plots.gallery_figure([(photo(), "cat", "cat", 0.8, "a.jpg")] * 4, "Four", columns=3)
+    figure = charts.gallery_figure([(photo(), "cat", "cat", 0.8, "a.jpg")] * 4, "Four", columns=3)
     assert len(figure.axes) == 6
     assert [len(axes.images) for axes in figure.axes] == [1, 1, 1, 1, 0, 0]
 
 
 def test_augmentation_names_the_first_photo_of_a_row_as_it_is():
-    figure = plots.augmentation_figure([[photo()] * 3, [photo()] * 2])
+    figure = charts.augmentation_figure([[photo()] * 3, [photo()] * 2])
     assert [axes.get_title() for axes in figure.axes] == ["as it is", "drawn 1", "drawn 2", "", "", ""]
     assert [len(axes.images) for axes in figure.axes] == [1, 1, 1, 1, 1, 0]

@@ -13,8 +13,9 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 from numpy.typing import ArrayLike, NDArray
 
 from catsdogs_lib.evaluation import metrics
-from catsdogs_lib.evaluation.galleries import GalleryItem, augmentation_figure, gallery_figure, photos_figure
-from catsdogs_lib.evaluation.look import (
+from catsdogs_lib.evaluation.metrics import Interval
+from catsdogs_lib.evaluation.plots.galleries import GalleryItem, augmentation_figure, gallery_figure, photos_figure
+from catsdogs_lib.evaluation.plots.style import (
     BLUE,
     GREY,
     INK,
@@ -28,7 +29,6 @@ from catsdogs_lib.evaluation.look import (
     legend,
     new_figure,
 )
-from catsdogs_lib.evaluation.metrics import Interval
 
 __all__ = [
     "GalleryItem", "augmentation_figure", "comparison_figure", "confidence_histogram", "confusion_figure",

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from catsdogs_lib.evaluation import calibration, metrics, risk, slices
+from catsdogs_lib.evaluation import calibration, metrics, selective, slices
 from catsdogs_lib.evaluation.metrics import Interval
 from catsdogs_lib.inference.bundle import Certificate, Doubt, Metric, Slice, Thresholds
 from catsdogs_lib.training import trainer as training
@@ -136,7 +136,7 @@ def assess(
     labels = {split: training.label_indices(rows[split], trained.record.classes) for split in MOVING}
     temperature = calibration.fit_temperature(logits["val"], labels["val"])
     probabilities = {split: calibration.softmax(logits[split], temperature) for split in MOVING}
-    thresholds, certificate = risk.choose_thresholds(probabilities["val"], labels["val"], unfamiliarity["val"])
+    thresholds, certificate = selective.choose_thresholds(probabilities["val"], labels["val"], unfamiliarity["val"])
     return Evaluation(
         name=name,
         trained=trained,

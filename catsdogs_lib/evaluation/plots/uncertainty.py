@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
-from catsdogs_lib.evaluation.look import BLUE, GREY, INK, ORANGE, VERMILION, dress, new_figure
+from catsdogs_lib.evaluation.plots.style import BLUE, GREY, INK, ORANGE, VERMILION, dress, new_figure
 
 
 def scores_figure(table: pd.DataFrame, title: str = "Share called unfamiliar, by score and material") -> Figure:

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from catsdogs_lib.evaluation import metrics
-from catsdogs_lib.evaluation.risk import (
+from catsdogs_lib.evaluation.selective import (
     LEVELS,
     certificate_sentence,
     choose_thresholds,

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image, ImageOps
 
-from catsdogs_lib.evaluation.look import GREY, INK, VERMILION, blank_figure, head
+from catsdogs_lib.evaluation.plots.style import GREY, INK, VERMILION, blank_figure, head
 
 THUMBNAIL = 256
 """Side of the square that a photo is drawn in, in pixels: a report must stay light."""

@@ -11,14 +11,14 @@ from click.testing import CliRunner
 from catsdogs_lib.data import manifest, review
 from catsdogs_lib.data.synthetic.dataset import write_sample
 from catsdogs_lib.data_commands import data
-from catsdogs_lib.evaluation import doctor
+from catsdogs_lib.evaluation import label_audit
 from catsdogs_lib.training import trainer as training
 from catsdogs_lib.training.features import FeatureCache
 from catsdogs_lib.training.models import LITE0, build
 
 
 @pytest.fixture(scope="module")
-def photos(tmp_path_factory) -> doctor.Photos:
+def photos(tmp_path_factory) -> label_audit.Photos:
     """Three drawn classes with their right labels."""
     folder = tmp_path_factory.mktemp("three")
     write_sample(folder / "raw", 60, kinds=("cat", "dog", "rabbit"), faults=False)
@@ -28,7 +28,7 @@ def photos(tmp_path_factory) -> doctor.Photos:
     shas = rows["sha256"].tolist()
     features = FeatureCache(folder / "features", build(LITE0, 3), "fp32").get(paths, shas)
     labels = training.label_indices(rows, classes)
-    return doctor.Photos(paths, rows["path"].tolist(), shas, labels, rows["group"].tolist(), classes, features)
+    return label_audit.Photos(paths, rows["path"].tolist(), shas, labels, rows["group"].tolist(), classes, features)
 
 
 @pytest.mark.slow
@@ -38,10 +38,10 @@ def test_most_flipped_labels_are_among_the_first_few(photos):
     labels = photos.labels.copy()
     labels[chosen] = (labels[chosen] + rng.integers(1, 3, len(chosen))) % 3
     flipped = replace(photos, labels=labels)
-    margin = doctor.margins(doctor.cross_validated(flipped), labels)
+    margin = label_audit.margins(label_audit.cross_validated(flipped), labels)
     first = set(np.argsort(margin)[: 2 * len(chosen)].tolist())
     assert len(first & set(chosen.tolist())) >= 0.8 * len(chosen)
-    wrong = doctor.examine(flipped).query("finding == 'wrong label'")
+    wrong = label_audit.examine(flipped).query("finding == 'wrong label'")
     assert len(wrong) > 0
     right = {photos.sha256[i]: f"relabel:{photos.classes[photos.labels[i]]}" for i in chosen}
     agreed = [right.get(sha) == proposal for sha, proposal in zip(wrong["sha256"], wrong["proposal"], strict=True)]
@@ -54,17 +54,17 @@ def test_a_class_with_fewer_photos_than_folds_is_refused(photos):
     keep = np.r_[np.flatnonzero(photos.labels != 0), np.flatnonzero(photos.labels == 0)[:4]]
     few = replace(photos, labels=photos.labels[keep], features=photos.features[keep],
                   groups=[photos.groups[i] for i in keep])  # fmt: skip
-    with pytest.raises(doctor.EvaluationError, match="fewer than 5 photos"):
-        doctor.cross_validated(few)
+    with pytest.raises(label_audit.EvaluationError, match="fewer than 5 photos"):
+        label_audit.cross_validated(few)
 
 
 def test_confident_learning_compares_with_the_usual_probability_of_each_class():
     labels = np.array([0, 0, 0, 1, 1, 1, 1])
     first = np.array([0.9, 0.8, 0.1, 0.1, 0.2, 0.3, 0.9])
     # Levels: 0.6 for class 0, 0.625 for class 1.
-    found = doctor.confident_other(np.stack([first, 1 - first], axis=1), labels)
+    found = label_audit.confident_other(np.stack([first, 1 - first], axis=1), labels)
     assert found.tolist() == [-1, -1, 1, -1, -1, -1, 0]
-    assert doctor.margins(np.stack([first, 1 - first], axis=1), labels)[2] == pytest.approx(-0.8)
+    assert label_audit.margins(np.stack([first, 1 - first], axis=1), labels)[2] == pytest.approx(-0.8)
 
 
 def proposals(path: Path, *actions: tuple[str, str]) -> Path:

@@ -24,7 +24,7 @@ from sklearn.preprocessing import StandardScaler, normalize
 from catsdogs_lib.data.synthetic.out_of_distribution import FAMILIES, Stranger, strangers
 from catsdogs_lib.data.synthetic.render import KINDS, draw
 from catsdogs_lib.evaluation.metrics import EvaluationError
-from catsdogs_lib.evaluation.risk import familiar_limit
+from catsdogs_lib.evaluation.selective import familiar_limit
 from catsdogs_lib.training.checkpoint import TrainedModel
 
 Features = NDArray[np.float32]

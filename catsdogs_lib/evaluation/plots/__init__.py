@@ -1,0 +1,1 @@
+"""Figures: charts, galleries and their common style."""
