@@ -68,7 +68,7 @@ def _show(verdict: "Verdict") -> None:
               help="Where to; HTML, or Markdown where it ends in .md.")  # fmt: skip
 def card(folder: Path | None, output: Path) -> None:
     """Write the model card of a BUNDLE; else that of $CATSDOGS_BUNDLE, models/bundle, models/reference."""
-    from catsdogs_lib import card as cards
+    from catsdogs_lib.export import model_card as cards
     from catsdogs_lib.inference.bundle import Bundle, locate
 
     bundle = Bundle.load(locate(folder))

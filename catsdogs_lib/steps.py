@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from catsdogs_lib import card, champions, packaging, quantisation, tracking
+from catsdogs_lib import champions, tracking
 from catsdogs_lib.common import files
 from catsdogs_lib.common.git import git_commit
 from catsdogs_lib.data import manifest, sources
 from catsdogs_lib.evaluation import gate
 from catsdogs_lib.evaluation.metrics import Interval
 from catsdogs_lib.evaluation.report import MOVING, Evaluation, assess
+from catsdogs_lib.export import model_card, packaging, quantization
 from catsdogs_lib.inference.bundle import Bundle, Certificate, Thresholds
 from catsdogs_lib.inference.classifier import Classifier
 from catsdogs_lib.monitoring import records
@@ -212,7 +213,7 @@ def package(ws: Workspace, int8: bool = False) -> Packaged:
         metrics={key: Interval(**value) for key, value in figures["test"].items() if value["value"] is not None},
         source=fetched["slug"],
         data_hash=manifest.data_hash(table),
-        card=card.facts(trained[name].record.classes, fetched["slug"], figures),
+        card=model_card.facts(trained[name].record.classes, fetched["slug"], figures),
         photos=files.read_json(ws.summary)["photos"],
         git_commit=git_commit(project_root()),
         mlflow_run=run_id,
@@ -253,7 +254,7 @@ def _in_int8(
     train = training.photo_paths(manifest.used(table, "train"), ws.raw)
     some = _evenly(train, CALIBRATION_PHOTOS)
     before = Classifier(whole)
-    graph = quantisation.quantise(whole.graph, some, before.load)
+    graph = quantization.quantise(whole.graph, some, before.load)
     after = Classifier(whole, graph=graph)
     rows = {split: manifest.used(table, split) for split in MOVING}
     outputs = {
@@ -268,12 +269,12 @@ def _in_int8(
         {split: found.unfamiliarity for split, found in outputs.items()},
         {},
     )
-    graph = quantisation.with_temperature(graph, evaluation.temperature)
+    graph = quantization.with_temperature(graph, evaluation.temperature)
     facts = {
         "temperature": evaluation.temperature,
         "thresholds": evaluation.thresholds,
         "certificate": evaluation.certificate,
         "metrics": packaging.described({name: evaluation.figures["test"][name] for name in evaluation.defined("test")}),
-        "card": card.facts(whole.description.classes, whole.description.data.source, evaluation.summary()),
+        "card": model_card.facts(whole.description.classes, whole.description.data.source, evaluation.summary()),
     }
     return packaging.repackage(whole, graph, facts, parity_photos, ws.bundle)

@@ -22,7 +22,7 @@ def classifier(bundle_folder):
 
 
 def test_drawn_pictures_are_told_apart(classifier):
-    from catsdogs_lib.packaging import _png
+    from catsdogs_lib.export.packaging import _png
 
     answers = {kind: [classifier.predict(_png(kind, 500 + n)).prediction for n in range(20)] for kind in ("cat", "dog")}
     right = answers["cat"].count("cats") + answers["dog"].count("dogs")

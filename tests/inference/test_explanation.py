@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from catsdogs_lib import packaging
 from catsdogs_lib.data.synthetic.render import draw
 from catsdogs_lib.evaluation.ood import _png
 from catsdogs_lib.evaluation.saliency_check import deletion_test
+from catsdogs_lib.export import packaging
 from catsdogs_lib.inference import explanation
 from catsdogs_lib.inference.bundle import Bundle
 from catsdogs_lib.inference.classifier import Classifier

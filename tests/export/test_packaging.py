@@ -9,10 +9,10 @@ import torch
 from onnx import TensorProto, numpy_helper
 from PIL import Image
 
-from catsdogs_lib import card, packaging
+from catsdogs_lib.export import model_card, packaging
+from catsdogs_lib.export.packaging import ParityError
 from catsdogs_lib.inference.bundle import Bundle
 from catsdogs_lib.inference.classifier import Classifier
-from catsdogs_lib.packaging import ParityError
 from catsdogs_lib.training.checkpoint import TrainedModel
 
 
@@ -76,7 +76,7 @@ def test_golden_answers_hold_both_kinds_as_small_pictures(bundle):
 
 
 def test_the_card_says_how_good_and_on_what(bundle):
-    said = card.markdown(bundle.description)
+    said = model_card.markdown(bundle.description)
     assert f"{bundle.description.metrics['accuracy'].value:.4f}" in said
     assert "sample" in said
     assert "Apache-2.0" in said

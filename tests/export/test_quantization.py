@@ -8,8 +8,9 @@ import onnx
 import pytest
 from onnx import TensorProto
 
-from catsdogs_lib import packaging, quantisation, steps
+from catsdogs_lib import steps
 from catsdogs_lib.data.synthetic.render import draw
+from catsdogs_lib.export import packaging, quantization
 from catsdogs_lib.inference.bundle import Bundle
 from catsdogs_lib.inference.classifier import Classifier
 from catsdogs_lib.serving.model import Model
@@ -30,11 +31,11 @@ def whole(packaged):
 @pytest.fixture(scope="module")
 def small(whole):
     pictures = [png(kind, 3000 + seed) for seed in range(12) for kind in ("cat", "dog")]
-    return quantisation.quantise(whole.graph, pictures, Classifier(whole).load)
+    return quantization.quantise(whole.graph, pictures, Classifier(whole).load)
 
 
 def layers(graph):
-    return [node for node in onnx.load_model_from_string(graph).graph.node if node.op_type in quantisation.WEIGHTED]
+    return [node for node in onnx.load_model_from_string(graph).graph.node if node.op_type in quantization.WEIGHTED]
 
 
 def test_it_has_the_same_doors_and_gives_nearly_the_same_answers(whole, small):
@@ -60,7 +61,7 @@ def test_all_but_the_first_and_the_last_layers_are_in_int8(small):
     assert not in_int8(convolutions[0])
     assert not in_int8(convolutions[1])
     # The first two, and what gives the map, the logits and the unfamiliarity.
-    assert len(float_inputs) == quantisation.FIRST + 3
+    assert len(float_inputs) == quantization.FIRST + 3
     assert len(layers(small)) > 45
 
 
@@ -73,7 +74,7 @@ def test_it_has_a_quarter_of_the_bytes(small, trained):
 def test_a_temperature_can_be_put_in_anew(whole, small):
     picture, results = png("dog", 5000), []
     for temperature in (1.0, 4.0):
-        classifier = Classifier(whole, graph=quantisation.with_temperature(small, temperature))
+        classifier = Classifier(whole, graph=quantization.with_temperature(small, temperature))
         results.append(classifier.run([classifier.load(picture)]))
     assert np.array_equal(results[0].logits, results[1].logits)
     softened = np.exp(results[1].logits / 4.0)
@@ -84,7 +85,7 @@ def test_a_network_from_scratch_is_quantised_too(trained):
     model = TrainedModel.load(trained.trained / "baseline_cnn")
     graph = packaging.export(model, 1.0)
     rng = np.random.default_rng(0)
-    small = quantisation.quantise(graph, range(4), lambda _: rng.normal(size=(3, 224, 224)).astype(np.float32))
+    small = quantization.quantise(graph, range(4), lambda _: rng.normal(size=(3, 224, 224)).astype(np.float32))
     # Most of its weights are in one matrix behind the convolutions; they are stored in fp16 before.
     assert len(small) < 0.6 * len(graph)
 

@@ -1,0 +1,1 @@
+"""From a trained model to a bundle: ONNX export, parity check, quantization and the model card."""
