@@ -21,9 +21,10 @@ def promote(folder: Path, root: str, force: str) -> None:
 
     Ends with 0 if it is champion now, with 1 if the gate refused it, with 2 if it could not be asked.
     """
-    from catsdogs_lib import champions, steps, tracking
+    from catsdogs_lib import steps
     from catsdogs_lib.common import files
     from catsdogs_lib.inference.bundle import Bundle
+    from catsdogs_lib.registry import promotion, tracking
     from catsdogs_lib.workspace import Workspace
 
     ws = Workspace.open(root)
@@ -38,9 +39,9 @@ def promote(folder: Path, root: str, force: str) -> None:
     if champion is not None and champion.version == version.version:
         click.echo(f"{name} version {version.version} is champion already")
         return
-    verdict = champions.judge(ws, steps.read_manifest(ws), bundle, champion)
+    verdict = promotion.judge(ws, steps.read_manifest(ws), bundle, champion)
     _show(verdict)
-    if not champions.settle(version, verdict, force):
+    if not promotion.settle(version, verdict, force):
         raise SystemExit(1)
     click.echo(f"champion of {name}: version {version.version}, bundle {bundle.version}")
 
@@ -120,9 +121,9 @@ def champion(model: str | None, root: str) -> None:
     import shutil
     import tempfile
 
-    from catsdogs_lib import tracking
     from catsdogs_lib.common import files
     from catsdogs_lib.delivery import release as delivery
+    from catsdogs_lib.registry import tracking
     from catsdogs_lib.workspace import Workspace
 
     ws = Workspace.open(root)

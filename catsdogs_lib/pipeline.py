@@ -205,7 +205,7 @@ def write_index(reports: Path) -> Path:
 
 def log_reports(workspace: Workspace) -> None:
     """Keep the HTML reports in the candidate's MLflow run."""
-    from catsdogs_lib import tracking  # noqa: PLC0415 - takes seconds, and only the last notebook needs it
+    from catsdogs_lib.registry import tracking  # noqa: PLC0415 - takes seconds, and only the last notebook needs it
 
     tracking.connect(workspace.tracking_uri, workspace.artifacts)
     runs = files.read_json(workspace.need(workspace.runs, "03_train"))

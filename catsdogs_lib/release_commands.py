@@ -46,9 +46,9 @@ def release(
     """
     if go_back + show + bool(model or folder) > 1 or (model and folder):
         raise click.UsageError("--back, --list, --model and --bundle exclude each other")
-    from catsdogs_lib import tracking
     from catsdogs_lib.delivery import places, proof
     from catsdogs_lib.delivery import release as delivery
+    from catsdogs_lib.registry import tracking
     from catsdogs_lib.workspace import Workspace
 
     ws = Workspace.open(".")
@@ -123,8 +123,8 @@ def trace(url: str) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from catsdogs_lib import tracking
     from catsdogs_lib.delivery.trace import walk
+    from catsdogs_lib.registry import tracking
     from catsdogs_lib.workspace import Workspace
 
     ws = Workspace.open(".")

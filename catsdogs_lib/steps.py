@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from catsdogs_lib import champions, tracking
 from catsdogs_lib.common import files
 from catsdogs_lib.common.git import git_commit
 from catsdogs_lib.data import manifest, sources
@@ -19,6 +18,7 @@ from catsdogs_lib.export import model_card, packaging, quantization
 from catsdogs_lib.inference.bundle import Bundle, Certificate, Thresholds
 from catsdogs_lib.inference.classifier import Classifier
 from catsdogs_lib.monitoring import records
+from catsdogs_lib.registry import promotion, tracking
 from catsdogs_lib.training import trainer as training
 from catsdogs_lib.training.checkpoint import Epoch, TrainedModel
 from catsdogs_lib.training.settings import TrainingSettings, baseline_settings
@@ -232,8 +232,8 @@ def package(ws: Workspace, int8: bool = False) -> Packaged:
         tracking.log_learned_photos(manifest.used(table, "train"))
         champion = tracking.champion(registered)
         version = tracking.register(bundle, registered)
-        verdict = champions.judge(ws, table, bundle, champion)
-        champions.settle(version, verdict)
+        verdict = promotion.judge(ws, table, bundle, champion)
+        promotion.settle(version, verdict)
         val = manifest.used(table, "val")
         made = records.make(
             Classifier(bundle), training.photo_paths(val, ws.raw), val["label"].tolist(), "records of validation photos"

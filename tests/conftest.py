@@ -107,7 +107,7 @@ def wheel(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def empty_store(tmp_path_factory) -> Path:
     """A migrated MLflow store: every migration takes seconds, so it is made once and copied."""
-    from catsdogs_lib import tracking
+    from catsdogs_lib.registry import tracking
 
     folder = tmp_path_factory.mktemp("store")
     tracking.connect(f"sqlite:///{folder / 'mlflow.db'}", folder / "mlartifacts")

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from catsdogs_lib import steps, tracking
+from catsdogs_lib import steps
 from catsdogs_lib.cli import cli
 from catsdogs_lib.common import files
 from catsdogs_lib.inference.bundle import Bundle
+from catsdogs_lib.registry import tracking
 from catsdogs_lib.training.settings import TrainingSettings
 
 

@@ -2,9 +2,10 @@ import dataclasses
 
 import pytest
 
-from catsdogs_lib import steps, tracking
+from catsdogs_lib import steps
 from catsdogs_lib.common import files
 from catsdogs_lib.data import manifest
+from catsdogs_lib.registry import tracking
 from catsdogs_lib.training.settings import TrainingSettings
 from catsdogs_lib.workspace import MissingInputError, Workspace, project_root
 

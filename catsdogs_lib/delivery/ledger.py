@@ -73,7 +73,7 @@ class Entry:
 
 
 class Ledger:
-    """The ledger in the tracking store that is set; see `catsdogs_lib.tracking.connect`."""
+    """The ledger in the tracking store that is set; see `catsdogs_lib.registry.tracking.connect`."""
 
     def __init__(self) -> None:
         self._client = MlflowClient()

@@ -10,13 +10,13 @@ from typing import NamedTuple
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from catsdogs_lib import tracking
 from catsdogs_lib.common.errors import CatsdogsError
 from catsdogs_lib.common.git import git_commit
 from catsdogs_lib.delivery import engine, ledger, proof
 from catsdogs_lib.delivery.ledger import Ledger, Release
 from catsdogs_lib.delivery.places import Place
 from catsdogs_lib.inference.bundle import Bundle
+from catsdogs_lib.registry import tracking
 from catsdogs_lib.serving.model import Model
 
 Say = Callable[[str], None]

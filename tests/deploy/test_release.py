@@ -18,13 +18,13 @@ from types import SimpleNamespace
 import pytest
 from ruamel.yaml import YAML
 
-from catsdogs_lib import tracking
 from catsdogs_lib.cli import cli
 from catsdogs_lib.common.errors import CatsdogsError
 from catsdogs_lib.common.git import git_commit
 from catsdogs_lib.delivery import ledger, places
 from catsdogs_lib.delivery.ledger import Entry, LedgerError, Release
 from catsdogs_lib.inference.bundle import Bundle
+from catsdogs_lib.registry import tracking
 
 ROOT = Path(__file__).parents[2]
 CATSDOGS = Path(sys.executable).parent / "catsdogs"

@@ -2,9 +2,9 @@ import mlflow
 import pytest
 from mlflow.tracking import MlflowClient
 
-from catsdogs_lib import tracking
 from catsdogs_lib.common import files
-from catsdogs_lib.tracking import TrackingError
+from catsdogs_lib.registry import tracking
+from catsdogs_lib.registry.tracking import TrackingError
 
 
 @pytest.fixture

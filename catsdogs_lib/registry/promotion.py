@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 from mlflow.entities.model_registry import ModelVersion
 
-from catsdogs_lib import tracking
 from catsdogs_lib.data import manifest
 from catsdogs_lib.evaluation import gate
 from catsdogs_lib.evaluation.robustness import examine
 from catsdogs_lib.inference.bundle import Bundle, BundleVersionError
 from catsdogs_lib.inference.classifier import Classifier
+from catsdogs_lib.registry import tracking
 from catsdogs_lib.training.trainer import label_indices, photo_paths
 from catsdogs_lib.workspace import Workspace
 
