@@ -122,8 +122,8 @@ def champion(model: str | None, root: str) -> None:
     import tempfile
 
     from catsdogs_lib.common import files
-    from catsdogs_lib.delivery import release as delivery
     from catsdogs_lib.registry import tracking
+    from catsdogs_lib.release import rollout as delivery
     from catsdogs_lib.workspace import Workspace
 
     ws = Workspace.open(root)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from catsdogs_lib.delivery.release import Candidate
+    from catsdogs_lib.release.rollout import Candidate
 
 PLACES = click.Choice(["compose", "kubernetes", "lambda", "none"])
 FOLDER = click.Path(path_type=Path, file_okay=False)
@@ -46,9 +46,9 @@ def release(
     """
     if go_back + show + bool(model or folder) > 1 or (model and folder):
         raise click.UsageError("--back, --list, --model and --bundle exclude each other")
-    from catsdogs_lib.delivery import places, proof
-    from catsdogs_lib.delivery import release as delivery
     from catsdogs_lib.registry import tracking
+    from catsdogs_lib.release import rollout as delivery
+    from catsdogs_lib.release import targets, verification
     from catsdogs_lib.workspace import Workspace
 
     ws = Workspace.open(".")
@@ -56,22 +56,22 @@ def release(
     if show:
         _show_ledger()
         return
-    target = places.named(place, ws.root, key)
+    target = targets.named(place, ws.root, key)
     try:
         if go_back:
             done = delivery.back(target, _say)
         else:
             with _candidate(model, folder) as candidate:
                 done = delivery.release(ws.root, candidate, registry, base_image, target, _say)
-    except proof.ReleaseFailedError as error:
+    except verification.ReleaseFailedError as error:
         print(f"catsdogs: {error}", file=sys.stderr)
         raise SystemExit(1) from None
     print(done.image)
 
 
 def _candidate(model: str | None, folder: Path | None) -> "contextlib.AbstractContextManager[Candidate]":
-    from catsdogs_lib.delivery.release import Candidate, champion
     from catsdogs_lib.inference.bundle import Bundle
+    from catsdogs_lib.release.rollout import Candidate, champion
 
     if folder is not None:
         return contextlib.nullcontext(Candidate(Bundle.load(folder)))
@@ -89,7 +89,7 @@ def _show_ledger() -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from catsdogs_lib.delivery.ledger import Ledger
+    from catsdogs_lib.release.ledger import Ledger
 
     entries = Ledger().entries()
     standing = {entry.release.place: entry for entry in entries if entry.status != "FAILED"}.values()
@@ -123,8 +123,8 @@ def trace(url: str) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from catsdogs_lib.delivery.trace import walk
     from catsdogs_lib.registry import tracking
+    from catsdogs_lib.release.trace import walk
     from catsdogs_lib.workspace import Workspace
 
     ws = Workspace.open(".")

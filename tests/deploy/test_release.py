@@ -21,10 +21,10 @@ from ruamel.yaml import YAML
 from catsdogs_lib.cli import cli
 from catsdogs_lib.common.errors import CatsdogsError
 from catsdogs_lib.common.git import git_commit
-from catsdogs_lib.delivery import ledger, places
-from catsdogs_lib.delivery.ledger import Entry, LedgerError, Release
 from catsdogs_lib.inference.bundle import Bundle
 from catsdogs_lib.registry import tracking
+from catsdogs_lib.release import ledger, targets
+from catsdogs_lib.release.ledger import Entry, LedgerError, Release
 
 ROOT = Path(__file__).parents[2]
 CATSDOGS = Path(sys.executable).parent / "catsdogs"
@@ -400,13 +400,13 @@ def test_the_overlay_names_the_image_by_its_digest(tmp_path):
         pytest.skip("needs kubectl")
     shutil.copytree(ROOT / "deploy" / "kubernetes", tmp_path / "deploy" / "kubernetes")
     digest = "sha256:" + "0123456789abcdef" * 4
-    said = places.named("kubernetes", tmp_path).put(f"ghcr.io/someone/catsdogs@{digest}")
+    said = targets.named("kubernetes", tmp_path).put(f"ghcr.io/someone/catsdogs@{digest}")
     assert "kubectl apply -k deploy/kubernetes/overlays/production" in said
-    for before in (ROOT / places.OVERLAY).iterdir():
-        after = (tmp_path / places.OVERLAY / before.name).read_text().splitlines()
+    for before in (ROOT / targets.OVERLAY).iterdir():
+        after = (tmp_path / targets.OVERLAY / before.name).read_text().splitlines()
         changed = [line for line in after if line not in before.read_text().splitlines()]
         assert all("someone" in line or digest in line for line in changed), "the rest stays as it was"
-    command = ["kubectl", "kustomize", tmp_path / places.OVERLAY]
+    command = ["kubectl", "kustomize", tmp_path / targets.OVERLAY]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     container = yaml_of(done.stdout, "Deployment")["spec"]["template"]["spec"]["containers"][0]

@@ -13,9 +13,9 @@ from ruamel.yaml.error import YAMLError
 
 from catsdogs_lib.common import files
 from catsdogs_lib.common.errors import CatsdogsError
-from catsdogs_lib.delivery import engine, proof
-from catsdogs_lib.delivery.proof import ReleaseFailedError
 from catsdogs_lib.inference.bundle import Bundle
+from catsdogs_lib.release import engine, verification
+from catsdogs_lib.release.verification import ReleaseFailedError
 from catsdogs_lib.serving.schemas import IMAGE_VARIABLE
 
 COMPOSE = Path("deploy/compose")
@@ -76,7 +76,7 @@ class Compose:
         self._write([*others, f"{IMAGE_VARIABLE}={image}"])
         self._compose("up", "--detach", "--no-deps", "service", image=image)
         container = self._compose("ps", "--all", "--quiet", "service", image=image)
-        return proof.prove(container, bundle, image, self._key)
+        return verification.prove(container, bundle, image, self._key)
 
     def _take_back(self, kept: list[str], ran: bool) -> str:
         self._write(kept)

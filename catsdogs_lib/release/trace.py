@@ -11,8 +11,8 @@ from catsdogs_lib.client.http import Upstream
 from catsdogs_lib.client.smoke import Check
 from catsdogs_lib.common import git
 from catsdogs_lib.common.errors import CatsdogsError
-from catsdogs_lib.delivery import engine, proof
-from catsdogs_lib.delivery.ledger import Ledger, standing
+from catsdogs_lib.release import engine, verification
+from catsdogs_lib.release.ledger import Ledger, standing
 
 
 class _GapError(CatsdogsError):
@@ -40,7 +40,7 @@ def walk(url: str, project: Path) -> Iterator[Check]:
         There is no endpoint.
     """
     upstream = Upstream(url)
-    told = proof.version_of(upstream)
+    told = verification.version_of(upstream)
     yield Check("endpoint", True, f"{upstream.origin} serves bundle {told['model_version']}")
     labels: dict[str, str] = {}
     yield _station("image", _image, told, labels)

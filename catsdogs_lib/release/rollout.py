@@ -12,11 +12,11 @@ from mlflow.tracking import MlflowClient
 
 from catsdogs_lib.common.errors import CatsdogsError
 from catsdogs_lib.common.git import git_commit
-from catsdogs_lib.delivery import engine, ledger, proof
-from catsdogs_lib.delivery.ledger import Ledger, Release
-from catsdogs_lib.delivery.places import Place
 from catsdogs_lib.inference.bundle import Bundle
 from catsdogs_lib.registry import tracking
+from catsdogs_lib.release import engine, ledger, verification
+from catsdogs_lib.release.ledger import Ledger, Release
+from catsdogs_lib.release.targets import Place
 from catsdogs_lib.serving.model import Model
 
 Say = Callable[[str], None]
@@ -119,7 +119,7 @@ def release(project: Path, candidate: Candidate, registry: str, base_image: str,
     try:
         engine.build(project, commit, bundle, base_image, tag)
         with engine.running(tag) as container:
-            _, passed = proof.prove(container, bundle)
+            _, passed = verification.prove(container, bundle)
         say(f"built {tag}, {passed} smoke tests passed")
         pushed = engine.push(tag)
     except CatsdogsError:

@@ -7,8 +7,8 @@ from catsdogs_lib.client.http import UnreachableError, Upstream
 from catsdogs_lib.client.lambda_events import HttpRequest
 from catsdogs_lib.common.errors import CatsdogsError
 from catsdogs_lib.common.files import parse_json
-from catsdogs_lib.delivery import engine
 from catsdogs_lib.inference.bundle import Bundle
+from catsdogs_lib.release import engine
 
 SECONDS = 60.0
 """So long a server may take to become ready."""

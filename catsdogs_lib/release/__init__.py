@@ -1,0 +1,1 @@
+"""Delivery of an image: build, registries, deployment targets, verification, ledger and trace."""
