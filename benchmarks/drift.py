@@ -19,7 +19,7 @@ from catsdogs_lib.imaging import decoding
 from catsdogs_lib.inference.bundle import Bundle
 from catsdogs_lib.inference.classifier import Classifier
 from catsdogs_lib.monitoring import drift, records
-from catsdogs_lib.workspace import Workspace
+from catsdogs_lib.pipeline.workspace import Workspace
 
 CHANGES = {
     "unchanged": lambda photo: photo,

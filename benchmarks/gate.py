@@ -19,12 +19,12 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from catsdogs_lib import steps
 from catsdogs_lib.common import files
 from catsdogs_lib.data import manifest
 from catsdogs_lib.data.synthetic.dataset import write_sample
+from catsdogs_lib.pipeline import steps
+from catsdogs_lib.pipeline.workspace import Workspace
 from catsdogs_lib.training.settings import TrainingSettings
-from catsdogs_lib.workspace import Workspace
 
 DARK = -0.55
 """Mean of the model's input, about that of a grey of 57 of 255, below which the blind network sees nothing."""

@@ -16,10 +16,10 @@ from rich.console import Console
 from rich.table import Table
 
 from catsdogs_lib.data import manifest
+from catsdogs_lib.pipeline.workspace import Workspace
 from catsdogs_lib.registry import tracking
 from catsdogs_lib.training.settings import TrainingSettings
 from catsdogs_lib.training.trainer import Places, forget_checkpoint, train
-from catsdogs_lib.workspace import Workspace
 
 TABLES = Path(__file__).parents[1] / "docs" / "trials.md"
 EXPERIMENT = "trials"

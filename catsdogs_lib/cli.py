@@ -118,11 +118,11 @@ def _show(answers: Sequence[Answer]) -> None:
 @click.option("-p", "--parameter", "parameters", nargs=2, multiple=True, metavar="NAME VALUE", help="Set a parameter.")
 def run(notebook: Path, parameters: tuple[tuple[str, str], ...]) -> None:
     """Run a notebook; its executed copy and HTML go to the reports of its workspace."""
-    from catsdogs_lib import pipeline
-    from catsdogs_lib.workspace import Workspace
+    from catsdogs_lib.pipeline import execution
+    from catsdogs_lib.pipeline.workspace import Workspace
 
     values = dict(parameters)
-    report = pipeline.run_notebook(notebook, values, Workspace.open(values.get("workspace", "")))
+    report = execution.run_notebook(notebook, values, Workspace.open(values.get("workspace", "")))
     click.echo(f"report: {os.path.relpath(report)}")
 
 
@@ -143,16 +143,16 @@ def run(notebook: Path, parameters: tuple[tuple[str, str], ...]) -> None:
 )
 def pipeline_command(source: str, settings: tuple[str, ...]) -> None:
     """Run the whole graph, from photos to a bundle; what has not changed is skipped."""
-    from catsdogs_lib import pipeline
-    from catsdogs_lib.workspace import Workspace, project_root
+    from catsdogs_lib.pipeline import execution
+    from catsdogs_lib.pipeline.workspace import Workspace, project_root
 
     values = {}
     for setting in settings:
         name, equals, value = setting.partition("=")
         if not equals:
             raise CatsdogsError(f"'{setting}' is no setting; write NAME=VALUE, e.g. train.epochs=3")
-        values[name] = pipeline.parse_value(value)
-    status = pipeline.run_graph(project_root(), source, values)
+        values[name] = execution.parse_value(value)
+    status = execution.run_graph(project_root(), source, values)
     if status:
         raise SystemExit(2)
     _show_result(Workspace.open("."))

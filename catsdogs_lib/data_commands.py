@@ -81,10 +81,10 @@ def check(folder: Path, path: Path | None) -> None:
 @click.option("-o", "--output", type=FOLDER, default=Path("reports/doctor"), show_default=True, help="Where to.")
 def doctor(root: str, output: Path) -> None:
     """Look for wrong labels, two classes in one photo, drawings and outliers; a page and a file of proposals."""
-    from catsdogs_lib import studies
     from catsdogs_lib.common import files
     from catsdogs_lib.evaluation import label_audit_page
-    from catsdogs_lib.workspace import Workspace
+    from catsdogs_lib.pipeline import studies
+    from catsdogs_lib.pipeline.workspace import Workspace
 
     ws = Workspace.open(root)
     findings = studies.ask_doctor(ws)

@@ -21,11 +21,11 @@ def promote(folder: Path, root: str, force: str) -> None:
 
     Ends with 0 if it is champion now, with 1 if the gate refused it, with 2 if it could not be asked.
     """
-    from catsdogs_lib import steps
     from catsdogs_lib.common import files
     from catsdogs_lib.inference.bundle import Bundle
+    from catsdogs_lib.pipeline import steps
+    from catsdogs_lib.pipeline.workspace import Workspace
     from catsdogs_lib.registry import promotion, tracking
-    from catsdogs_lib.workspace import Workspace
 
     ws = Workspace.open(root)
     bundle = Bundle.load(folder)
@@ -90,8 +90,8 @@ def monitor(window: tuple[Path, ...], reference: Path | None, root: str) -> None
     from rich.markup import escape
     from rich.table import Table
 
-    from catsdogs_lib import studies
-    from catsdogs_lib.workspace import Workspace
+    from catsdogs_lib.pipeline import studies
+    from catsdogs_lib.pipeline.workspace import Workspace
 
     found, _ = studies.monitor(Workspace.open(root), window, reference)
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -122,9 +122,9 @@ def champion(model: str | None, root: str) -> None:
     import tempfile
 
     from catsdogs_lib.common import files
+    from catsdogs_lib.pipeline.workspace import Workspace
     from catsdogs_lib.registry import tracking
     from catsdogs_lib.release import rollout as delivery
-    from catsdogs_lib.workspace import Workspace
 
     ws = Workspace.open(root)
     tracking.connect(ws.tracking_uri, ws.artifacts)

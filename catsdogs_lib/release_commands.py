@@ -46,10 +46,10 @@ def release(
     """
     if go_back + show + bool(model or folder) > 1 or (model and folder):
         raise click.UsageError("--back, --list, --model and --bundle exclude each other")
+    from catsdogs_lib.pipeline.workspace import Workspace
     from catsdogs_lib.registry import tracking
     from catsdogs_lib.release import rollout as delivery
     from catsdogs_lib.release import targets, verification
-    from catsdogs_lib.workspace import Workspace
 
     ws = Workspace.open(".")
     tracking.connect(ws.tracking_uri, ws.artifacts)
@@ -123,9 +123,9 @@ def trace(url: str) -> None:
     from rich.markup import escape
     from rich.table import Table
 
+    from catsdogs_lib.pipeline.workspace import Workspace
     from catsdogs_lib.registry import tracking
     from catsdogs_lib.release.trace import walk
-    from catsdogs_lib.workspace import Workspace
 
     ws = Workspace.open(".")
     tracking.connect(ws.tracking_uri, ws.artifacts)

@@ -126,8 +126,8 @@ def copy_store(empty_store: Path, folder: Path) -> None:
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory, empty_store):
     """A workspace with the drawn sample, fetched and prepared."""
-    from catsdogs_lib import steps
-    from catsdogs_lib.workspace import Workspace
+    from catsdogs_lib.pipeline import steps
+    from catsdogs_lib.pipeline.workspace import Workspace
 
     ws = Workspace(tmp_path_factory.mktemp("prepared"))
     copy_store(empty_store, ws.root)
@@ -139,7 +139,7 @@ def prepared(tmp_path_factory, empty_store):
 @pytest.fixture(scope="session")
 def trained(prepared):
     """The same workspace with a candidate and a baseline, trained and measured."""
-    from catsdogs_lib import steps
+    from catsdogs_lib.pipeline import steps
     from catsdogs_lib.training.settings import TrainingSettings, baseline_settings
 
     steps.train(prepared, TrainingSettings(), baseline_settings(1))
@@ -150,7 +150,7 @@ def trained(prepared):
 @pytest.fixture(scope="session")
 def packaged(trained):
     """The same workspace with its bundle, registered as the first champion."""
-    from catsdogs_lib import steps
+    from catsdogs_lib.pipeline import steps
 
     return trained, steps.package(trained)
 
@@ -158,7 +158,7 @@ def packaged(trained):
 @pytest.fixture
 def copy(packaged, tmp_path):
     """A copy of the whole workspace that a test may change; MLflow's artifacts stay where they are."""
-    from catsdogs_lib.workspace import Workspace
+    from catsdogs_lib.pipeline.workspace import Workspace
 
     root = tmp_path / "ws"
     shutil.copytree(packaged[0].root, root)

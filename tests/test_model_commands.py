@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from catsdogs_lib import steps
 from catsdogs_lib.cli import cli
 from catsdogs_lib.common import files
 from catsdogs_lib.inference.bundle import Bundle
+from catsdogs_lib.pipeline import steps
 from catsdogs_lib.registry import tracking
 from catsdogs_lib.training.settings import TrainingSettings
 

@@ -13,9 +13,9 @@ from catsdogs_lib.evaluation import gate
 from catsdogs_lib.evaluation.robustness import examine
 from catsdogs_lib.inference.bundle import Bundle, BundleVersionError
 from catsdogs_lib.inference.classifier import Classifier
+from catsdogs_lib.pipeline.workspace import Workspace
 from catsdogs_lib.registry import tracking
 from catsdogs_lib.training.trainer import label_indices, photo_paths
-from catsdogs_lib.workspace import Workspace
 
 ROUNDS = 15
 """Photos that both are timed on, in turn."""

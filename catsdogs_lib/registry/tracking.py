@@ -25,7 +25,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from catsdogs_lib.common.errors import CatsdogsError
 from catsdogs_lib.inference.bundle import Bundle
 from catsdogs_lib.inference.classifier import INPUT, LOGITS, PROBABILITIES
-from catsdogs_lib.workspace import URI_VARIABLE
+from catsdogs_lib.pipeline.workspace import URI_VARIABLE
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

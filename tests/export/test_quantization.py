@@ -8,11 +8,11 @@ import onnx
 import pytest
 from onnx import TensorProto
 
-from catsdogs_lib import steps
 from catsdogs_lib.data.synthetic.render import draw
 from catsdogs_lib.export import packaging, quantization
 from catsdogs_lib.inference.bundle import Bundle
 from catsdogs_lib.inference.classifier import Classifier
+from catsdogs_lib.pipeline import steps
 from catsdogs_lib.serving.model import Model
 from catsdogs_lib.training.checkpoint import TrainedModel
 

@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch.utils.data import BatchSampler, SequentialSampler
 
-from catsdogs_lib import spread
 from catsdogs_lib.common.errors import SettingsError
+from catsdogs_lib.pipeline import torchrun
+from catsdogs_lib.pipeline.workspace import Workspace
 from catsdogs_lib.training import distributed
 from catsdogs_lib.training.trainer import Places, photo_paths, train
-from catsdogs_lib.workspace import Workspace
 
 CHANGES = ("train.method=finetune", "train.size=64", "train.epochs=1", "train.batch_size=16", "train.precision=fp32")
 
@@ -31,12 +31,12 @@ def test_shares_make_up_the_batch(monkeypatch):
 
 def test_a_setting_that_there_is_not_is_named():
     with pytest.raises(SettingsError, match="there is no such setting"):
-        spread.settings_of(["train.speed=fast"])
+        torchrun.settings_of(["train.speed=fast"])
 
 
 @pytest.mark.slow
 def test_two_processes_take_the_steps_of_one(prepared, tmp_path):
-    table, settings = spread.manifest.read_manifest(prepared.manifest), spread.settings_of(CHANGES)
+    table, settings = torchrun.manifest.read_manifest(prepared.manifest), torchrun.settings_of(CHANGES)
     alone = train(table, Places(prepared.raw, tmp_path / "features", tmp_path / "alone"), settings)
     root = tmp_path / "together"
     for folder in ("data", "checkpoints"):
@@ -50,7 +50,7 @@ def test_two_processes_take_the_steps_of_one(prepared, tmp_path):
         "--nproc-per-node",
         "2",
         "-m",
-        "catsdogs_lib.spread",
+        "catsdogs_lib.pipeline.torchrun",
         root,
     ]
     done = subprocess.run([*map(str, command), *CHANGES], cwd=Path(__file__).parents[2], capture_output=True, text=True)

@@ -25,8 +25,8 @@ from catsdogs_lib.common.errors import CatsdogsError, SettingsError
 from catsdogs_lib.data import sources
 from catsdogs_lib.data.manifest import PrepareSettings
 from catsdogs_lib.inference.bundle import DESCRIPTION_FILE
+from catsdogs_lib.pipeline.workspace import Workspace, project_root
 from catsdogs_lib.training.settings import TrainingSettings
-from catsdogs_lib.workspace import Workspace, project_root
 
 PARAMETERS_FILE = "params.yaml"
 
@@ -197,7 +197,7 @@ def write_index(reports: Path) -> Path:
             when = datetime.fromtimestamp(executed.stat().st_mtime, UTC).strftime("%Y-%m-%d %H:%M UTC")
             link = f'<a href="{html.escape(report.name)}">{html.escape(title_of(executed))}</a>'
             rows.append(f"<li>{link}<small>{html.escape(executed.stem)}, {when}</small></li>")
-    template = resources.files("catsdogs_lib").joinpath("index.html").read_text()
+    template = resources.files("catsdogs_lib.pipeline").joinpath("index.html").read_text()
     index = reports / "index.html"
     files.write_text(index, template.replace("<!--rows-->", "\n".join(rows)))
     return index

@@ -18,11 +18,11 @@ from catsdogs_lib.export import model_card, packaging, quantization
 from catsdogs_lib.inference.bundle import Bundle, Certificate, Thresholds
 from catsdogs_lib.inference.classifier import Classifier
 from catsdogs_lib.monitoring import records
+from catsdogs_lib.pipeline.workspace import Workspace, project_root
 from catsdogs_lib.registry import promotion, tracking
 from catsdogs_lib.training import trainer as training
 from catsdogs_lib.training.checkpoint import Epoch, TrainedModel
 from catsdogs_lib.training.settings import TrainingSettings, baseline_settings
-from catsdogs_lib.workspace import Workspace, project_root
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

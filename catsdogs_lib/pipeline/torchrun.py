@@ -1,6 +1,6 @@
 """Fine-tunes in several processes what the pipeline then goes on with: torch's DistributedDataParallel under torchrun.
 
-    torchrun --nproc-per-node 2 -m catsdogs_lib.spread PROJECT [train.epochs=3 ...]
+    torchrun --nproc-per-node 2 -m catsdogs_lib.pipeline.torchrun PROJECT [train.epochs=3 ...]
 
 PROJECT has a manifest (notebook 02_prepare). Settings are those of params.yaml, with what the command line says
 otherwise. A step is that of one process: each looks at its share of the batch, and gradients are averaged, over Gloo
@@ -14,11 +14,11 @@ from collections.abc import Sequence
 from ruamel.yaml import YAML
 
 from catsdogs_lib.data import manifest
-from catsdogs_lib.pipeline import PARAMETERS_FILE, parse_value, training_settings
+from catsdogs_lib.pipeline.execution import PARAMETERS_FILE, parse_value, training_settings
+from catsdogs_lib.pipeline.workspace import Workspace, project_root
 from catsdogs_lib.training import distributed
 from catsdogs_lib.training.settings import TrainingSettings
 from catsdogs_lib.training.trainer import Places, train
-from catsdogs_lib.workspace import Workspace, project_root
 
 
 def settings_of(changes: Sequence[str]) -> TrainingSettings:

@@ -4,10 +4,10 @@ import nbformat
 import pytest
 from ruamel.yaml import YAML
 
-from catsdogs_lib import pipeline
 from catsdogs_lib.common.errors import CatsdogsError, SettingsError
-from catsdogs_lib.pipeline import NotebookError
-from catsdogs_lib.workspace import Workspace
+from catsdogs_lib.pipeline import execution
+from catsdogs_lib.pipeline.execution import NotebookError
+from catsdogs_lib.pipeline.workspace import Workspace
 
 
 def notebook(folder, *cells, title="# A title"):
@@ -25,7 +25,7 @@ def notebook(folder, *cells, title="# A title"):
 def test_a_notebook_leaves_an_executed_copy_a_report_and_an_index(tmp_path, capfd):
     path = notebook(tmp_path, "import sys; print('half' + ' way', file=sys.stderr)", "number * 21", title="# Say <it>")
     before = path.read_bytes()
-    report = pipeline.run_notebook(path, {"number": 2}, Workspace(tmp_path))
+    report = execution.run_notebook(path, {"number": 2}, Workspace(tmp_path))
     assert report == tmp_path / "reports" / "01_test.html"
     text = report.read_text()
     assert "42" in text
@@ -45,34 +45,34 @@ def test_an_error_of_ours_in_a_cell_is_its_sentence(tmp_path):
         tmp_path, "from catsdogs_lib.common.errors import SettingsError", "raise SettingsError('x', 'too small')"
     )
     with pytest.raises(NotebookError, match=r"setting 'x': too small.*01_test.failed.ipynb"):
-        pipeline.run_notebook(path, {}, Workspace(tmp_path))
+        execution.run_notebook(path, {}, Workspace(tmp_path))
     assert [left.name for left in (tmp_path / "reports").iterdir()] == ["01_test.failed.ipynb"]
 
 
 def test_any_other_error_names_cell_and_error_and_keeps_the_last_report(tmp_path):
     path = notebook(tmp_path, "1 / (number - 1)")
-    pipeline.run_notebook(path, {"number": 2}, Workspace(tmp_path))
+    execution.run_notebook(path, {"number": 2}, Workspace(tmp_path))
     with pytest.raises(NotebookError, match="cell .* failed: ZeroDivisionError"):
-        pipeline.run_notebook(path, {"number": 1}, Workspace(tmp_path))
+        execution.run_notebook(path, {"number": 1}, Workspace(tmp_path))
     assert (tmp_path / "reports" / "01_test.html").exists()
-    pipeline.run_notebook(path, {"number": 3}, Workspace(tmp_path))
+    execution.run_notebook(path, {"number": 3}, Workspace(tmp_path))
     assert not (tmp_path / "reports" / "01_test.failed.ipynb").exists()
 
 
 def test_a_kernel_that_dies_is_a_sentence(tmp_path):
     with pytest.raises(NotebookError, match="its kernel died"):
-        pipeline.run_notebook(notebook(tmp_path, "import os; os._exit(9)"), {}, Workspace(tmp_path))
+        execution.run_notebook(notebook(tmp_path, "import os; os._exit(9)"), {}, Workspace(tmp_path))
     assert not (tmp_path / "reports" / "01_test.ipynb").exists()
 
 
 def test_a_text_stays_text_where_the_notebook_wants_one(tmp_path):
     path = notebook(tmp_path)
-    assert pipeline.check_parameters(path, {"workspace": "007", "number": "7"}) == {"workspace": "007", "number": 7}
+    assert execution.check_parameters(path, {"workspace": "007", "number": "7"}) == {"workspace": "007", "number": 7}
 
 
 def test_an_unknown_parameter_is_refused_before_anything_runs(tmp_path):
     with pytest.raises(SettingsError, match="'colour'.*it has number, workspace"):
-        pipeline.run_notebook(notebook(tmp_path, "1"), {"colour": 1}, Workspace(tmp_path))
+        execution.run_notebook(notebook(tmp_path, "1"), {"colour": 1}, Workspace(tmp_path))
     assert not (tmp_path / "reports").exists()
 
 
@@ -80,7 +80,7 @@ def test_a_file_that_is_no_notebook_is_refused(tmp_path):
     path = tmp_path / "x.ipynb"
     path.write_text("no notebook")
     with pytest.raises(NotebookError, match=r"x.ipynb: there is no such notebook"):
-        pipeline.check_parameters(path, {})
+        execution.check_parameters(path, {})
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_a_file_that_is_no_notebook_is_refused(tmp_path):
     ],
 )
 def test_values_are_read_as_numbers_truth_or_text(text, value):
-    parsed = pipeline.parse_value(text)
+    parsed = execution.parse_value(text)
     assert parsed == value
     assert type(parsed) is type(value)
 
@@ -113,7 +113,7 @@ def project(tmp_path):
 
 def test_parameters_are_written_and_comments_stay(project):
     before = (project / "params.yaml").read_text()
-    pipeline.set_parameters(project, {"train.epochs": 5, "data.source": "my photos"})
+    execution.set_parameters(project, {"train.epochs": 5, "data.source": "my photos"})
     after = (project / "params.yaml").read_text()
     value = YAML(typ="safe").load(after)
     assert (value["train"]["epochs"], value["data"]["source"]) == (5, "my photos")
@@ -123,7 +123,7 @@ def test_parameters_are_written_and_comments_stay(project):
 def test_the_file_is_not_touched_when_nothing_differs(project):
     path = project / "params.yaml"
     before = path.stat().st_mtime_ns, path.stat().st_ino
-    pipeline.set_parameters(project, {"data.source": YAML(typ="safe").load(path)["data"]["source"]})
+    execution.set_parameters(project, {"data.source": YAML(typ="safe").load(path)["data"]["source"]})
     assert (path.stat().st_mtime_ns, path.stat().st_ino) == before
 
 
@@ -137,14 +137,14 @@ def test_the_file_is_not_touched_when_nothing_differs(project):
 def test_a_bad_parameter_leaves_the_file_as_it_was(project, name, value):
     before = (project / "params.yaml").read_bytes()
     with pytest.raises(SettingsError):
-        pipeline.set_parameters(project, {name: value})
+        execution.set_parameters(project, {name: value})
     assert (project / "params.yaml").read_bytes() == before
 
 
 def test_a_broken_parameters_file_is_a_sentence(project):
     (project / "params.yaml").write_text("a: [")
     with pytest.raises(CatsdogsError, match="restore it from git"):
-        pipeline.set_parameters(project, {})
+        execution.set_parameters(project, {})
 
 
 def test_reports_are_kept_in_the_run(packaged):
@@ -154,6 +154,6 @@ def test_reports_are_kept_in_the_run(packaged):
 
     ws, _ = packaged
     files.write_text(ws.reports / "04_evaluate.html", "<p>report</p>")
-    pipeline.log_reports(ws)
+    execution.log_reports(ws)
     run_id = files.read_json(ws.runs)["runs"]["efficientnet_lite0"]
     assert [item.path for item in MlflowClient().list_artifacts(run_id, "reports")] == ["reports/04_evaluate.html"]

@@ -2,12 +2,12 @@ import dataclasses
 
 import pytest
 
-from catsdogs_lib import steps
 from catsdogs_lib.common import files
 from catsdogs_lib.data import manifest
+from catsdogs_lib.pipeline import steps
+from catsdogs_lib.pipeline.workspace import MissingInputError, Workspace, project_root
 from catsdogs_lib.registry import tracking
 from catsdogs_lib.training.settings import TrainingSettings
-from catsdogs_lib.workspace import MissingInputError, Workspace, project_root
 
 
 def test_what_is_missing_is_named_with_the_notebook_that_makes_it(tmp_path):

@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from catsdogs_lib import steps
 from catsdogs_lib.data import manifest
 from catsdogs_lib.data.synthetic.out_of_distribution import strangers
 from catsdogs_lib.evaluation import label_audit, ood
@@ -18,13 +17,14 @@ from catsdogs_lib.inference.bundle import Bundle
 from catsdogs_lib.inference.classifier import Classifier
 from catsdogs_lib.monitoring import records
 from catsdogs_lib.monitoring.report import Report, report
+from catsdogs_lib.pipeline import steps
+from catsdogs_lib.pipeline.steps import read_manifest
+from catsdogs_lib.pipeline.workspace import Workspace, project_root
 from catsdogs_lib.registry import tracking
-from catsdogs_lib.steps import read_manifest
 from catsdogs_lib.training import feature_extractor
 from catsdogs_lib.training import trainer as training
 from catsdogs_lib.training.features import FeatureCache, part_features
 from catsdogs_lib.training.models import LITE0, build, imagenet_classifier
-from catsdogs_lib.workspace import Workspace, project_root
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -1,0 +1,1 @@
+"""The pipeline: workspace, parameters, notebook execution, the DVC graph and its stages."""
