@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from catsdogs_lib.cli import cli
+from catsdogs_lib.cli.command_line import cli
 
 ROOT = Path(__file__).parents[1]
 TABLE = (ROOT / "docs" / "capabilities.md").read_text()

@@ -4,7 +4,7 @@ import csv
 
 from click.testing import CliRunner
 
-from catsdogs_lib.cli import cli
+from catsdogs_lib.cli.command_line import cli
 from catsdogs_lib.common import files
 from catsdogs_lib.data import manifest
 

@@ -18,7 +18,7 @@ from types import SimpleNamespace
 import pytest
 from ruamel.yaml import YAML
 
-from catsdogs_lib.cli import cli
+from catsdogs_lib.cli.command_line import cli
 from catsdogs_lib.common.errors import CatsdogsError
 from catsdogs_lib.common.git import git_commit
 from catsdogs_lib.inference.bundle import Bundle

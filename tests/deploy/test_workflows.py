@@ -12,7 +12,7 @@ import click
 import pytest
 from ruamel.yaml import YAML
 
-from catsdogs_lib.cli import cli
+from catsdogs_lib.cli.command_line import cli
 from catsdogs_lib.evaluation import gate
 
 ROOT = Path(__file__).parents[2]

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from catsdogs_lib.cli.data import data
 from catsdogs_lib.data import manifest, review
 from catsdogs_lib.data.synthetic.dataset import write_sample
-from catsdogs_lib.data_commands import data
 from catsdogs_lib.evaluation import label_audit
 from catsdogs_lib.training import trainer as training
 from catsdogs_lib.training.features import FeatureCache

@@ -15,15 +15,15 @@ from rich.markup import escape
 from rich.table import Table
 
 from catsdogs_lib import __version__
+from catsdogs_lib.cli.data import data
+from catsdogs_lib.cli.models import COMMANDS as MODEL_COMMANDS
+from catsdogs_lib.cli.release import COMMANDS as RELEASE_COMMANDS
+from catsdogs_lib.cli.serving import COMMANDS
 from catsdogs_lib.common.errors import CatsdogsError
 from catsdogs_lib.common.progress import track
-from catsdogs_lib.data_commands import data
 from catsdogs_lib.imaging.decoding import SUFFIXES
 from catsdogs_lib.inference.bundle import Bundle, locate
 from catsdogs_lib.inference.classifier import Answer, Classifier
-from catsdogs_lib.model_commands import COMMANDS as MODEL_COMMANDS
-from catsdogs_lib.release_commands import COMMANDS as RELEASE_COMMANDS
-from catsdogs_lib.serving_commands import COMMANDS
 
 FOLDER = click.Path(path_type=Path, file_okay=False)
 ANY_PATH = click.Path(path_type=Path, readable=False)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from catsdogs_lib.cli import cli
+from catsdogs_lib.cli.command_line import cli
 from catsdogs_lib.common import files
 from catsdogs_lib.inference.bundle import Bundle
 from catsdogs_lib.pipeline import steps
