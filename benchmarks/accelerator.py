@@ -18,7 +18,7 @@ import torch
 from figures import Part
 
 from catsdogs_lib.training import loop, precision
-from catsdogs_lib.training.dataset import Augmentation, Photos, batches, to_device
+from catsdogs_lib.training.dataset import Augmentation, PhotoDataset, batches, to_device
 from catsdogs_lib.training.models import build
 from catsdogs_lib.training.settings import TrainingSettings
 
@@ -40,9 +40,9 @@ def measured(paths: list[Path], size: int, batch: int, rounds: int) -> list[dict
     built = replace(built, preprocessing=replace(built.preprocessing, size=size))
     augmentation = Augmentation(settings.crop_scale, settings.jitter)
     labels = [classes.index(path.parent.name) for path in paths]
-    photos = Photos(paths, labels, built.preprocessing, augmentation, settings.seed)
+    photos = PhotoDataset(paths, labels, built.preprocessing, augmentation, settings.seed)
     steps = len(batches(photos, batch))
-    run = loop.Run(built.network, photos, settings, steps)
+    run = loop.TrainingRun(built.network, photos, settings, steps)
     resident = next(to_device(batches(photos, batch, shuffle=True), run.device))
     run.one_epoch(1)  # The first steps choose their algorithms, the first workers fill the caches.
 

@@ -38,7 +38,7 @@ def flipped(labels: np.ndarray, classes: int, share: float, seed: int) -> np.nda
     return wrong
 
 
-def load(raw: Path, kept: Path | None) -> tuple[label_audit.Photos, int, np.ndarray, np.ndarray]:
+def load(raw: Path, kept: Path | None) -> tuple[label_audit.AuditData, int, np.ndarray, np.ndarray]:
     """Photos to look at, how many of them train, and features and labels of the test photos."""
     table = manifest.build_manifest(raw, manifest.PrepareSettings())
     classes = manifest.classes(table)
@@ -51,7 +51,7 @@ def load(raw: Path, kept: Path | None) -> tuple[label_audit.Photos, int, np.ndar
         }
     truth = {split: training.label_indices(part, classes) for split, part in rows.items()}
     known = [rows["train"], rows["val"]]
-    photos = label_audit.Photos(
+    photos = label_audit.AuditData(
         paths=[path for part in known for path in training.photo_paths(part, raw)],
         names=[name for part in known for name in part["path"]],
         sha256=[sha for part in known for sha in part["sha256"]],
@@ -96,7 +96,7 @@ def main() -> None:
     for seed in range(options.seeds):
         labels = flipped(clean, len(classes), options.share, seed)
         wrong = labels != clean
-        findings = label_audit.examine(replace(photos, labels=labels), seed=seed)
+        findings = label_audit.audit(replace(photos, labels=labels), seed=seed)
         advised = findings[findings["finding"] == "wrong label"]
         at = np.array([position[sha] for sha in advised["sha256"]], dtype=int)
         probabilities = label_audit.cross_validated(replace(photos, labels=labels), seed)

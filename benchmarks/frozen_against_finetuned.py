@@ -12,7 +12,7 @@ from pathlib import Path
 
 from catsdogs_lib.data import manifest
 from catsdogs_lib.training.settings import TrainingSettings
-from catsdogs_lib.training.trainer import Places, train
+from catsdogs_lib.training.trainer import TrainingPaths, train
 
 
 def main() -> None:
@@ -26,7 +26,7 @@ def main() -> None:
     if options.photos:
         table = table.groupby(["label", "split"]).head(options.photos).reset_index(drop=True)
     with tempfile.TemporaryDirectory() as folder:
-        places = Places(options.raw, Path(folder) / "features", Path(folder) / "checkpoints")
+        places = TrainingPaths(options.raw, Path(folder) / "features", Path(folder) / "checkpoints")
 
         def timed(settings: TrainingSettings) -> float:
             begin = time.monotonic()

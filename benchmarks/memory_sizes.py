@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from catsdogs_lib.client.lambda_events import Arrival, HttpRequest, function_url_event
-from catsdogs_lib.lambda_local.function_url import Emulator
+from catsdogs_lib.lambda_local.function_url import EmulatorBackend
 
 SIZES = (512, 884, 1769, 3538)
 MEGABYTES_PER_CORE = 1769
@@ -31,7 +31,7 @@ def docker(*arguments: str) -> str:
     return subprocess.run(["docker", *arguments], check=True, capture_output=True, text=True).stdout.strip()
 
 
-def ask(emulator: Emulator, request: HttpRequest) -> float:
+def ask(emulator: EmulatorBackend, request: HttpRequest) -> float:
     """Milliseconds that one answer takes."""
     arrival = Arrival.now()
     payload = json.dumps(function_url_event(request, arrival)).encode()
@@ -51,7 +51,7 @@ def measure(image: str, megabytes: int, requests: int, options: Sequence[str] = 
     setting = ["--env", f"AWS_LAMBDA_FUNCTION_MEMORY_SIZE={megabytes}", *options]
     container = docker("run", "--detach", "--publish", "127.0.0.1::8080", *limits, *setting, image)
     try:
-        emulator = Emulator(f"http://{docker('port', container, '8080').splitlines()[0]}")
+        emulator = EmulatorBackend(f"http://{docker('port', container, '8080').splitlines()[0]}")
         time.sleep(1)
         found = {"first answer": ask(emulator, small)}
         for name, request in (("small photo", small), ("12 megapixels", large)):

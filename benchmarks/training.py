@@ -24,7 +24,7 @@ from figures import Part, Ratio
 from catsdogs_lib.data import manifest
 from catsdogs_lib.evaluation.calibration import softmax
 from catsdogs_lib.training.settings import TrainingSettings
-from catsdogs_lib.training.trainer import Places, label_indices, photo_paths, train
+from catsdogs_lib.training.trainer import TrainingPaths, label_indices, photo_paths, train
 
 ROOT = Path(__file__).parents[1]
 RIVALS = ROOT / "benchmarks" / "rivals"
@@ -38,7 +38,9 @@ def frozen(raw: Path) -> dict[str, Any]:
     table = manifest.used(manifest.build_manifest(raw, manifest.PrepareSettings()))
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
-        trained = train(table, Places(raw, Path(folder) / "features", Path(folder) / "checkpoints"), TrainingSettings())
+        trained = train(
+            table, TrainingPaths(raw, Path(folder) / "features", Path(folder) / "checkpoints"), TrainingSettings()
+        )
         seconds = time.perf_counter() - began
     rows = manifest.used(table, "test")
     labels = label_indices(rows, trained.record.classes)

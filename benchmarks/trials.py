@@ -19,7 +19,7 @@ from catsdogs_lib.data import manifest
 from catsdogs_lib.pipeline.workspace import Workspace
 from catsdogs_lib.registry import tracking
 from catsdogs_lib.training.settings import TrainingSettings
-from catsdogs_lib.training.trainer import Places, forget_checkpoint, train
+from catsdogs_lib.training.trainer import TrainingPaths, forget_checkpoint, train
 
 TABLES = Path(__file__).parents[1] / "docs" / "trials.md"
 EXPERIMENT = "trials"
@@ -57,7 +57,7 @@ def log_known() -> None:
 def measure(ws: Workspace, name: str, changes: dict[str, str], seeds: list[int]) -> None:
     """Train once for each seed and log what validation says of the epoch that is kept."""
     table = manifest.read_manifest(ws.manifest)
-    places = Places(ws.raw, ws.features, ws.checkpoints)
+    places = TrainingPaths(ws.raw, ws.features, ws.checkpoints)
     shown = Table("trial", "seed", "accuracy", "log loss", "seconds", box=None, header_style="bold")
     for seed in seeds:
         settings = TrainingSettings.checked(**{**changes, "seed": seed})

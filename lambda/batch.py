@@ -18,7 +18,7 @@ from aws_lambda_powertools.utilities.idempotency import (
     idempotent_function,
 )
 
-from catsdogs_lib.batch.s3_events import Batch, DeadLetters, Settler
+from catsdogs_lib.batch.s3_events import S3Batch, DeadLetters, S3PhotoProcessor
 from catsdogs_lib.common.s3 import Address, Storage
 from catsdogs_lib.inference.classifier import Classifier
 from catsdogs_lib.serving.model import Model
@@ -54,11 +54,11 @@ idempotency = IdempotencyConfig(
 
 
 @cache
-def _settler() -> tuple[Settler, Any]:
+def _settler() -> tuple[S3PhotoProcessor, Any]:
     # Not while the container starts: the map function has no queue and no table.
     letters = DeadLetters(os.environ["CATSDOGS_DEAD_LETTERS"])
     results = Address.parse("CATSDOGS_RESULTS", os.environ["CATSDOGS_RESULTS"])
-    settler = Settler(classifier, storage, results, letters)
+    settler = S3PhotoProcessor(classifier, storage, results, letters)
     table = DynamoDBPersistenceLayer(table_name=os.environ["CATSDOGS_IDEMPOTENCY"])
     settle = idempotent_function(
         settler.settle, data_keyword_argument="photo", persistence_store=table, config=idempotency, key_prefix=version
@@ -120,7 +120,7 @@ def map_items(event: dict[str, Any], context: Any) -> list[dict[str, Any]]:  # n
     """
     metrics.add_metric("Batches", MetricUnit.Count, 1)
     keys = [item["Key"] for item in event["Items"] if not item["Key"].endswith("/")]
-    rows = Batch(classifier, storage).rows(event["BatchInput"]["bucket"], keys)
+    rows = S3Batch(classifier, storage).rows(event["BatchInput"]["bucket"], keys)
     metrics.add_metric("BatchPhotos", MetricUnit.Count, len(rows))
     metrics.add_metric("BatchRefused", MetricUnit.Count, sum(row["error"] is not None for row in rows))
     logger.info("rows", extra={"rows": len(rows), "model_version": version})

@@ -22,7 +22,7 @@ from catsdogs_lib.client.lambda_events import (
     function_url_event,
     response_of,
 )
-from catsdogs_lib.client.smoke import Check
+from catsdogs_lib.client.smoke import SmokeCheck
 from catsdogs_lib.inference.bundle import Bundle, BundleError, locate
 from catsdogs_lib.serving.settings import ServiceSettings
 
@@ -52,13 +52,13 @@ class Version:
         return FUNCTION_FAILED if "FunctionError" in answer else response_of(payload)
 
 
-def checks(name: str) -> list[Check]:
+def checks(name: str) -> list[SmokeCheck]:
     """Look at a version; where it cannot be looked at, that is a check that failed."""
     settings = ServiceSettings.from_environment()
     try:
-        found = list(smoke.run(Version(name), Bundle.load(locate()), WAIT_SECONDS))
+        found = list(smoke.run_smoke_tests(Version(name), Bundle.load(locate()), WAIT_SECONDS))
     except (UnreachableError, BundleError) as error:
-        return [Check("reach", False, str(error))]
+        return [SmokeCheck("reach", False, str(error))]
     if settings.key_sha256 and settings.key_covers == "all":
         # Nobody here has the key. The model says it is ready only after it gave its golden answers to itself.
         return [check for check in found if check.name in WITHOUT_KEY]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Protocol
 
-from catsdogs_lib.batch.rows import shown
+from catsdogs_lib.batch.rows import printable
 from catsdogs_lib.imaging.decoding import MAX_BYTES, PhotoError
 
 _LOCAL_HEADER = struct.Struct("<4s22x2H")
@@ -43,7 +43,7 @@ class LocalPhoto:
     @property
     def path(self) -> str:
         """The file as it was named."""
-        return shown(self.file)
+        return printable(self.file)
 
     def read(self) -> Path:
         """Say where it lies."""
@@ -61,7 +61,7 @@ class ZippedPhoto:
     @property
     def path(self) -> str:
         """The member's name."""
-        return shown(self.member.filename)
+        return printable(self.member.filename)
 
     def read(self) -> bytes:
         """Unpack it into memory, no more than a photo may have.
@@ -98,7 +98,7 @@ class RemotePhoto:
     @property
     def path(self) -> str:
         """The address."""
-        return shown(self.address)
+        return printable(self.address)
 
     def read(self) -> bytes:
         """Fetch it, no more than a photo may have where the other side can send a part."""

@@ -21,12 +21,12 @@ class Row(TypedDict):
     model_version: str
 
 
-def shown(path: str) -> str:
+def printable(path: str) -> str:
     """Give a name as text that any file can hold: bytes that are no UTF-8 become escapes."""
     return path.encode(errors="backslashreplace").decode()
 
 
-def look(classifier: Classifier, path: str, read: Callable[[], bytes | Path]) -> Row:
+def score_photo(classifier: Classifier, path: str, read: Callable[[], bytes | Path]) -> Row:
     """Answer for one photo; one that cannot be read or used becomes a row with an error.
 
     Parameters
@@ -40,14 +40,14 @@ def look(classifier: Classifier, path: str, read: Callable[[], bytes | Path]) ->
     """
     version = classifier.bundle.version
     try:
-        return answered(path, classifier.predict(read()), version)
+        return answered_row(path, classifier.predict(read()), version)
     except PhotoError as error:
-        return refused(path, str(error), version)
+        return error_row(path, str(error), version)
     except MemoryError:
-        return refused(path, TOO_LITTLE_MEMORY, version)
+        return error_row(path, TOO_LITTLE_MEMORY, version)
 
 
-def answered(path: str, answer: Prediction, version: str) -> Row:
+def answered_row(path: str, answer: Prediction, version: str) -> Row:
     """Make the row of a photo that was answered."""
     return Row(
         path=path,
@@ -61,7 +61,7 @@ def answered(path: str, answer: Prediction, version: str) -> Row:
     )
 
 
-def refused(path: str, error: str, version: str) -> Row:
+def error_row(path: str, error: str, version: str) -> Row:
     """Make the row of a photo without an answer."""
     return Row(
         path=path,
@@ -70,6 +70,6 @@ def refused(path: str, error: str, version: str) -> Row:
         probabilities=None,
         confident=None,
         reason=None,
-        error=shown(error),
+        error=printable(error),
         model_version=version,
     )

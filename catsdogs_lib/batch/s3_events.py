@@ -17,15 +17,15 @@ from urllib.parse import unquote_plus
 
 from botocore.session import Session
 
-from catsdogs_lib.batch.rows import Row, answered, look, refused
+from catsdogs_lib.batch.rows import Row, answered_row, score_photo, error_row
 from catsdogs_lib.common.errors import CatsdogsError
 from catsdogs_lib.common.s3 import About, Address, ChangedError, MissingError, Opened, Storage
 from catsdogs_lib.imaging.decoding import MAX_BYTES, PhotoError, PhotoTooLargeError
 from catsdogs_lib.inference.classifier import TOO_LITTLE_MEMORY, Classifier
 
-AHEAD = 4
+MAX_PREFETCHED = 4
 """Photos that are fetched while one is looked at."""
-MAX_SAID = 1000
+MAX_REPORTED_ERROR_CHARS = 1000
 
 
 class UnreadableMessageError(CatsdogsError):
@@ -34,14 +34,14 @@ class UnreadableMessageError(CatsdogsError):
     kind = "unreadable-message"
 
 
-class GoneError(PhotoError):
+class S3ObjectGoneError(PhotoError):
     """The photo that a notification names is not there any more."""
 
     kind = "gone"
 
 
 @dataclass(frozen=True)
-class Dropped:
+class S3Object:
     """A photo that landed in a bucket.
 
     Attributes
@@ -62,7 +62,7 @@ class Dropped:
     notice: dict[str, Any]
 
 
-def read_message(body: str) -> list[Dropped]:
+def read_message(body: str) -> list[S3Object]:
     """Read the photos that a message names: notifications that S3 sends itself, or through EventBridge.
 
     Test messages, deletions and the markers of empty folders name none.
@@ -75,12 +75,12 @@ def read_message(body: str) -> list[Dropped]:
     try:
         found = _named(json.loads(body))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        said = f"{type(error).__name__}: {error}"[:MAX_SAID]
+        said = f"{type(error).__name__}: {error}"[:MAX_REPORTED_ERROR_CHARS]
         raise UnreadableMessageError(f"the message is no notification of S3 ({said}); see what sends it") from None
     return [photo for photo in found if not photo.key.endswith("/")]
 
 
-def _named(notice: dict[str, Any]) -> list[Dropped]:
+def _named(notice: dict[str, Any]) -> list[S3Object]:
     if "Records" in notice:
         return [_of_record(record) for record in notice["Records"] if "ObjectCreated:" in record["eventName"]]
     if "detail" in notice:
@@ -90,9 +90,9 @@ def _named(notice: dict[str, Any]) -> list[Dropped]:
     return []
 
 
-def _of_record(record: dict[str, Any]) -> Dropped:
+def _of_record(record: dict[str, Any]) -> S3Object:
     found = record["s3"]["object"]
-    return Dropped(
+    return S3Object(
         bucket=record["s3"]["bucket"]["name"],
         # S3 writes these keys as forms write theirs: a space is a plus. EventBridge leaves them as they are.
         key=unquote_plus(found["key"]),
@@ -103,9 +103,9 @@ def _of_record(record: dict[str, Any]) -> Dropped:
     )
 
 
-def _of_detail(notice: dict[str, Any]) -> Dropped:
+def _of_detail(notice: dict[str, Any]) -> S3Object:
     found = notice["detail"]["object"]
-    return Dropped(
+    return S3Object(
         bucket=notice["detail"]["bucket"]["name"],
         key=found["key"],
         etag=found.get("etag", ""),
@@ -133,7 +133,7 @@ class DeadLetters:
 
     def send(self, kind: str, reason: str, notice: dict[str, Any]) -> None:
         """Send a letter. It holds the notification, too: moved back to the queue, it is looked at again."""
-        said = "".join(sign if sign.isprintable() else " " for sign in reason)[:MAX_SAID]
+        said = "".join(sign if sign.isprintable() else " " for sign in reason)[:MAX_REPORTED_ERROR_CHARS]
         named = {"kind": kind, "reason": said}
         self._client.send_message(
             QueueUrl=self._url,
@@ -142,7 +142,7 @@ class DeadLetters:
         )
 
 
-class Batch:
+class S3Batch:
     """Answers for photos in buckets.
 
     Parameters
@@ -165,14 +165,14 @@ class Batch:
         StorageError
             S3 gives no answer; nothing is wrong with the photos.
         """
-        return [look(self._classifier, key, fetched.result) for key, fetched in self._fetched(bucket, keys)]
+        return [score_photo(self._classifier, key, fetched.result) for key, fetched in self._fetched(bucket, keys)]
 
     def _fetched(self, bucket: str, keys: Iterable[str]) -> Iterator[tuple[str, "Future[bytes]"]]:
-        with ThreadPoolExecutor(AHEAD) as pool:
+        with ThreadPoolExecutor(MAX_PREFETCHED) as pool:
             waiting: deque[tuple[str, Future[bytes]]] = deque()
             for key in keys:
                 waiting.append((key, pool.submit(self._fetch, bucket, key)))
-                if len(waiting) > AHEAD:
+                if len(waiting) > MAX_PREFETCHED:
                     yield waiting.popleft()
             yield from waiting
 
@@ -181,16 +181,16 @@ class Batch:
             with self._storage.open(bucket, key) as opened:
                 return _content(opened)
         except MissingError:
-            raise GoneError("the photo is not there any more; put it there again") from None
+            raise S3ObjectGoneError("the photo is not there any more; put it there again") from None
 
 
-class Settler(Batch):
+class S3PhotoProcessor(S3Batch):
     """Settles photos one by one: each gets its row.
 
     Parameters
     ----------
     classifier, storage
-        See `Batch`.
+        See `S3Batch`.
     results
         Where rows go: the key of the photo, and ``.json``.
     letters
@@ -237,13 +237,13 @@ class Settler(Batch):
         if first is not None:
             raise first
 
-    def settle(self, photo: Dropped) -> dict[str, Any]:
+    def settle(self, photo: S3Object) -> dict[str, Any]:
         """Write the row of a photo.
 
         Returns
         -------
         dict
-            `outcome`: ``answered``; ``refused``, and a letter was sent; ``known``, its row was there; ``replaced`` by
+            `outcome`: ``answered_row``; ``error_row``, and a letter was sent; ``known``, its row was there; ``replaced`` by
             another photo, which has a message of its own; ``result``, a row is no photo. With it what its row says.
 
         Raises
@@ -261,26 +261,26 @@ class Settler(Batch):
             return {"outcome": "replaced"}
         except MissingError:
             reason = "the photo was deleted before it was looked at; put it there again"
-            self._letters.send(GoneError.kind, reason, photo.notice)
-            return {"outcome": "refused", "kind": GoneError.kind, "reason": reason}
+            self._letters.send(S3ObjectGoneError.kind, reason, photo.notice)
+            return {"outcome": "refused", "kind": S3ObjectGoneError.kind, "reason": reason}
         with opened:
             return self._settle(photo, opened, before)
 
-    def _row_key(self, photo: Dropped) -> str:
+    def _row_key(self, photo: S3Object) -> str:
         return self._results.key(f"{photo.key}.json")
 
-    def _settle(self, photo: Dropped, opened: Opened, before: About | None) -> dict[str, Any]:
+    def _settle(self, photo: S3Object, opened: Opened, before: About | None) -> dict[str, Any]:
         version = self._classifier.bundle.version
         mark = {"etag": opened.etag, "version": opened.version, "model-version": version}
         if before is not None and before.metadata == mark:
             return {"outcome": "known"}
         kind = None
         try:
-            row = answered(photo.key, self._classifier.predict(_content(opened)), version)
+            row = answered_row(photo.key, self._classifier.predict(_content(opened)), version)
         except PhotoError as error:
-            kind, row = error.kind, refused(photo.key, str(error), version)
+            kind, row = error.kind, error_row(photo.key, str(error), version)
         except MemoryError:
-            kind, row = PhotoTooLargeError.kind, refused(photo.key, TOO_LITTLE_MEMORY, version)
+            kind, row = PhotoTooLargeError.kind, error_row(photo.key, TOO_LITTLE_MEMORY, version)
         if kind is not None:
             self._letters.send(kind, row["error"] or "", photo.notice)
         origin = {"bucket": photo.bucket, "etag": opened.etag, "version": opened.version or None}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from catsdogs_lib.batch.output import Output
 from catsdogs_lib.batch.sources import Source, open_source
-from catsdogs_lib.batch.workers import Workers
+from catsdogs_lib.batch.workers import WorkerPool
 from catsdogs_lib.common.progress import track
 from catsdogs_lib.inference.bundle import Bundle
 
@@ -76,7 +76,7 @@ def score(source: str, folder: Path, bundle: Bundle, workers: int | None = None)
 def _steps(source: Source, output: Output, bundle: Bundle, workers: int) -> Iterator[None]:
     """Work; a step for every photo that has its row, be it new or kept."""
     told = 0
-    with Workers(bundle, workers) as pool:
+    with WorkerPool(bundle, workers) as pool:
         for position, row in pool.answers(output.missing(source.photos())):
             output.add(position, row)
             yield from (None for _ in range(told, output.done))

@@ -9,12 +9,12 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from catsdogs_lib.batch.photos import Photo
-from catsdogs_lib.batch.rows import look
+from catsdogs_lib.batch.rows import score_photo
 from catsdogs_lib.common.errors import CatsdogsError
 from catsdogs_lib.inference.bundle import Bundle, BundleCorruptError
 from catsdogs_lib.inference.classifier import Classifier
 
-AHEAD = 8
+MAX_PREFETCHED = 8
 """Photos that a worker has at hand, and remote ones that it fetches at once."""
 
 
@@ -35,14 +35,14 @@ def load(folder: Path, digest: str) -> Classifier:
 def answer(connection: Connection, classifier: Classifier) -> None:
     """Answer the photos that come in, each in its turn, until the other side closes."""
     waiting: deque[tuple[Photo, Future[bytes | Path] | None]] = deque()
-    with ThreadPoolExecutor(AHEAD) as fetching:
+    with ThreadPoolExecutor(MAX_PREFETCHED) as fetching:
         try:
             while True:
                 while not waiting or connection.poll():
                     photo: Photo = connection.recv()
                     waiting.append((photo, fetching.submit(photo.read) if photo.remote else None))
                 photo, fetched = waiting.popleft()
-                connection.send(look(classifier, photo.path, fetched.result if fetched else photo.read))
+                connection.send(score_photo(classifier, photo.path, fetched.result if fetched else photo.read))
         finally:
             fetching.shutdown(wait=False, cancel_futures=True)
 

@@ -13,7 +13,7 @@ from typing import Self
 
 from catsdogs_lib.batch import worker as child
 from catsdogs_lib.batch.photos import Photo
-from catsdogs_lib.batch.rows import Row, refused
+from catsdogs_lib.batch.rows import Row, error_row
 from catsdogs_lib.common.errors import CatsdogsError
 from catsdogs_lib.inference.bundle import Bundle
 
@@ -40,7 +40,7 @@ class _Worker:
     at_hand: deque[_Task] = field(default_factory=deque)
 
 
-class Workers:
+class WorkerPool:
     """Processes that answer photos with a bundle.
 
     Parameters
@@ -102,7 +102,7 @@ class Workers:
                 self._fill(worker, tasks)
 
     def _fill(self, worker: _Worker, tasks: Iterator[_Task]) -> None:
-        while len(worker.at_hand) < child.AHEAD:
+        while len(worker.at_hand) < child.MAX_PREFETCHED:
             # Whatever was at hand when a worker died may be what killed it: each of these is tried alone.
             if worker.at_hand and (self._suspects or worker.at_hand[0].suspect):
                 return
@@ -128,7 +128,7 @@ class Workers:
         for task in worker.at_hand:
             if task.suspect:
                 error = f"the process that looked at it {how}, twice; there may be too little memory, scale it down"
-                yield task.position, refused(task.photo.path, error, self._bundle.version)
+                yield task.position, error_row(task.photo.path, error, self._bundle.version)
             else:
                 task.suspect = True
                 self._suspects.append(task)

@@ -106,7 +106,7 @@ def confirm(proposals: Path, target: Path) -> None:
     """Add what a person wrote into the column 'action' of PROPOSALS to a file that the pipeline obeys."""
     from catsdogs_lib.data import review
 
-    excluded, relabelled = review.confirm(proposals, target)
+    excluded, relabelled = review.apply_review(proposals, target)
     click.echo(
         f"{excluded} left out, {relabelled} relabelled in {target}; use it with --set prepare.exclusions={target}"
     )

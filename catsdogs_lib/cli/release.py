@@ -56,7 +56,7 @@ def release(
     if show:
         _show_ledger()
         return
-    target = targets.named(place, ws.root, key)
+    target = targets.target_named(place, ws.root, key)
     try:
         if go_back:
             done = delivery.back(target, _say)
@@ -125,11 +125,11 @@ def trace(url: str) -> None:
 
     from catsdogs_lib.pipeline.workspace import Workspace
     from catsdogs_lib.registry import tracking
-    from catsdogs_lib.release.trace import walk
+    from catsdogs_lib.release.trace import trace_endpoint
 
     ws = Workspace.open(".")
     tracking.connect(ws.tracking_uri, ws.artifacts)
-    checks = list(walk(url, ws.root))
+    checks = list(trace_endpoint(url, ws.root))
     if sys.stdout.isatty():
         table = Table(box=None, pad_edge=False, show_header=False)
         for check in checks:
@@ -144,4 +144,4 @@ def trace(url: str) -> None:
         raise SystemExit(1)
 
 
-COMMANDS = (release, trace)
+COMMANDS = (release, trace_endpoint)

@@ -43,7 +43,7 @@ def key() -> None:
     """
     from catsdogs_lib.serving import auth
 
-    made = auth.new()
+    made = auth.new_key()
     print(f"CATSDOGS_KEY={made.key}\nCATSDOGS_KEY_SHA256={made.sha256}")
     if sys.stdout.isatty():
         print("The key is for callers and is not shown again; the digest is for the service.", file=sys.stderr)
@@ -157,7 +157,7 @@ def smoke(
     upstream, bundle = Upstream(url, signer, key=key), Bundle.load(locate(folder))
     console = Console(highlight=False)
     failed = 0
-    for check in look.run(upstream, bundle, wait):
+    for check in look.run_smoke_tests(upstream, bundle, wait):
         failed += not check.passed
         if console.is_terminal:
             mark = "[green]✓[/]" if check.passed else "[red]✗[/]"

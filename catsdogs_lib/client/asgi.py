@@ -20,7 +20,7 @@ class SlowBodyError(Exception):
     """The body did not arrive within `BODY_SECONDS`; the sender is still there."""
 
 
-class GoneError(Exception):
+class ClientDisconnectedError(Exception):
     """The sender has left: nobody hears an answer."""
 
 
@@ -46,7 +46,7 @@ async def read_request(scope: Scope, receive: Receive, limit: int) -> HttpReques
         The body is larger.
     SlowBodyError
         The body did not arrive in time.
-    GoneError
+    ClientDisconnectedError
         The sender has left.
     """
     body, received = bytearray(), 0
@@ -56,7 +56,7 @@ async def read_request(scope: Scope, receive: Receive, limit: int) -> HttpReques
             while more:
                 message = await receive()
                 if message["type"] == "http.disconnect":
-                    raise GoneError
+                    raise ClientDisconnectedError
                 part = message.get("body", b"")
                 received += len(part)
                 if received <= limit:

@@ -45,7 +45,7 @@ class Proxy:
             return
         try:
             response = await self._answer(scope, receive)
-        except asgi.GoneError:
+        except asgi.ClientDisconnectedError:
             return
         except ProblemError as error:
             await problems.document(error, uuid.uuid4().hex)(scope, receive, send)

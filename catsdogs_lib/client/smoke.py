@@ -20,7 +20,7 @@ PROBLEM_FIELDS = frozenset({"type", "title", "status", "detail", "request_id"})
 RETRY_SECONDS = 0.5
 
 
-class Check(NamedTuple):
+class SmokeCheck(NamedTuple):
     """One thing that was looked at."""
 
     name: str
@@ -39,7 +39,7 @@ class _Wrong(Exception):  # noqa: N818 - it ends one check, and is no error
     """What the endpoint answered instead."""
 
 
-def run(upstream: Endpoint, bundle: Bundle, wait_seconds: float = 0.0) -> Iterator[Check]:
+def run_smoke_tests(upstream: Endpoint, bundle: Bundle, wait_seconds: float = 0.0) -> Iterator[SmokeCheck]:
     """Look at an endpoint.
 
     Parameters
@@ -53,7 +53,7 @@ def run(upstream: Endpoint, bundle: Bundle, wait_seconds: float = 0.0) -> Iterat
 
     Yields
     ------
-    Check
+    SmokeCheck
         One result after the other.
 
     Raises
@@ -71,7 +71,7 @@ def run(upstream: Endpoint, bundle: Bundle, wait_seconds: float = 0.0) -> Iterat
         name = f"golden {golden.name} ({'multipart' if multipart else 'bare'})"
         yield _check(name, _golden, upstream, golden, multipart, bundle.description.graph.tolerance, answers)
     if not bundle.description.golden:
-        yield Check("golden", False, f"bundle {bundle.folder} holds no golden answers; package the model again")
+        yield SmokeCheck("golden", False, f"bundle {bundle.folder} holds no golden answers; package the model again")
     yield _check("shape", _shape, answers, bundle)
     yield _check("text file", _refused, upstream, _form(b"This is no photo.\n", "notes.txt", "text/plain"),
                  HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "not-a-photo")  # fmt: skip
@@ -98,11 +98,11 @@ def wait_until_ready(upstream: Endpoint, seconds: float) -> None:
         time.sleep(min(RETRY_SECONDS, max(0.0, end - time.monotonic())))
 
 
-def _check(name: str, look: Any, *arguments: Any) -> Check:
+def _check(name: str, look: Any, *arguments: Any) -> SmokeCheck:
     try:
-        return Check(name, True, look(*arguments))
+        return SmokeCheck(name, True, look(*arguments))
     except (_Wrong, UnreachableError) as error:
-        return Check(name, False, str(error))
+        return SmokeCheck(name, False, str(error))
 
 
 def _json(answer: HttpResponse, status: int = HTTPStatus.OK) -> dict[str, Any]:

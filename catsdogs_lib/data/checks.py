@@ -50,7 +50,7 @@ class Reason(enum.StrEnum):
 
 
 @dataclass(frozen=True)
-class Checked:
+class CheckedPhoto:
     """What one file is. Numbers are 0 (or NaN) and texts empty where the file could not be read so far.
 
     Parameters
@@ -91,7 +91,7 @@ class Checked:
     warning: str = ""
 
 
-def check_all(paths: Sequence[Path], min_side: int = 1, workers: int | None = None) -> list[Checked]:
+def check_photos(paths: Sequence[Path], min_side: int = 1, workers: int | None = None) -> list[CheckedPhoto]:
     """Check every file, in parallel, with progress.
 
     Threads, since Pillow and hashlib let go of the interpreter while they work: twice as fast on two
@@ -116,10 +116,10 @@ def check_all(paths: Sequence[Path], min_side: int = 1, workers: int | None = No
     # warns of (odd EXIF, many pixels) either does not matter or comes back as a reason.
     with warnings.catch_warnings(), ThreadPoolExecutor(workers, "check") as pool:
         warnings.simplefilter("ignore")
-        return list(track(pool.map(partial(check, min_side=min_side), paths), "checking photos", len(paths)))
+        return list(track(pool.map(partial(check_photo, min_side=min_side), paths), "checking photos", len(paths)))
 
 
-def check(path: Path, min_side: int = 1) -> Checked:
+def check_photo(path: Path, min_side: int = 1) -> CheckedPhoto:
     """Read and decode one file and measure it; every fault becomes an `excluded` text, never an exception."""
     try:
         found = path.stat()
@@ -127,25 +127,25 @@ def check(path: Path, min_side: int = 1) -> Checked:
             raise OSError(None, "not a regular file")
         if found.st_size > decoding.MAX_BYTES:
             limit = f"the file is larger than {decoding.MAX_BYTES >> 20} MiB"
-            return Checked(files.sha256(path), found.st_size, excluded=f"{Reason.TOO_LARGE}: {limit}")
+            return CheckedPhoto(files.sha256(path), found.st_size, excluded=f"{Reason.TOO_LARGE}: {limit}")
         data = path.read_bytes()
     except OSError as error:
         sha256 = hashlib.sha256(os.fsencode(path.name)).hexdigest()
-        return Checked(sha256, 0, excluded=f"{Reason.UNREADABLE}: {error.strerror or error}")
+        return CheckedPhoto(sha256, 0, excluded=f"{Reason.UNREADABLE}: {error.strerror or error}")
     return _check_bytes(data, path, min_side)
 
 
-def _check_bytes(data: bytes, path: Path, min_side: int) -> Checked:
+def _check_bytes(data: bytes, path: Path, min_side: int) -> CheckedPhoto:
     sha256 = hashlib.sha256(data).hexdigest()
     try:
         image = decoding.open_photo(data)
         header = decoding.read_header(image)
     except decoding.PhotoTooLargeError as error:
-        return Checked(sha256, len(data), excluded=f"{Reason.TOO_LARGE}: {error}")
+        return CheckedPhoto(sha256, len(data), excluded=f"{Reason.TOO_LARGE}: {error}")
     except decoding.PhotoError as error:
         reason = Reason.CORRUPT if not data or _SIGNATURE.match(data) else Reason.NOT_AN_IMAGE
-        return Checked(sha256, len(data), excluded=f"{reason}: {error}")
-    known = partial(Checked, sha256, len(data), *header, warning=_wrong_ending(path, header.format))
+        return CheckedPhoto(sha256, len(data), excluded=f"{reason}: {error}")
+    known = partial(CheckedPhoto, sha256, len(data), *header, warning=_wrong_ending(path, header.format))
     try:
         # A large JPEG is decoded at a fraction of its size, yet all of its data is read: a cut shows.
         upright = decoding.decode(image, SQUARE)

@@ -19,7 +19,7 @@ DISTANCE_STRICT = 4
 """As `DISTANCE`, where the labels differ: a false pair would cost two photos."""
 CORRELATION_STRICT = 0.99
 """As `CORRELATION`, where the labels differ."""
-FLAT = 3.0
+MIN_CONTRAST = 3.0
 """Thumbnails whose standard deviation is below this, of 255, show nothing that could be compared."""
 
 BLOCK = 512
@@ -48,7 +48,7 @@ def near_duplicates(
         Indices, the smaller one first, sorted.
     """
     deviation = np.array([row.std() for row in thumbnails], dtype=np.float32)
-    textured = np.flatnonzero(deviation >= FLAT)
+    textured = np.flatnonzero(deviation >= MIN_CONTRAST)
     codes = np.unique(np.asarray(labels, dtype=object).astype(str), return_inverse=True)[1]
     pairs = []
     for rows, columns, distance in _candidates(hashes[textured]):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from catsdogs_lib.common.errors import SettingsError
-from catsdogs_lib.data.folders import Found
+from catsdogs_lib.data.folders import FoundPhoto
 
 
 class Decision(NamedTuple):
@@ -39,7 +39,7 @@ def read_exclusions(name: str) -> dict[str, Decision]:
         raise SettingsError("exclusions", f"{name} cannot be read ({what}); check the path and the file") from None
 
 
-def relabelled(one: Found, decision: Decision | None, labels: Sequence[str]) -> Found:
+def relabelled(one: FoundPhoto, decision: Decision | None, labels: Sequence[str]) -> FoundPhoto:
     """The file with the label that a person wants, where there is one; raises `SettingsError` for no class."""
     if decision is None or not decision.label:
         return one

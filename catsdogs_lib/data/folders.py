@@ -28,7 +28,7 @@ class LayoutError(CatsdogsError):
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundPhoto:
     """A file below a class.
 
     `name` is its path relative to the raw folder, with slashes; `split` is empty where the folders say none.
@@ -40,7 +40,7 @@ class Found:
     split: str
 
 
-def find_photos(raw: Path) -> tuple[list[Found], tuple[str, ...]]:
+def find_photos(raw: Path) -> tuple[list[FoundPhoto], tuple[str, ...]]:
     """List every file of every class, sorted by name, whatever its ending; hidden ones are left out.
 
     Parameters
@@ -77,7 +77,7 @@ def find_photos(raw: Path) -> tuple[list[Found], tuple[str, ...]]:
             raw, f"'{classes[0]}' is the only class; put the photos of a second one in a folder beside it"
         )
     found = [
-        Found(path, _name(path.relative_to(raw)), label, split)
+        FoundPhoto(path, _name(path.relative_to(raw)), label, split)
         for split, labels in tops
         for label, folder in labels.items()
         for path in _files(folder)

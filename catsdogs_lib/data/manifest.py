@@ -14,17 +14,17 @@ import pandas as pd
 from catsdogs_lib.common import files
 from catsdogs_lib.common.errors import CatsdogsError, SettingsError
 from catsdogs_lib.data import splits
-from catsdogs_lib.data.checks import Checked, Reason, check_all
+from catsdogs_lib.data.checks import CheckedPhoto, Reason, check_photos
 from catsdogs_lib.data.duplicates import components, near_duplicates
 from catsdogs_lib.data.exclusions import read_exclusions, relabelled
-from catsdogs_lib.data.folders import Found, find_photos
+from catsdogs_lib.data.folders import FoundPhoto, find_photos
 
 COLUMNS = {
     "path": "str", "label": "str", "split": "str", "excluded": "str", "warning": "str", "group": "str",
     "sha256": "str", "bytes": "int64", "format": "str", "width": "int64", "height": "int64", "mode": "str",
     "orientation": "int64", "phash": "str", "brightness": "float64", "sharpness": "float64", "grayscale": "bool",
 }  # fmt: skip
-"""The columns in their order, and the dtype of each. `checks.Checked` says what they mean."""
+"""The columns in their order, and the dtype of each. `checks.CheckedPhoto` says what they mean."""
 
 
 class ManifestError(CatsdogsError):
@@ -143,7 +143,7 @@ def build_manifest(
     """
     by_hand = read_exclusions(settings.exclusions)
     found, labels = find_photos(raw)
-    checked = check_all([one.path for one in found], settings.min_side, workers)
+    checked = check_photos([one.path for one in found], settings.min_side, workers)
     decided = [by_hand.get(one.name) or by_hand.get(check.sha256) for one, check in zip(found, checked, strict=True)]
     found = [relabelled(one, decision, labels) for one, decision in zip(found, decided, strict=True)]
     excluded = [
@@ -200,7 +200,7 @@ def _shares(settings: PrepareSettings, given: set[str]) -> dict[str, float]:
 
 
 def _without_copies(
-    found: Sequence[Found], checked: Sequence[Checked], excluded: list[str], kept_before: set[str]
+    found: Sequence[FoundPhoto], checked: Sequence[CheckedPhoto], excluded: list[str], kept_before: set[str]
 ) -> list[int]:
     """Exclude all but one of the same bytes under the same label; list the others."""
     copies: dict[tuple[str, str], list[int]] = defaultdict(list)
@@ -221,7 +221,9 @@ def _without_copies(
     return sorted(kept)
 
 
-def _pairs(found: Sequence[Found], checked: Sequence[Checked], photos: Sequence[int]) -> list[tuple[int, int]]:
+def _pairs(
+    found: Sequence[FoundPhoto], checked: Sequence[CheckedPhoto], photos: Sequence[int]
+) -> list[tuple[int, int]]:
     """Pair near-duplicates among `photos`, and the same bytes under two labels."""
     if not photos:
         return []
@@ -239,7 +241,7 @@ def _pairs(found: Sequence[Found], checked: Sequence[Checked], photos: Sequence[
 
 
 def _exclude_two_labels(
-    found: Sequence[Found], photos: Sequence[int], pairs: Sequence[tuple[int, int]], excluded: list[str]
+    found: Sequence[FoundPhoto], photos: Sequence[int], pairs: Sequence[tuple[int, int]], excluded: list[str]
 ) -> None:
     roots = components(len(found), pairs)
     groups: dict[int, list[int]] = defaultdict(list)
@@ -252,7 +254,7 @@ def _exclude_two_labels(
                 excluded[index] = f"{Reason.TWO_LABELS}: also {found[other].name}"
 
 
-def _groups(checked: Sequence[Checked], pairs: Sequence[tuple[int, int]], excluded: Sequence[str]) -> list[str]:
+def _groups(checked: Sequence[CheckedPhoto], pairs: Sequence[tuple[int, int]], excluded: Sequence[str]) -> list[str]:
     """Name each group by its smallest SHA-256; who was excluded as a near-duplicate links nobody."""
     first_with: dict[str, int] = {}
     same = [(first_with.setdefault(check.sha256, index), index) for index, check in enumerate(checked)]

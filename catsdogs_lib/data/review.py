@@ -16,7 +16,7 @@ class ProposalError(CatsdogsError):
     """A row of the proposals cannot be used; ``str()`` says which and why."""
 
 
-def confirm(proposals: Path, target: Path) -> tuple[int, int]:
+def apply_review(proposals: Path, target: Path) -> tuple[int, int]:
     """Add what a person confirmed to a file of exclusions; what is decided anew replaces what was.
 
     Parameters

@@ -35,7 +35,7 @@ class Member:
 
 
 @dataclass(frozen=True)
-class Place:
+class Assignment:
     """Where a photo went: `split`, or the text `excluded` that says why to none."""
 
     split: str = ""
@@ -44,7 +44,7 @@ class Place:
 
 def assign(
     members: Sequence[Member], pairs: Sequence[tuple[int, int]], shares: Mapping[str, float], seed: int
-) -> list[Place]:
+) -> list[Assignment]:
     """Give every photo a split.
 
     Photos with a split keep it; of two near-duplicates in different splits the one in train yields
@@ -71,13 +71,13 @@ def assign(
     groups, tags, excluded = _settle(members, pairs, tuple(shares))
     undecided: dict[str, dict[int, list[int]]] = defaultdict(lambda: defaultdict(list))
     placed: dict[str, Counter[str]] = defaultdict(Counter)
-    places = [Place(excluded=excluded.get(index, "")) for index in range(len(members))]
+    places = [Assignment(excluded=excluded.get(index, "")) for index in range(len(members))]
     for index, member in enumerate(members):
         if index in excluded:
             continue
         root = groups.root(index)
         if root in tags:
-            places[index] = Place(tags[root])
+            places[index] = Assignment(tags[root])
             placed[member.label][tags[root]] += 1
         else:
             undecided[member.label][root].append(index)
@@ -86,7 +86,7 @@ def assign(
                          placed[label], shares, seed)  # fmt: skip
         for root, indices in open_groups.items():
             for index in indices:
-                places[index] = Place(split_of[root])
+                places[index] = Assignment(split_of[root])
     return places
 
 

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize_scalar
 
-from catsdogs_lib.evaluation.metrics import EvaluationError, check
+from catsdogs_lib.evaluation.metrics import EvaluationError, check_answers
 
 TEMPERATURES = (0.05, 20.0)
 """The temperatures that are searched."""
@@ -56,7 +56,7 @@ def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
         Shapes or values that cannot be used.
     """
     scores = np.asarray(logits, dtype=np.float64)
-    _, truth = check(softmax(scores) if scores.ndim == 2 and scores.size else scores, labels)
+    _, truth = check_answers(softmax(scores) if scores.ndim == 2 and scores.size else scores, labels)
     scores = scores - scores.max(axis=1, keepdims=True)
     of_truth = scores[np.arange(len(truth)), truth]
 

@@ -9,29 +9,29 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import binomtest
 
 from catsdogs_lib.evaluation.calibration import fit_temperature, softmax
-from catsdogs_lib.evaluation.metrics import EvaluationError, check, photo_losses, wilson
-from catsdogs_lib.evaluation.robustness import Examined
+from catsdogs_lib.evaluation.metrics import EvaluationError, check_answers, photo_losses, wilson
+from catsdogs_lib.evaluation.robustness import BehaviourReport
 from catsdogs_lib.evaluation.slices import holm, slice_masks
 
 REFUSAL = 0.05
 """Chance, at most, that a check of figures refuses a candidate that is as good as the champion."""
-SLOWER, LARGER = 2.0, 2.0
+MAX_LATENCY_RATIO, MAX_SIZE_RATIO = 2.0, 2.0
 """So many times the champion's latency and bytes a candidate may have."""
-EASY = 0.99
+EASY_PROBABILITY = 0.99
 """Photos that the champion answers rightly with this probability are easy: their answers must not be lost."""
-LOST = 0.01
+MAX_EASY_LOST = 0.01
 """Share of easy photos that a candidate may answer wrongly."""
-MARGIN, LEAST_MARGIN = 0.4, 0.005
+MARGIN, MIN_MARGIN = 0.4, 0.005
 """A log loss that looks worse must surely lie within this share of the champion's, or within so many nats."""
-FEWER_FLAGGED = 0.05
+MAX_FLAGGED_DROP = 0.05
 """By so much the share of strangers that are called unfamiliar may fall."""
-FEWEST = 15
+MIN_PHOTOS = 15
 """Photos that neither has learned from; fewer decide nothing."""
 RESAMPLES = 4000
 
 
 @dataclass(frozen=True)
-class Check:
+class GateCheck:
     """One thing that was compared.
 
     `candidate` and `champion` are figures in `unit`; `sentence` says why a check failed, and is empty where it passed.
@@ -54,15 +54,15 @@ class Verdict:
     """What the gate decided, and why: `checks` in the order they were made, `sentence` for people."""
 
     promoted: bool
-    checks: tuple[Check, ...]
+    checks: tuple[GateCheck, ...]
     sentence: str
 
 
 def judge(
-    candidate: Examined,
+    candidate: BehaviourReport,
     labels: ArrayLike,
     rows: pd.DataFrame,
-    champion: Examined | None = None,
+    champion: BehaviourReport | None = None,
     slower: float | None = None,
     why_none: str = "there is no champion yet",
 ) -> Verdict:
@@ -90,9 +90,9 @@ def judge(
     Raises
     ------
     EvaluationError
-        The two answered different photos or classes, too few, or see `metrics.check`.
+        The two answered different photos or classes, too few, or see `metrics.check_answers`.
     """
-    table, truth = check(candidate.probabilities, labels)
+    table, truth = check_answers(candidate.probabilities, labels)
     if champion is None:
         checks = tuple(_alone(candidate, table, truth))
         return _verdict(checks, f"{why_none}", len(truth))
@@ -101,9 +101,9 @@ def judge(
             f"the candidate's probabilities have shape {candidate.probabilities.shape}, the champion's "
             f"{champion.probabilities.shape}; let both answer the same photos"
         )
-    if len(truth) < FEWEST:
+    if len(truth) < MIN_PHOTOS:
         raise EvaluationError(
-            f"only {len(truth)} photos are left that neither model has learned from, {FEWEST} are needed; add photos"
+            f"only {len(truth)} photos are left that neither model has learned from, {MIN_PHOTOS} are needed; add photos"
         )
     checks = (
         *_figures(candidate, champion, truth),
@@ -115,23 +115,23 @@ def judge(
     return _verdict(checks, "it is not worse than the champion in any check", len(truth))
 
 
-def _verdict(checks: tuple[Check, ...], why: str, photos: int) -> Verdict:
+def _verdict(checks: tuple[GateCheck, ...], why: str, photos: int) -> Verdict:
     failed = [one for one in checks if not one.passed]
     if failed:
         return Verdict(False, checks, f"Not promoted: {'; '.join(one.sentence for one in failed)} ({photos} photos).")
     return Verdict(True, checks, f"Promoted: {why} ({len(checks)} checks, {photos} photos).")
 
 
-def _alone(candidate: Examined, table: NDArray[np.floating], truth: NDArray[np.int64]) -> Iterator[Check]:
+def _alone(candidate: BehaviourReport, table: NDArray[np.floating], truth: NDArray[np.int64]) -> Iterator[GateCheck]:
     """What a first model must do."""
     right, classes = int((table.argmax(axis=1) == truth).sum()), table.shape[1]
     accuracy = wilson(right, len(truth))
     guess = accuracy.low <= 1 / classes
-    yield Check("accuracy", accuracy.value, None, "", "it is not surely better than guessing" if guess else "")
+    yield GateCheck("accuracy", accuracy.value, None, "", "it is not surely better than guessing" if guess else "")
     yield _direction(candidate, None, truth)
 
 
-def _wrong(examined: Examined, truth: NDArray[np.int64]) -> NDArray[np.bool_]:
+def _wrong(examined: BehaviourReport, truth: NDArray[np.int64]) -> NDArray[np.bool_]:
     return np.asarray(examined.probabilities.argmax(axis=1) != truth)
 
 
@@ -152,7 +152,7 @@ def _means(difference: NDArray[np.float64], seed: int = 0) -> NDArray[np.float64
 
 
 def _split_losses(
-    examined: Examined, truth: NDArray[np.int64]
+    examined: BehaviourReport, truth: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Losses of each photo in nats: as answered, at the best temperature, and what that saves."""
     logits = np.log(np.clip(examined.probabilities.astype(np.float64), 1e-12, 1))
@@ -161,23 +161,23 @@ def _split_losses(
     return whole, best, whole - best
 
 
-def _figures(candidate: Examined, champion: Examined, truth: NDArray[np.int64]) -> Iterator[Check]:
+def _figures(candidate: BehaviourReport, champion: BehaviourReport, truth: NDArray[np.int64]) -> Iterator[GateCheck]:
     wrong, bar = _wrong(candidate, truth), _wrong(champion, truth)
     found, held = 1 - float(wrong.mean()), 1 - float(bar.mean())
     p_value = _mcnemar(wrong, bar)
     said = f"accuracy {found:.4f} is worse than the champion's {held:.4f} (McNemar, {_said(p_value)})"
-    yield Check("accuracy", found, held, "", said if p_value < REFUSAL else "")
+    yield GateCheck("accuracy", found, held, "", said if p_value < REFUSAL else "")
     (ours, ours_best, ours_cost), (theirs, theirs_best, theirs_cost) = (
         _split_losses(one, truth) for one in (candidate, champion)
     )
     # The whole is judged by its parts, so that the reason is named once.
-    yield Check("log loss", float(ours.mean()), float(theirs.mean()), "nats")
-    allowed = max(MARGIN * float(theirs.mean()), LEAST_MARGIN)
+    yield GateCheck("log loss", float(ours.mean()), float(theirs.mean()), "nats")
+    allowed = max(MARGIN * float(theirs.mean()), MIN_MARGIN)
     yield _loss("log loss at its best temperature", ours_best, theirs_best, allowed)
     yield _loss("cost of bad calibration", ours_cost, theirs_cost, allowed)
 
 
-def _loss(name: str, ours: NDArray[np.float64], theirs: NDArray[np.float64], allowed: float) -> Check:
+def _loss(name: str, ours: NDArray[np.float64], theirs: NDArray[np.float64], allowed: float) -> GateCheck:
     """Refuse what is surely worse, and what looks worse and may be worse by more than is allowed, for all one knows."""
     found, held = float(ours.mean()), float(theirs.mean())
     means = _means(ours - theirs)
@@ -190,26 +190,28 @@ def _loss(name: str, ours: NDArray[np.float64], theirs: NDArray[np.float64], all
             f"{name} {found:.4f} looks worse than the champion's {held:.4f}, and may be worse by {most:.4f}, "
             f"where {allowed:.4f} is allowed"
         )
-    return Check(name, found, held, "nats", said)
+    return GateCheck(name, found, held, "nats", said)
 
 
 def _family(
     pairs: dict[str, tuple[NDArray[np.bool_], NDArray[np.bool_]]], kind: str
-) -> Iterator[Check]:  # pairs of (candidate wrong, champion wrong)
+) -> Iterator[GateCheck]:  # pairs of (candidate wrong, champion wrong)
     corrected = holm([_mcnemar(*pair) for pair in pairs.values()])
     for (name, (wrong, bar)), p_value in zip(pairs.items(), corrected, strict=True):
         found, held = 1 - float(wrong.mean()), 1 - float(bar.mean())
         said = f"accuracy {found:.4f} on {kind} '{name}' is worse than the champion's {held:.4f} ({_said(p_value)})"
-        yield Check(f"{kind}: {name}", found, held, "", said if p_value < REFUSAL else "")
+        yield GateCheck(f"{kind}: {name}", found, held, "", said if p_value < REFUSAL else "")
 
 
-def _slices(candidate: Examined, champion: Examined, truth: NDArray[np.int64], rows: pd.DataFrame) -> Iterator[Check]:
+def _slices(
+    candidate: BehaviourReport, champion: BehaviourReport, truth: NDArray[np.int64], rows: pd.DataFrame
+) -> Iterator[GateCheck]:
     wrong, bar = _wrong(candidate, truth), _wrong(champion, truth)
     masks = slice_masks(rows)
     yield from _family({name: (wrong[inside], bar[inside]) for name, inside in masks.items()}, "slice")
 
 
-def _changed(candidate: Examined, champion: Examined, truth: NDArray[np.int64]) -> Iterator[Check]:
+def _changed(candidate: BehaviourReport, champion: BehaviourReport, truth: NDArray[np.int64]) -> Iterator[GateCheck]:
     those = truth[candidate.chosen]
     pairs = {
         name: (ours.argmax(axis=1) != those, champion.changed[name].argmax(axis=1) != those)
@@ -218,19 +220,19 @@ def _changed(candidate: Examined, champion: Examined, truth: NDArray[np.int64]) 
     yield from _family(pairs, "photos")
 
 
-def _functions(candidate: Examined, champion: Examined, truth: NDArray[np.int64]) -> Iterator[Check]:
-    sure = (champion.probabilities.max(axis=1) >= EASY) & ~_wrong(champion, truth)
+def _functions(candidate: BehaviourReport, champion: BehaviourReport, truth: NDArray[np.int64]) -> Iterator[GateCheck]:
+    sure = (champion.probabilities.max(axis=1) >= EASY_PROBABILITY) & ~_wrong(champion, truth)
     lost = float(_wrong(candidate, truth)[sure].mean()) if sure.any() else 0.0
-    said = f"{lost:.1%} of the photos that are easy for the champion are answered wrongly, {LOST:.0%} may be"
-    yield Check("easy photos answered rightly", 1 - lost, 1.0, "", said if lost > LOST else "")
+    said = f"{lost:.1%} of the photos that are easy for the champion are answered wrongly, {MAX_EASY_LOST:.0%} may be"
+    yield GateCheck("easy photos answered rightly", 1 - lost, 1.0, "", said if lost > MAX_EASY_LOST else "")
     yield _direction(candidate, champion, truth)
     found, held = float(candidate.flagged.mean()), float(champion.flagged.mean())
     said = f"{found:.1%} of drawn strangers are called unfamiliar, the champion flags {held:.1%}"
-    yield Check("strangers flagged", found, held, "", said if found < held - FEWER_FLAGGED else "")
+    yield GateCheck("strangers flagged", found, held, "", said if found < held - MAX_FLAGGED_DROP else "")
 
 
-def _direction(candidate: Examined, champion: Examined | None, truth: NDArray[np.int64]) -> Check:
-    def fall(examined: Examined) -> float:
+def _direction(candidate: BehaviourReport, champion: BehaviourReport | None, truth: NDArray[np.int64]) -> GateCheck:
+    def fall(examined: BehaviourReport) -> float:
         those = truth[examined.chosen], np.arange(len(examined.chosen))
         plain = examined.probabilities[examined.chosen][those[1], those[0]]
         return float((plain - examined.blurred[those[1], those[0]]).mean())
@@ -238,13 +240,13 @@ def _direction(candidate: Examined, champion: Examined | None, truth: NDArray[np
     found = fall(candidate)
     said = "confidence in the truth does not fall where next to nothing is left of the photo"
     held = fall(champion) if champion is not None else None
-    return Check("fall of confidence when blurred", found, held, "", said if found <= 0 else "")
+    return GateCheck("fall of confidence when blurred", found, held, "", said if found <= 0 else "")
 
 
-def _costs(candidate: Examined, champion: Examined, slower: float | None) -> Iterator[Check]:
+def _costs(candidate: BehaviourReport, champion: BehaviourReport, slower: float | None) -> Iterator[GateCheck]:
     if slower is not None:
-        said = f"it takes {slower:.2f} times the champion's time, {SLOWER:g} times is allowed"
-        yield Check("latency by the champion's", slower, 1.0, "times", said if slower > SLOWER else "")
+        said = f"it takes {slower:.2f} times the champion's time, {MAX_LATENCY_RATIO:g} times is allowed"
+        yield GateCheck("latency by the champion's", slower, 1.0, "times", said if slower > MAX_LATENCY_RATIO else "")
     ratio = candidate.megabytes / champion.megabytes
-    said = f"the graph is {ratio:.2f} times as large as the champion's, {LARGER:g} times is allowed"
-    yield Check("size of the graph", candidate.megabytes, champion.megabytes, "MB", said if ratio > LARGER else "")
+    said = f"the graph is {ratio:.2f} times as large as the champion's, {MAX_SIZE_RATIO:g} times is allowed"
+    yield GateCheck("size of the graph", candidate.megabytes, champion.megabytes, "MB", said if ratio > MAX_SIZE_RATIO else "")

@@ -29,15 +29,15 @@ FOLDS = 5
 STRENGTH = 0.001
 """Inverse strength of the heads' penalty: weaker ones believe wrong labels (docs/data-doctor.md)."""
 NEIGHBOURS = 5
-STRANGE = 0.01
+MAX_OUTLIER_SHARE = 0.01
 """Share of the photos that are called outliers, at most: the farthest."""
-FAR = 4.0
+MIN_OUTLIER_DISTANCE = 4.0
 """An outlier is also this many robust standard deviations (1.48 MAD) from the middle."""
 FEW_COLOURS = 0.5
 """Share of the pixels that the four commonest of 4096 colours make up in a drawing, at least."""
-DOUBTFUL = 0.95
+PARTS_BELOW_PROBABILITY = 0.95
 """Photos whose label is less probable are looked at in parts."""
-SURE = 0.9
+MIN_PART_PROBABILITY = 0.9
 """Two parts of a photo name two classes with this probability each: both are there."""
 KINDS = ("wrong label", "both", "drawing", "outlier", "doubtful label")
 """What is found, the gravest first."""
@@ -45,7 +45,7 @@ COLUMNS = ("path", "sha256", "label", "finding", "score", "reason", "proposal", 
 
 
 @dataclass(frozen=True)
-class Photos:
+class AuditData:
     """What the doctor looks at, a row each.
 
     Attributes
@@ -77,7 +77,7 @@ def _head() -> "LogisticRegression":
     return make_pipeline(StandardScaler(), LogisticRegression(C=STRENGTH, max_iter=1000))
 
 
-def cross_validated(photos: Photos, seed: int = 0) -> NDArray[np.float64]:
+def cross_validated(photos: AuditData, seed: int = 0) -> NDArray[np.float64]:
     """Probabilities of each photo by heads that have seen neither it nor a near-duplicate, float64 (N, C).
 
     Raises
@@ -134,7 +134,7 @@ def colour_share(path: Path) -> float:
     return float(np.sort(counts)[-4:].sum() / counts.sum())
 
 
-def examine(photos: Photos, parts: Parts | None = None, seed: int = 0) -> pd.DataFrame:
+def audit(photos: AuditData, parts: Parts | None = None, seed: int = 0) -> pd.DataFrame:
     """Find what a person should look at.
 
     Parameters
@@ -198,14 +198,14 @@ def _far(distance: NDArray[np.float64]) -> list[int]:
     """The photos far from all others, the farthest first."""
     middle = np.median(distance)
     spread = 1.4826 * np.median(np.abs(distance - middle))
-    limit = max(float(np.quantile(distance, 1 - STRANGE)), float(middle + FAR * spread))
+    limit = max(float(np.quantile(distance, 1 - MAX_OUTLIER_SHARE)), float(middle + MIN_OUTLIER_DISTANCE * spread))
     return [int(index) for index in np.argsort(-distance, kind="stable") if distance[index] >= limit]
 
 
-def _both(photos: Photos, probabilities: NDArray[np.float64], parts: Parts) -> dict[int, tuple[str, str]]:
+def _both(photos: AuditData, probabilities: NDArray[np.float64], parts: Parts) -> dict[int, tuple[str, str]]:
     """Photos whose parts name two classes, with these."""
     rows = np.arange(len(photos.labels))
-    doubtful = [int(index) for index in np.flatnonzero(probabilities[rows, photos.labels] < DOUBTFUL)]
+    doubtful = [int(index) for index in np.flatnonzero(probabilities[rows, photos.labels] < PARTS_BELOW_PROBABILITY)]
     if not doubtful:
         return {}
     clear = np.setdiff1d(rows, doubtful)
@@ -216,7 +216,7 @@ def _both(photos: Photos, probabilities: NDArray[np.float64], parts: Parts) -> d
     answers = np.stack([head.predict_proba(found[:, part]) for part in range(found.shape[1])], axis=1)
     named: dict[int, tuple[str, str]] = {}
     for index, one in zip(doubtful, track(answers, "looking for two in one photo", len(doubtful)), strict=True):
-        sure = [int(head.classes_[part.argmax()]) for part in one if part.max() >= SURE]
+        sure = [int(head.classes_[part.argmax()]) for part in one if part.max() >= MIN_PART_PROBABILITY]
         if len(kinds := sorted(set(sure))) > 1:
             named[index] = photos.classes[kinds[0]], photos.classes[kinds[1]]
     return named

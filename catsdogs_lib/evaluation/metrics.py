@@ -41,7 +41,7 @@ class Interval:
     high: float
 
 
-def check(probabilities: ArrayLike, labels: ArrayLike) -> tuple[NDArray[np.floating], Ints]:
+def check_answers(probabilities: ArrayLike, labels: ArrayLike) -> tuple[NDArray[np.floating], Ints]:
     """Give both as arrays, or say what is wrong with them.
 
     Returns
@@ -93,7 +93,7 @@ def point(probabilities: ArrayLike, labels: ArrayLike) -> dict[str, float]:
         occur or are predicted (macro-F1), for two classes too, so that no class is the "positive" one.
         ``expected_calibration_error`` (0..1): see `expected_calibration_error`.
     """
-    table, truth = check(probabilities, labels)
+    table, truth = check_answers(probabilities, labels)
     once = np.ones((1, len(truth)))
     return {name: float(values[0]) for name, values in _weighted(table, truth, once).items()}
 
@@ -114,7 +114,7 @@ def with_intervals(
     -------
     dict of Interval
     """
-    table, truth = check(probabilities, labels)
+    table, truth = check_answers(probabilities, labels)
     measured = point(table, truth)
     present = np.unique(truth)
     parts: dict[str, list[Floats]] = {name: [] for name in METRICS}
@@ -165,7 +165,7 @@ def wilson(successes: float, trials: float) -> Interval:
 
 def photo_losses(probabilities: ArrayLike, labels: ArrayLike) -> Floats:
     """Log loss of each photo in nats, shape (N,), clipped as in `point`."""
-    table, truth = check(probabilities, labels)
+    table, truth = check_answers(probabilities, labels)
     epsilon = np.finfo(table.dtype).eps
     of_truth = table[np.arange(len(truth)), truth].clip(epsilon, 1 - epsilon)
     return np.asarray(-np.log(of_truth, dtype=np.float64))
@@ -173,7 +173,7 @@ def photo_losses(probabilities: ArrayLike, labels: ArrayLike) -> Floats:
 
 def confusion_matrix(probabilities: ArrayLike, labels: ArrayLike) -> Ints:
     """How many photos of each true class (rows) got each answer (columns): int64, shape (C, C)."""
-    table, truth = check(probabilities, labels)
+    table, truth = check_answers(probabilities, labels)
     classes = table.shape[1]
     cells = np.bincount(truth * classes + table.argmax(axis=1), minlength=classes**2)
     return cells.reshape(classes, classes).astype(np.int64)
@@ -187,7 +187,7 @@ def expected_calibration_error(probabilities: ArrayLike, labels: ArrayLike, bins
     same confidence share their mean accuracy, so the order of photos does not matter. The value of a
     perfectly calibrated model is above 0 for finite N: see `calibrated_ece_quantile`.
     """
-    table, truth = check(probabilities, labels)
+    table, truth = check_answers(probabilities, labels)
     confidence, correct = _top(table, truth)
     return float(_ece(confidence, correct, np.ones((1, len(truth))), bins)[0])
 
@@ -234,7 +234,7 @@ def reliability_bins(
     DataFrame
         In order of confidence: ``confidence`` (mean, 0..1), ``accuracy`` (0..1), ``count`` (photos).
     """
-    table, truth = check(probabilities, labels)
+    table, truth = check_answers(probabilities, labels)
     confidence, correct = _top(table, truth)
     if equal_width:
         floor = 1 / table.shape[1]

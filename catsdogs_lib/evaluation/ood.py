@@ -21,7 +21,7 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler, normalize
 
-from catsdogs_lib.data.synthetic.out_of_distribution import FAMILIES, Stranger, strangers
+from catsdogs_lib.data.synthetic.out_of_distribution import FAMILIES, OtherPicture, draw_others
 from catsdogs_lib.data.synthetic.render import KINDS, draw
 from catsdogs_lib.evaluation.metrics import EvaluationError
 from catsdogs_lib.evaluation.selective import familiar_limit
@@ -37,7 +37,7 @@ OWN_SHARE = 1 / 500
 
 
 @dataclass(frozen=True)
-class Known:
+class KnownFeatures:
     """What scores may learn from: train photos, and pictures that are known to be of other things.
 
     Attributes
@@ -56,7 +56,7 @@ class Known:
     imagenet: tuple[Features, Features] | None = None
 
 
-def scores(trained: TrainedModel, known: Known) -> dict[str, Score]:
+def scores(trained: TrainedModel, known: KnownFeatures) -> dict[str, Score]:
     """Build the scores by name; each maps features (N, F) to N numbers, higher for less familiar photos."""
 
     def logits(features: Features) -> NDArray[np.float64]:
@@ -77,20 +77,20 @@ def scores(trained: TrainedModel, known: Known) -> dict[str, Score]:
     return found
 
 
-def _mahalanobis(known: Known) -> Score:
+def _mahalanobis(known: KnownFeatures) -> Score:
     """Distance to the nearest class mean under one covariance, shrunk as Ledoit and Wolf (Lee et al., 2018)."""
     means = np.stack([known.features[known.labels == label].mean(axis=0) for label in np.unique(known.labels)])
     covariance = LedoitWolf(assume_centered=True).fit(known.features - means[known.labels])
     return lambda features: np.min([covariance.mahalanobis(features - mean) for mean in means], axis=0)
 
 
-def _neighbours(known: Known) -> Score:
+def _neighbours(known: KnownFeatures) -> Score:
     """Cosine distance to the fifth nearest of all train photos (Sun et al., 2022)."""
     neighbours = NearestNeighbors(n_neighbors=min(NEIGHBOURS, len(known.features))).fit(normalize(known.features))
     return lambda features: neighbours.kneighbors(normalize(features))[0][:, -1] ** 2 / 2
 
 
-def _exposure(known: Known) -> Score:
+def _exposure(known: KnownFeatures) -> Score:
     """Log odds of being one of the drawn pictures (Hendrycks et al., 2019, on frozen features)."""
     both = np.concatenate([known.features, known.others])
     other = np.r_[np.zeros(len(known.features)), np.ones(len(known.others))]
@@ -98,7 +98,7 @@ def _exposure(known: Known) -> Score:
     return lambda features: np.asarray(model.decision_function(features), dtype=np.float64)
 
 
-def _mass(known: Known, imagenet: tuple[Features, Features]) -> Score:
+def _mass(known: KnownFeatures, imagenet: tuple[Features, Features]) -> Score:
     """Log odds, by the backbone's own classifier, that the photo is of a class that no train photo looks like."""
     weight, bias = (part.astype(np.float64) for part in imagenet)
     first = (known.features @ weight.T + bias).argmax(axis=1)
@@ -166,7 +166,7 @@ def drawn_others(classes: Sequence[str], each: int = 12, seed: int = 1) -> dict[
     found: dict[str, list[bytes]] = {}
     for kind in sorted(set(KINDS) - set(kinds)):
         found[f"drawn {kind}s"] = [_png(draw(kind, 5000 + number)) for number in range(each)]
-    for stranger in strangers(each * len(FAMILIES), seed):
+    for stranger in draw_others(each * len(FAMILIES), seed):
         found.setdefault(stranger.family, []).append(_png(stranger.picture))
     return found
 
@@ -174,10 +174,10 @@ def drawn_others(classes: Sequence[str], each: int = 12, seed: int = 1) -> dict[
 def exposed(each: int = 20, seed: int = 0) -> list[bytes]:
     """Pictures for outlier exposure: of every second family of strangers, none of them in `drawn_others`."""
     half = FAMILIES[::2]
-    return as_png([one for one in strangers(each * len(FAMILIES), seed) if one.family in half])
+    return as_png([one for one in draw_others(each * len(FAMILIES), seed) if one.family in half])
 
 
-def as_png(drawn: Sequence[Stranger]) -> list[bytes]:
+def as_png(drawn: Sequence[OtherPicture]) -> list[bytes]:
     """Strangers as files."""
     return [_png(one.picture) for one in drawn]
 

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from catsdogs_lib.evaluation import calibration, metrics, selective, slices
 from catsdogs_lib.evaluation.metrics import Interval
-from catsdogs_lib.inference.bundle import Certificate, Doubt, Metric, Slice, Thresholds
+from catsdogs_lib.inference.bundle import RiskBound, SelectiveMetrics, Metric, Slice, Thresholds
 from catsdogs_lib.training import trainer as training
 from catsdogs_lib.training.checkpoint import TrainedModel
 
-MOVING = ("val", "test")
+SPLITS = ("val", "test")
 """The splits that a model is measured on."""
 
 
@@ -45,7 +45,7 @@ class Evaluation:
     trained: TrainedModel
     temperature: float
     thresholds: Thresholds
-    certificate: Certificate
+    certificate: RiskBound
     rows: dict[str, pd.DataFrame]
     labels: dict[str, NDArray[np.int64]]
     probabilities: dict[str, NDArray[np.float64]]
@@ -54,13 +54,13 @@ class Evaluation:
     figures: dict[str, dict[str, Interval]]
     calibrated_ece: float
 
-    def doubt(self) -> Doubt:
+    def doubt(self) -> SelectiveMetrics:
         """How doubt works out on the test photos."""
         table, truth = self.probabilities["test"], self.labels["test"]
         unfamiliar = self.unfamiliarity["test"] > self.thresholds.unfamiliar
         confident = ~unfamiliar & (table.max(axis=1) >= self.thresholds.confident)
         wrong = int((table.argmax(axis=1) != truth)[confident].sum())
-        return Doubt(
+        return SelectiveMetrics(
             unsure=1 - float(confident.mean()),
             unfamiliar=float(unfamiliar.mean()),
             confident_accuracy=1 - wrong / max(1, int(confident.sum())),
@@ -103,7 +103,7 @@ class Evaluation:
     def predictions(self) -> pd.DataFrame:
         """A row a photo: its path, split and label, the probability of each class, its unfamiliarity."""
         parts = []
-        for split in MOVING:
+        for split in SPLITS:
             part = self.rows[split][["path", "split", "label"]].reset_index(drop=True)
             for index, label in enumerate(self.trained.record.classes):
                 part[f"p_{label}"] = self.probabilities[split][:, index].round(6)
@@ -131,11 +131,11 @@ def assess(
     name, trained
         The model.
     rows, logits, unfamiliarity, features
-        For each split of `MOVING`; float32 (N, C), (N,) and (N, F). Features may be left out.
+        For each split of `SPLITS`; float32 (N, C), (N,) and (N, F). Features may be left out.
     """
-    labels = {split: training.label_indices(rows[split], trained.record.classes) for split in MOVING}
+    labels = {split: training.label_indices(rows[split], trained.record.classes) for split in SPLITS}
     temperature = calibration.fit_temperature(logits["val"], labels["val"])
-    probabilities = {split: calibration.softmax(logits[split], temperature) for split in MOVING}
+    probabilities = {split: calibration.softmax(logits[split], temperature) for split in SPLITS}
     thresholds, certificate = selective.choose_thresholds(probabilities["val"], labels["val"], unfamiliarity["val"])
     return Evaluation(
         name=name,
@@ -148,7 +148,7 @@ def assess(
         probabilities=probabilities,
         features=features,
         unfamiliarity=unfamiliarity,
-        figures={split: metrics.with_intervals(probabilities[split], labels[split]) for split in MOVING},
+        figures={split: metrics.with_intervals(probabilities[split], labels[split]) for split in SPLITS},
         calibrated_ece=metrics.calibrated_ece_quantile(probabilities["test"]),
     )
 

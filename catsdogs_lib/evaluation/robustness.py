@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
 from catsdogs_lib.common.progress import track
-from catsdogs_lib.data.synthetic.out_of_distribution import FAMILIES, strangers
+from catsdogs_lib.data.synthetic.out_of_distribution import FAMILIES, draw_others
 from catsdogs_lib.imaging.decoding import normalise
 from catsdogs_lib.inference.bundle import Bundle
 from catsdogs_lib.inference.classifier import Classifier
@@ -19,7 +19,7 @@ Change = Callable[[Image.Image], Image.Image]
 
 CHANGED_PHOTOS = 200
 """Photos that are changed; taken evenly, the same for every bundle."""
-STRANGERS_EACH = 6
+OTHERS_PER_FAMILY = 6
 BATCH = 16
 
 
@@ -56,7 +56,7 @@ def blurred(square: Image.Image) -> Image.Image:
 
 
 @dataclass(frozen=True)
-class Examined:
+class BehaviourReport:
     """How one bundle answers the photos that it is judged by.
 
     Attributes
@@ -84,7 +84,7 @@ class Examined:
     megabytes: float
 
 
-def examine(bundle: Bundle, photos: Sequence[Path], what: str) -> Examined:
+def examine_behaviour(bundle: Bundle, photos: Sequence[Path], what: str) -> BehaviourReport:
     """Ask a bundle about photos, changed photos and drawn strangers.
 
     Parameters
@@ -101,10 +101,10 @@ def examine(bundle: Bundle, photos: Sequence[Path], what: str) -> Examined:
     plain, distance = _run(classifier, squares, f"{what}: as they are")
     chosen = np.unique(np.linspace(0, len(squares) - 1, min(CHANGED_PHOTOS, len(squares))).round().astype(np.int64))
     some = [squares[index] for index in chosen]
-    drawn = [one.picture for one in strangers(STRANGERS_EACH * len(FAMILIES), seed=7)]
+    drawn = [one.picture for one in draw_others(OTHERS_PER_FAMILY * len(FAMILIES), seed=7)]
     size = bundle.description.preprocessing.size
     others = [ImageOps.fit(picture, (size, size), Image.Resampling.BICUBIC) for picture in drawn]
-    return Examined(
+    return BehaviourReport(
         probabilities=plain,
         unfamiliarity=distance,
         chosen=chosen,

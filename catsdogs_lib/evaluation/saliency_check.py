@@ -12,13 +12,13 @@ from catsdogs_lib.imaging.decoding import normalise
 from catsdogs_lib.inference.classifier import Classifier
 from catsdogs_lib.inference.explanation import against_others, explain
 
-SHARE = 0.1
+COVERED_SHARE = 0.1
 """Part of the square that is covered."""
-RANDOM = 8
+RANDOM_PATCHES = 8
 """Random patches that each photo is compared with."""
 
 
-def most_important(heat: NDArray[np.float32], share: float = SHARE) -> NDArray[np.bool_]:
+def most_important(heat: NDArray[np.float32], share: float = COVERED_SHARE) -> NDArray[np.bool_]:
     """The `share` of the places (h, w) with the most heat, bool (h, w)."""
     count = max(1, round(share * heat.size))
     chosen = np.zeros(heat.size, dtype=bool)
@@ -26,7 +26,7 @@ def most_important(heat: NDArray[np.float32], share: float = SHARE) -> NDArray[n
     return chosen.reshape(heat.shape)
 
 
-def random_patch(size: int, rng: np.random.Generator, share: float = SHARE) -> NDArray[np.bool_]:
+def random_patch(size: int, rng: np.random.Generator, share: float = COVERED_SHARE) -> NDArray[np.bool_]:
     """A square patch at random within `size` x `size` that makes up `share` of it, bool (size, size)."""
     side = round(size * share**0.5)
     top, left = rng.integers(0, size - side + 1, 2)
@@ -60,7 +60,7 @@ def deletion_test(classifier: Classifier, photos: Sequence[bytes | Path], seed: 
     for photo in track(photos, "covering what matters", len(photos)):
         found = explain(classifier, photo)
         plain = normalise(found.square, preprocessing)
-        masks = [most_important(found.spread()), *(random_patch(plain.shape[-1], rng) for _ in range(RANDOM))]
+        masks = [most_important(found.spread()), *(random_patch(plain.shape[-1], rng) for _ in range(RANDOM_PATCHES))]
         fill = plain.mean(axis=(1, 2), keepdims=True)
         logits = classifier.run([plain, *(np.where(mask, fill, plain) for mask in masks)]).logits
         values = against_others(logits.T, int(logits[0].argmax()))

@@ -5,7 +5,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import fisher_exact
 
-from catsdogs_lib.evaluation.metrics import EvaluationError, bootstrap_mean, check, photo_losses, wilson
+from catsdogs_lib.evaluation.metrics import EvaluationError, bootstrap_mean, check_answers, photo_losses, wilson
 
 SIGNIFICANCE = 0.05
 """Chance of flagging any slice at all of a model that is equally good on all."""
@@ -47,9 +47,9 @@ def slice_table(
     Raises
     ------
     EvaluationError
-        A column is missing, the numbers of photos differ, or see `metrics.check`.
+        A column is missing, the numbers of photos differ, or see `metrics.check_answers`.
     """
-    table, truth = check(probabilities, labels)
+    table, truth = check_answers(probabilities, labels)
     if missing := sorted(set(COLUMNS) - set(manifest_rows.columns)):
         raise EvaluationError(f"the manifest has no column {', '.join(missing)}; prepare the data again")
     if len(manifest_rows) != len(truth):

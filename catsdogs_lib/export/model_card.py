@@ -11,8 +11,8 @@ from typing import Any
 from markdown_it import MarkdownIt
 
 from catsdogs_lib.common import files
-from catsdogs_lib.evaluation.selective import certificate_sentence
-from catsdogs_lib.inference.bundle import Bundle, Card, Description, Doubt, Slice
+from catsdogs_lib.evaluation.selective import risk_bound_sentence
+from catsdogs_lib.inference.bundle import Bundle, Card, Description, SelectiveMetrics, Slice
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1b1d1c; --paper: #f7f6f2; --line: #d8d5cc; --soft: #5d615e }
@@ -47,7 +47,7 @@ def facts(classes: Sequence[str], source: str, figures: Mapping[str, Any]) -> Ca
             "Its figures hold for photos like the test photos; other cameras, places and kinds shift them.",
         ),
         slices=tuple(Slice(**part) for part in figures["slices"]),
-        doubt=Doubt(**figures["doubt"]),
+        doubt=SelectiveMetrics(**figures["doubt"]),
     )
 
 
@@ -73,7 +73,7 @@ def markdown(description: Description, verdict: str = "") -> str:
     )  # fmt: skip
     limits = "\n".join(f"- {line}" for line in card.limits)
     gate = f"\n## The gate\n\n{verdict}\n" if verdict else ""
-    sentence = certificate_sentence(found.certificate)
+    sentence = risk_bound_sentence(found.certificate)
     return f"""# {found.model}: {", ".join(found.classes)}
 
 ## Intended use

@@ -23,7 +23,7 @@ from catsdogs_lib.evaluation.metrics import Interval
 from catsdogs_lib.inference.bundle import (
     Bundle,
     Card,
-    Certificate,
+    RiskBound,
     Data,
     Description,
     Golden,
@@ -68,7 +68,7 @@ class Facts:
 
     temperature: float
     thresholds: Thresholds
-    certificate: Certificate
+    certificate: RiskBound
     metrics: dict[str, Interval]
     source: str
     data_hash: str

@@ -20,16 +20,16 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 from catsdogs_lib.common.progress import track
 from catsdogs_lib.inference.classifier import INPUT, PROBABILITIES
 
-WEIGHTED = ("Conv", "Gemm", "MatMul")
-FIRST = 2
+WEIGHTED_OPERATORS = ("Conv", "Gemm", "MatMul")
+FLOAT_FIRST_LAYERS = 2
 """So many layers at the beginning stay in float: they see the photo itself, and lost 1 point in 100 in int8."""
-LARGE = 2**16
+MIN_INT8_STORED_VALUES = 2**16
 """Matrices of so many numbers that stay in float arithmetic are stored in int8 all the same."""
 
 Inputs = NDArray[np.float32]
 
 
-def quantise(graph: bytes, photos: Sequence[Any], load: Callable[[Any], Inputs]) -> bytes:
+def quantize(graph: bytes, photos: Sequence[Any], load: Callable[[Any], Inputs]) -> bytes:
     """Quantise a graph.
 
     Parameters
@@ -55,7 +55,7 @@ def quantise(graph: bytes, photos: Sequence[Any], load: Callable[[Any], Inputs])
             small,
             _Reader(photos, load),
             quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=list(WEIGHTED),
+            op_types_to_quantize=list(WEIGHTED_OPERATORS),
             nodes_to_exclude=_left_alone(model.graph),
             per_channel=True,
             reduce_range=True,
@@ -101,7 +101,7 @@ def _fold(graph: bytes, path: Path) -> None:
 
 def _left_alone(graph: Any) -> list[str]:
     """The first layers, and those after which there is no other: the answers are theirs."""
-    layers = [node for node in graph.node if node.op_type in WEIGHTED]
+    layers = [node for node in graph.node if node.op_type in WEIGHTED_OPERATORS]
     readers: dict[str, list[Any]] = {}
     for node in graph.node:
         for name in node.input:
@@ -109,9 +109,9 @@ def _left_alone(graph: Any) -> list[str]:
 
     def followed(node: Any) -> bool:
         following = [reader for name in node.output for reader in readers.get(name, ())]
-        return any(one.op_type in WEIGHTED or followed(one) for one in following)
+        return any(one.op_type in WEIGHTED_OPERATORS or followed(one) for one in following)
 
-    return [node.name for node in layers[:FIRST]] + [node.name for node in layers[FIRST:] if not followed(node)]
+    return [node.name for node in layers[:FLOAT_FIRST_LAYERS]] + [node.name for node in layers[FLOAT_FIRST_LAYERS:] if not followed(node)]
 
 
 def _slim(model: Any) -> None:
@@ -141,7 +141,7 @@ def _slim(model: Any) -> None:
 def _store_matrices(graph: Any) -> None:
     for found in list(graph.initializer):
         values = numpy_helper.to_array(found)
-        if values.dtype != np.float32 or values.ndim != 2 or values.size < LARGE:
+        if values.dtype != np.float32 or values.ndim != 2 or values.size < MIN_INT8_STORED_VALUES:
             continue
         scale = np.maximum(np.abs(values).max(axis=0), np.finfo(np.float32).tiny) / np.float32(127)
         name = found.name

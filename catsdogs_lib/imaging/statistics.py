@@ -11,7 +11,7 @@ from catsdogs_lib.imaging import decoding
 from catsdogs_lib.imaging.decoding import Preprocessing
 
 
-class Measures(NamedTuple):
+class ImageStatistics(NamedTuple):
     """What a photo is, without what is on it: kept of an answer when the photo itself is not.
 
     Attributes
@@ -45,10 +45,10 @@ def sharpness(luma: NDArray[np.float32]) -> float:
     return float((luma[:-2, 1:-1] + luma[2:, 1:-1] + luma[1:-1, :-2] + luma[1:-1, 2:] - 4 * centre).var())
 
 
-def look(source: bytes | Path, preprocessing: Preprocessing) -> tuple[Image.Image, Measures]:
+def read_with_statistics(source: bytes | Path, preprocessing: Preprocessing) -> tuple[Image.Image, ImageStatistics]:
     """Read a photo as the square of RGB pixels that a model sees, and measure it; errors as in `model_input`."""
     image = decoding.open_photo(source)
     header = decoding.read_header(image)
     square = decoding.centre_square(decoding.decode(image, preprocessing.size), preprocessing.size)
     light = luma(square)
-    return square, Measures(header.format, header.width, header.height, float(light.mean()), sharpness(light))
+    return square, ImageStatistics(header.format, header.width, header.height, float(light.mean()), sharpness(light))

@@ -97,7 +97,7 @@ class Thresholds(_Part):
     unfamiliar: float = Field(ge=0, description="the photo's unfamiliarity is at most this")
 
 
-class Certificate(_Part):
+class RiskBound(_Part):
     """What the validation photos prove of confident answers, and how far so few can prove anything.
 
     See `catsdogs_lib.evaluation.selective` for the theorem.
@@ -139,7 +139,7 @@ class Slice(_Part):
     worse: bool = Field(description="worse than the rest, beyond chance")
 
 
-class Doubt(_Part):
+class SelectiveMetrics(_Part):
     """How doubt works out on test photos, and on pictures of other things."""
 
     unsure: Probability = Field(description="share of test photos without a confident answer")
@@ -155,7 +155,7 @@ class Card(_Part):
     intended_use: str
     limits: tuple[str, ...]
     slices: tuple[Slice, ...] = Field(description="the weakest first")
-    doubt: Doubt
+    doubt: SelectiveMetrics
 
 
 class Description(_Part):
@@ -168,7 +168,7 @@ class Description(_Part):
     preprocessing: Preprocessing
     temperature: float = Field(gt=0, description="for information: the graph applies it")
     thresholds: Thresholds
-    certificate: Certificate
+    certificate: RiskBound
     explanation: Literal["activation map", "occlusion"] = Field(description="how it shows where it looked")
     metrics: dict[str, Metric] = Field(description="measured on the test photos, never used to choose")
     parity: Parity

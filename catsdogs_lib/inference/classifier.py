@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from catsdogs_lib.imaging.decoding import PhotoError, model_input, normalise
-from catsdogs_lib.imaging.statistics import Measures, look
+from catsdogs_lib.imaging.statistics import ImageStatistics, read_with_statistics
 from catsdogs_lib.inference.bundle import Bundle, BundleCorruptError
 
 # Read when ONNX Runtime is imported: without it, it reports to its makers and writes below the home folder.
@@ -67,12 +67,12 @@ class Outputs(NamedTuple):
     activation_map: NDArray[np.float32] | None
 
 
-class Seen(NamedTuple):
+class PreparedImage(NamedTuple):
     """A photo as the model sees it: `square` is RGB, `input` float32 (3, size, size) made of it."""
 
     square: Image.Image
     input: NDArray[np.float32]
-    measures: Measures
+    measures: ImageStatistics
 
 
 class Answer(NamedTuple):
@@ -134,11 +134,11 @@ class Classifier:
         """Class names in the order of the outputs."""
         return self.bundle.description.classes
 
-    def look(self, source: bytes | Path) -> Seen:
+    def look(self, source: bytes | Path) -> PreparedImage:
         """Read one photo and measure it; raises `PhotoError` where it cannot be used."""
         preprocessing = self.bundle.description.preprocessing
-        square, measures = look(source, preprocessing)
-        return Seen(square, normalise(square, preprocessing), measures)
+        square, measures = read_with_statistics(source, preprocessing)
+        return PreparedImage(square, normalise(square, preprocessing), measures)
 
     def load(self, source: bytes | Path) -> NDArray[np.float32]:
         """Read one photo as model input, shape (3, size, size); raises `PhotoError` where it cannot be used."""
@@ -161,7 +161,7 @@ class Classifier:
         """
         return self.judge(self.run([self.load(source)]))
 
-    def observe(self, source: bytes | Path) -> tuple[Prediction, Measures]:
+    def observe(self, source: bytes | Path) -> tuple[Prediction, ImageStatistics]:
         """Answer for one photo, and measure it; raises as `predict`."""
         seen = self.look(source)
         return self.judge(self.run([seen.input])), seen.measures

@@ -20,7 +20,7 @@ from catsdogs_lib.client import asgi, lambda_events
 from catsdogs_lib.client.http import UnreachableError, Upstream
 from catsdogs_lib.client.lambda_events import Arrival, HttpRequest, HttpResponse
 from catsdogs_lib.common.errors import CatsdogsError
-from catsdogs_lib.lambda_local.worker import FunctionError, Worker
+from catsdogs_lib.lambda_local.worker import FunctionError, WorkerProcess
 
 HANDLER = Path("lambda/handler.py")
 INVOCATIONS = "/2015-03-31/functions/function/invocations"
@@ -58,7 +58,7 @@ class Backend(Protocol):
         """End what was started."""
 
 
-class Workers:
+class WorkerBackend:
     """The handler, loaded once in each of some processes.
 
     Parameters
@@ -76,8 +76,8 @@ class Workers:
 
     def __init__(self, handler: Path, count: int = 1) -> None:
         self.concurrency = count
-        self._workers = [Worker(handler) for _ in range(count)]
-        self._idle: queue.SimpleQueue[Worker] = queue.SimpleQueue()
+        self._workers = [WorkerProcess(handler) for _ in range(count)]
+        self._idle: queue.SimpleQueue[WorkerProcess] = queue.SimpleQueue()
         try:
             for worker in self._workers:
                 worker.start()
@@ -102,7 +102,7 @@ class Workers:
             worker.stop()
 
 
-class Emulator:
+class EmulatorBackend:
     """A runtime interface emulator, or ``sam local start-lambda``; two events at once would crash it.
 
     Parameters
@@ -163,7 +163,7 @@ class FunctionUrl:
         try:
             # No body that is longer raw can pass as an event.
             request = await asgi.read_request(scope, receive, lambda_events.REQUEST_BYTES)
-        except asgi.GoneError:
+        except asgi.ClientDisconnectedError:
             return
         except asgi.BodyTooLargeError:
             response = lambda_events.TOO_LARGE
@@ -200,8 +200,8 @@ def _say(sentence: str) -> None:
 def open_backend(emulator: str | None, handler: Path | None, workers: int) -> Backend:
     """Make the backend that the command line asks for; says on a terminal that the handler is being loaded."""
     if emulator is not None:
-        return Emulator(emulator)
+        return EmulatorBackend(emulator)
     found = find_handler(handler)
     if sys.stderr.isatty():
         print(f"loading {found} in {workers} process{'es' * (workers > 1)}", file=sys.stderr)
-    return Workers(found, workers)
+    return WorkerBackend(found, workers)

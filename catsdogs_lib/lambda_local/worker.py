@@ -69,7 +69,7 @@ def environment(folder: Path) -> dict[str, str]:
     }
 
 
-class Worker:
+class WorkerProcess:
     """One process with the handler.
 
     Parameters
@@ -89,7 +89,7 @@ class Worker:
         # Not forked: the parent has threads, and a Lambda function starts from nothing, too.
         spawn = multiprocessing.get_context("spawn")
         self._connection, theirs = spawn.Pipe()
-        self._process = spawn.Process(target=run, args=(str(self._file), theirs), daemon=True)
+        self._process = spawn.Process(target=run_worker, args=(str(self._file), theirs), daemon=True)
         self._process.start()
         theirs.close()
 
@@ -157,7 +157,7 @@ class Worker:
             self._process = None
 
 
-def run(file: str, connection: Connection) -> None:
+def run_worker(file: str, connection: Connection) -> None:
     """Load the handler and answer events until the parent is gone. The body of the process."""
     # Ctrl-C reaches every process of a terminal; the parent decides when this one ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

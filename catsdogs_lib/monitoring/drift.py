@@ -14,13 +14,13 @@ from catsdogs_lib.monitoring.records import RecordsError
 
 FALSE_ALARMS = 0.01
 """Chance, at most, that any signal of a window that has not changed raises an alarm."""
-SHIFT = 0.1
+MIN_SHIFT = 0.1
 """Smallest distance of two distributions (Kolmogorov-Smirnov D) that is worth an alarm."""
-SHARE = 0.03
+MIN_SHARE_CHANGE = 0.03
 """Smallest change of a share that is worth an alarm."""
 LOOKS = (50, 100, 150, 200, 300, 400, 500)
 """Records after which a stream is looked at; the false-alarm rate is spread evenly over the looks."""
-FEWEST = 10
+MIN_RECORDS = 10
 """A window of fewer records says nothing."""
 
 
@@ -62,9 +62,9 @@ def _number(column: Callable[[pd.DataFrame], "pd.Series[float]"]) -> Callable[[p
     def compare(reference: pd.DataFrame, window: pd.DataFrame) -> _Raw:
         before, now = (column(table).dropna().to_numpy(dtype=np.float64) for table in (reference, window))
         if not len(before) or not len(now):
-            return _Raw(float("nan"), float("nan"), 0.0, 1.0, SHIFT)
+            return _Raw(float("nan"), float("nan"), 0.0, 1.0, MIN_SHIFT)
         found = ks_2samp(before, now)
-        return _Raw(float(np.median(before)), float(np.median(now)), float(found.statistic), float(found.pvalue), SHIFT)
+        return _Raw(float(np.median(before)), float(np.median(now)), float(found.statistic), float(found.pvalue), MIN_SHIFT)
 
     return compare
 
@@ -74,7 +74,7 @@ def _share(mask: Callable[[pd.DataFrame], "pd.Series[bool]"]) -> Callable[[pd.Da
         (before, of_before), (now, of_now) = ((int(mask(table).sum()), len(table)) for table in (reference, window))
         p_value = float(fisher_exact([[before, of_before - before], [now, of_now - now]]).pvalue)
         first, second = before / of_before, now / of_now
-        return _Raw(first, second, abs(second - first), p_value, SHARE)
+        return _Raw(first, second, abs(second - first), p_value, MIN_SHARE_CHANGE)
 
     return compare
 
@@ -87,7 +87,7 @@ def _kinds(name: str) -> Callable[[pd.DataFrame, pd.DataFrame], _Raw]:
         change = np.abs(shares[1] - shares[0])
         largest = int(change.argmax())
         p_value = float(chi2_contingency(counts).pvalue) if len(names) > 1 else 1.0
-        return _Raw(float(shares[0, largest]), float(shares[1, largest]), float(change.max()), p_value, 3 * SHARE)
+        return _Raw(float(shares[0, largest]), float(shares[1, largest]), float(change.max()), p_value, 3 * MIN_SHARE_CHANGE)
 
     return compare
 
@@ -128,11 +128,11 @@ def compare(
     Raises
     ------
     RecordsError
-        The window or the reference holds fewer than `FEWEST` records.
+        The window or the reference holds fewer than `MIN_RECORDS` records.
     """
-    if min(len(reference), len(window)) < FEWEST:
+    if min(len(reference), len(window)) < MIN_RECORDS:
         raise RecordsError(
-            f"{len(window)} records against {len(reference)} of the reference; at least {FEWEST} each say something"
+            f"{len(window)} records against {len(reference)} of the reference; at least {MIN_RECORDS} each say something"
         )
     found = {name: signal(reference, window) for name, signal in signals(limit).items()}
     corrected: NDArray[np.float64] = holm([raw.p_value for raw in found.values()])

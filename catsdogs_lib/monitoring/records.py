@@ -17,7 +17,7 @@ from catsdogs_lib.common import files
 from catsdogs_lib.common.errors import CatsdogsError
 from catsdogs_lib.common.progress import track
 from catsdogs_lib.inference.classifier import Classifier
-from catsdogs_lib.serving.telemetry import PREDICT_ROUTE, Outcome
+from catsdogs_lib.serving.telemetry import PREDICT_ROUTE, RequestRecord
 
 NUMBERS = (
     "confidence", "unfamiliarity", "latency_seconds", "photo_width", "photo_height", "photo_brightness",
@@ -120,7 +120,7 @@ def make(
     made = []
     for number, (photo, truth) in enumerate(track(list(zip(photos, truths, strict=True)), what)):
         prediction, measures = classifier.observe(photo)
-        outcome = Outcome(f"{number:032x}", "POST", PREDICT_ROUTE, 200, prediction_id=f"{number:032x}",
+        outcome = RequestRecord(f"{number:032x}", "POST", PREDICT_ROUTE, 200, prediction_id=f"{number:032x}",
                           prediction=prediction, measures=measures, truth=truth,
                           model_version=classifier.bundle.version)  # fmt: skip
         made.append({"timestamp": datetime.now(UTC).isoformat(), "message": "prediction", **outcome.fields()})

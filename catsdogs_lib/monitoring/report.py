@@ -7,7 +7,7 @@ import pandas as pd
 from catsdogs_lib.evaluation.metrics import Interval, bootstrap_mean, wilson
 from catsdogs_lib.monitoring.drift import Finding, compare
 
-SLACK = 0.02
+MAX_ACCURACY_DROP = 0.02
 """By so much accuracy, measured or estimated, may fall below that of validation."""
 
 
@@ -63,12 +63,12 @@ class Report:
             for one in self.findings
             if one.alarm
         ]
-        if self.measured is not None and self.measured.high < self.expected - SLACK:
+        if self.measured is not None and self.measured.high < self.expected - MAX_ACCURACY_DROP:
             said.append(
                 f"accuracy: {self.measured.value:.1%} of {self.told} answers with feedback are right, "
                 f"{self.expected:.1%} on validation"
             )
-        elif self.estimated.high < self.expected - SLACK:
+        elif self.estimated.high < self.expected - MAX_ACCURACY_DROP:
             said.append(f"accuracy: {self.estimated.value:.1%} by confidence alone, {self.expected:.1%} on validation")
         if len(self.versions) > 1:
             said.append(f"{len(self.versions)} model versions answered: {', '.join(sorted(self.versions))}")

@@ -13,9 +13,9 @@ from catsdogs_lib.common.git import git_commit
 from catsdogs_lib.data import manifest, sources
 from catsdogs_lib.evaluation import gate
 from catsdogs_lib.evaluation.metrics import Interval
-from catsdogs_lib.evaluation.report import MOVING, Evaluation, assess
+from catsdogs_lib.evaluation.report import SPLITS, Evaluation, assess
 from catsdogs_lib.export import model_card, packaging, quantization
-from catsdogs_lib.inference.bundle import Bundle, Certificate, Thresholds
+from catsdogs_lib.inference.bundle import Bundle, RiskBound, Thresholds
 from catsdogs_lib.inference.classifier import Classifier
 from catsdogs_lib.monitoring import records
 from catsdogs_lib.pipeline.workspace import Workspace, project_root
@@ -89,7 +89,7 @@ def train(ws: Workspace, candidate: TrainingSettings, baseline: TrainingSettings
     tracking.connect(ws.tracking_uri, ws.artifacts)
     # A candidate that is the baseline itself needs none beside it, and would lose its name to it.
     settings = [candidate] if baseline is None or baseline.model == candidate.model else [candidate, baseline]
-    places = training.Places(ws.raw, ws.features, ws.checkpoints)
+    places = training.TrainingPaths(ws.raw, ws.features, ws.checkpoints)
     models: list[TrainedModel] = []
     runs: dict[str, str] = {}
     for one in settings:
@@ -106,7 +106,11 @@ def _pending(ws: Workspace, settings: TrainingSettings, data_hash: str) -> Path:
 
 
 def _train_one(
-    ws: Workspace, places: training.Places, table: pd.DataFrame, settings: TrainingSettings, models: list[TrainedModel]
+    ws: Workspace,
+    places: training.TrainingPaths,
+    table: pd.DataFrame,
+    settings: TrainingSettings,
+    models: list[TrainedModel],
 ) -> str:
     data_hash = manifest.data_hash(table)
     pending = _pending(ws, settings, data_hash)
@@ -155,13 +159,13 @@ def evaluate(ws: Workspace) -> list[Evaluation]:
     for one in evaluations:
         with tracking.run(one.name, _runs(ws)["runs"][one.name]):
             tracking.log_data(one.rows["test"], "test", manifest.data_hash(table), ("test",))
-            tracking.log_test({**one.defined("test"), "temperature": one.temperature})
+            tracking.log_test_metrics({**one.defined("test"), "temperature": one.temperature})
     return evaluations
 
 
 def _evaluate_one(ws: Workspace, table: pd.DataFrame, name: str, trained: TrainedModel) -> Evaluation:
-    rows = {split: manifest.used(table, split) for split in MOVING}
-    paths = {split: training.photo_paths(rows[split], ws.raw) for split in MOVING}
+    rows = {split: manifest.used(table, split) for split in SPLITS}
+    paths = {split: training.photo_paths(rows[split], ws.raw) for split in SPLITS}
     # In one go: getting ready takes longer than some hundred photos.
     both = trained.features([*paths["val"], *paths["test"]], what=f"{name} on val and test photos")
     features = {"val": both[: len(paths["val"])], "test": both[len(paths["val"]) :]}
@@ -170,7 +174,7 @@ def _evaluate_one(ws: Workspace, table: pd.DataFrame, name: str, trained: Traine
     return assess(name, trained, rows, logits, unfamiliarity, features)
 
 
-def log_figures(ws: Workspace, model: str, figures: "dict[str, Figure]") -> None:
+def log_plots(ws: Workspace, model: str, figures: "dict[str, Figure]") -> None:
     """Keep figures in the MLflow run of a model."""
     tracking.connect(ws.tracking_uri, ws.artifacts)
     with tracking.run(model, _runs(ws)["runs"][model]):
@@ -209,7 +213,7 @@ def package(ws: Workspace, int8: bool = False) -> Packaged:
     facts = packaging.Facts(
         temperature=figures["temperature"],
         thresholds=Thresholds(**figures["thresholds"]),
-        certificate=Certificate(**figures["certificate"]),
+        certificate=RiskBound(**figures["certificate"]),
         metrics={key: Interval(**value) for key, value in figures["test"].items() if value["value"] is not None},
         source=fetched["slug"],
         data_hash=manifest.data_hash(table),
@@ -254,12 +258,12 @@ def _in_int8(
     train = training.photo_paths(manifest.used(table, "train"), ws.raw)
     some = _evenly(train, CALIBRATION_PHOTOS)
     before = Classifier(whole)
-    graph = quantization.quantise(whole.graph, some, before.load)
+    graph = quantization.quantize(whole.graph, some, before.load)
     after = Classifier(whole, graph=graph)
-    rows = {split: manifest.used(table, split) for split in MOVING}
+    rows = {split: manifest.used(table, split) for split in SPLITS}
     outputs = {
         split: packaging.outputs_of(after, training.photo_paths(rows[split], ws.raw), f"int8 on {split} photos")
-        for split in MOVING
+        for split in SPLITS
     }
     evaluation = assess(
         trained.record.settings.model,

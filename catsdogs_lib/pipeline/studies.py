@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from catsdogs_lib.data import manifest
-from catsdogs_lib.data.synthetic.out_of_distribution import strangers
+from catsdogs_lib.data.synthetic.out_of_distribution import draw_others
 from catsdogs_lib.evaluation import label_audit, ood
 from catsdogs_lib.evaluation.report import Evaluation
 from catsdogs_lib.imaging.decoding import SUFFIXES
@@ -44,7 +44,7 @@ def ask_doctor(ws: Workspace) -> pd.DataFrame:
     built = build(LITE0, len(classes))
     paths = training.photo_paths(rows, ws.raw)
     looking = feature_extractor.resolve("auto", len(rows))
-    photos = label_audit.Photos(
+    photos = label_audit.AuditData(
         paths=paths,
         names=rows["path"].tolist(),
         sha256=rows["sha256"].tolist(),
@@ -53,7 +53,7 @@ def ask_doctor(ws: Workspace) -> pd.DataFrame:
         classes=classes,
         features=FeatureCache(ws.features, built, looking).get(paths, rows["sha256"].tolist()),
     )
-    return label_audit.examine(
+    return label_audit.audit(
         photos, lambda some: part_features(built, some, feature_extractor.resolve("auto", 4 * len(some)))
     )
 
@@ -83,7 +83,7 @@ def compare_scores(
     rows = rows.iloc[:: max(1, len(rows) // SCORED)]
     trained, classes = one.trained, one.trained.record.classes
     paths = training.photo_paths(rows, ws.raw)
-    known = ood.Known(
+    known = ood.KnownFeatures(
         features=trained.features(paths, what="features of train photos"),
         labels=training.label_indices(rows, classes),
         # Half of the families, so that most of what is judged is new to outlier exposure, too.
@@ -107,7 +107,7 @@ def rehearse(ws: Workspace) -> Path:
     rows = manifest.used(read_manifest(ws), "test").head(REHEARSED)
     photos: list[bytes | Path] = [*training.photo_paths(rows, ws.raw)]
     truths = rows["label"].tolist()
-    others = ood.as_png(strangers(REHEARSED // 6))
+    others = ood.as_png(draw_others(REHEARSED // 6))
     path = ws.root / "monitoring" / "rehearsal.jsonl"
     made = records.make(Classifier(Bundle.load(ws.bundle)), [*photos, *others], [*truths, *[""] * len(others)])
     records.write(made, path)
@@ -137,6 +137,6 @@ def log_report(ws: Workspace, found: Report, figures: "dict[str, Figure]") -> No
     tracking.connect(ws.tracking_uri, ws.artifacts)
     tags = {"kind": "monitor", "verdict": found.sentence[:5000]}
     with tracking.run("monitor", None, **tags):
-        tracking.log_figures_of(found.figures())
+        tracking.log_metrics(found.figures())
         tracking.log_table(pd.DataFrame([vars(one) for one in found.findings]), "findings.csv")
         tracking.log_figures(figures)

@@ -18,7 +18,7 @@ from catsdogs_lib.pipeline.execution import PARAMETERS_FILE, parse_value, traini
 from catsdogs_lib.pipeline.workspace import Workspace, project_root
 from catsdogs_lib.training import distributed
 from catsdogs_lib.training.settings import TrainingSettings
-from catsdogs_lib.training.trainer import Places, train
+from catsdogs_lib.training.trainer import TrainingPaths, train
 
 
 def settings_of(changes: Sequence[str]) -> TrainingSettings:
@@ -35,12 +35,12 @@ def main(arguments: Sequence[str]) -> None:
     root, *changes = arguments
     ws, settings = Workspace.open(root), settings_of(changes)
     table = manifest.read_manifest(ws.need(ws.manifest, "02_prepare"))
-    with distributed.joined():
-        trained = train(table, Places(ws.raw, ws.features, ws.checkpoints), settings)
+    with distributed.process_group():
+        trained = train(table, TrainingPaths(ws.raw, ws.features, ws.checkpoints), settings)
         if distributed.rank() == 0:
             last = trained.record.history[-1]
             print(
-                f"{distributed.count()} processes, epoch {last.epoch}: log loss {last.val_loss:.4f} on validation photos"
+                f"{distributed.world_size()} processes, epoch {last.epoch}: log loss {last.val_loss:.4f} on validation photos"
             )
 
 

@@ -10,14 +10,14 @@ from mlflow.entities.model_registry import ModelVersion
 
 from catsdogs_lib.data import manifest
 from catsdogs_lib.evaluation import gate
-from catsdogs_lib.evaluation.robustness import examine
+from catsdogs_lib.evaluation.robustness import examine_behaviour
 from catsdogs_lib.inference.bundle import Bundle, BundleVersionError
 from catsdogs_lib.inference.classifier import Classifier
 from catsdogs_lib.pipeline.workspace import Workspace
 from catsdogs_lib.registry import tracking
 from catsdogs_lib.training.trainer import label_indices, photo_paths
 
-ROUNDS = 15
+TIMED_PHOTOS = 15
 """Photos that both are timed on, in turn."""
 
 
@@ -54,21 +54,26 @@ def judge(ws: Workspace, table: pd.DataFrame, candidate: Bundle, champion: Model
         val = val[~val["sha256"].isin(learned)]
         paths = photo_paths(val, ws.raw)
         labels = label_indices(val, candidate.description.classes)
-        if len(paths) < gate.FEWEST:
+        if len(paths) < gate.MIN_PHOTOS:
             return gate.Verdict(
                 False,
                 (),
                 f"Not promoted: only {len(paths)} validation photos are left that the champion has not learned from, "
-                f"{gate.FEWEST} are needed; add photos, or keep the split that it was trained with.",
+                f"{gate.MIN_PHOTOS} are needed; add photos, or keep the split that it was trained with.",
             )
-        slower = latency_ratio(candidate, rival, paths[:ROUNDS])
-        ours, theirs = examine(candidate, paths, "the candidate"), examine(rival, paths, "the champion")
+        slower = latency_ratio(candidate, rival, paths[:TIMED_PHOTOS])
+        ours, theirs = (
+            examine_behaviour(candidate, paths, "the candidate"),
+            examine_behaviour(rival, paths, "the champion"),
+        )
         return gate.judge(ours, labels, val, theirs, slower)
 
 
 def _alone(ws: Workspace, val: pd.DataFrame, candidate: Bundle, why: str = "there is no champion yet") -> gate.Verdict:
     labels = label_indices(val, candidate.description.classes)
-    return gate.judge(examine(candidate, photo_paths(val, ws.raw), "the candidate"), labels, val, why_none=why)
+    return gate.judge(
+        examine_behaviour(candidate, photo_paths(val, ws.raw), "the candidate"), labels, val, why_none=why
+    )
 
 
 def latency_ratio(candidate: Bundle, champion: Bundle, photos: list[Path]) -> float:

@@ -112,12 +112,12 @@ def logged_epochs(run_id: str) -> set[int]:
     return {metric.step for metric in MlflowClient().get_metric_history(run_id, "val_loss")}
 
 
-def log_test(values: dict[str, float]) -> None:
+def log_test_metrics(values: dict[str, float]) -> None:
     """Log figures measured on test photos in the active run, as ``test_NAME``."""
     mlflow.log_metrics({f"test_{name}": value for name, value in values.items()})
 
 
-def log_figures_of(values: dict[str, float]) -> None:
+def log_metrics(values: dict[str, float]) -> None:
     """Log figures in the active run under their own names."""
     mlflow.log_metrics(values)
 

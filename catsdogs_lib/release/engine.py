@@ -20,7 +20,7 @@ RUN_LABEL = "catsdogs.mlflow-run"
 DATA_LABEL = "catsdogs.data"
 INSIDE = "/opt/bundle"
 """Where an image holds its bundle."""
-HARD = ("--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL", "--security-opt", "no-new-privileges",  # noqa: S108
+HARDENED_OPTIONS = ("--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL", "--security-opt", "no-new-privileges",  # noqa: S108
         "--memory", "1769m")  # fmt: skip
 """How an image is tried: as strictly as any place will run it."""
 PORT = 8000
@@ -38,7 +38,7 @@ class Pushed(NamedTuple):
     layers: int
 
 
-def check() -> None:
+def require_engine() -> None:
     """See that an engine answers.
 
     Raises
@@ -167,7 +167,7 @@ def forget(tag: str) -> None:
 def running(image: str) -> Iterator[str]:
     """Run an image's server for the time of a block, with nothing to write on; gives the container's id."""
     one = docker(
-        "run", "--detach", *HARD, "--publish", f"127.0.0.1::{PORT}", "--entrypoint", "python", image,
+        "run", "--detach", *HARDENED_OPTIONS, "--publish", f"127.0.0.1::{PORT}", "--entrypoint", "python", image,
         "-m", "catsdogs_lib", "serve", "--host", "0.0.0.0", "--port", str(PORT),  # noqa: S104 - inside its container
         failing="the image cannot be started; see docker's message",
     )  # fmt: skip
@@ -233,7 +233,7 @@ def _fetch(image: str) -> None:
     try:
         docker("image", "inspect", image, failing="")
     except EngineError:
-        check()
+        require_engine()
         docker(
             "pull", "--quiet", image, failing=f"{image} cannot be pulled; see that its registry runs and lets you in"
         )

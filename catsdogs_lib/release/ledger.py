@@ -16,7 +16,7 @@ from mlflow.tracking import MlflowClient
 from catsdogs_lib.common.errors import CatsdogsError
 
 EXPERIMENT = "catsdogs-releases"
-MOST = 500
+MAX_LEDGER_ENTRIES = 500
 """So many of the newest entries are read."""
 
 
@@ -85,7 +85,7 @@ class Ledger:
             if experiment is None:
                 return []
             order = ["attributes.start_time DESC"]
-            found = self._client.search_runs([experiment.experiment_id], max_results=MOST, order_by=order)
+            found = self._client.search_runs([experiment.experiment_id], max_results=MAX_LEDGER_ENTRIES, order_by=order)
             return [Entry.of(run) for run in reversed(found)]
 
     @contextmanager

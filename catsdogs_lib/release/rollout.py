@@ -16,7 +16,7 @@ from catsdogs_lib.inference.bundle import Bundle
 from catsdogs_lib.registry import tracking
 from catsdogs_lib.release import engine, ledger, verification
 from catsdogs_lib.release.ledger import Ledger, Release
-from catsdogs_lib.release.targets import Place
+from catsdogs_lib.release.targets import Target
 from catsdogs_lib.serving.model import Model
 
 Say = Callable[[str], None]
@@ -81,7 +81,7 @@ def _only_champion() -> str:
     return str(names[0])
 
 
-def release(project: Path, candidate: Candidate, registry: str, base_image: str, place: Place, say: Say) -> Release:
+def release(project: Path, candidate: Candidate, registry: str, base_image: str, place: Target, say: Say) -> Release:
     """Build, prove, push, put in service, write down.
 
     Parameters
@@ -114,12 +114,12 @@ def release(project: Path, candidate: Candidate, registry: str, base_image: str,
     bundle = candidate.bundle
     say(f"bundle {bundle.version}{f', {candidate.model} version {candidate.version}' if candidate.model else ''}")
     Model.load(bundle.folder)
-    engine.check()
+    engine.require_engine()
     tag = f"{registry}:{bundle.version}-{commit[:12]}"
     try:
         engine.build(project, commit, bundle, base_image, tag)
         with engine.running(tag) as container:
-            _, passed = verification.prove(container, bundle)
+            _, passed = verification.verify(container, bundle)
         say(f"built {tag}, {passed} smoke tests passed")
         pushed = engine.push(tag)
     except CatsdogsError:
@@ -142,7 +142,7 @@ def _commit(project: Path) -> str:
     return commit
 
 
-def back(place: Place, say: Say) -> Release:
+def back(place: Target, say: Say) -> Release:
     """Put the release before in service again.
 
     Raises

@@ -22,7 +22,7 @@ COMPOSE = Path("deploy/compose")
 OVERLAY = Path("deploy/kubernetes/overlays/production")
 
 
-class Place(Protocol):
+class Target(Protocol):
     """Somewhere a release goes."""
 
     @property
@@ -39,7 +39,7 @@ class Place(Protocol):
         """
 
 
-class Compose:
+class ComposeTarget:
     """The service that Compose runs on this machine.
 
     Parameters
@@ -76,7 +76,7 @@ class Compose:
         self._write([*others, f"{IMAGE_VARIABLE}={image}"])
         self._compose("up", "--detach", "--no-deps", "service", image=image)
         container = self._compose("ps", "--all", "--quiet", "service", image=image)
-        return verification.prove(container, bundle, image, self._key)
+        return verification.verify(container, bundle, image, self._key)
 
     def _take_back(self, kept: list[str], ran: bool) -> str:
         self._write(kept)
@@ -112,7 +112,7 @@ class Compose:
         )  # fmt: skip
 
 
-class Overlay:
+class KubernetesTarget:
     """The production overlay for Kubernetes: files in git that a cluster is told to follow."""
 
     name = "kubernetes"
@@ -158,7 +158,7 @@ LAMBDA = (
 
 
 @dataclass(frozen=True)
-class Elsewhere:
+class ExternalTarget:
     """Somewhere that others put it: here it is only said how."""
 
     name: str
@@ -169,14 +169,14 @@ class Elsewhere:
         return self.how.format(image=image)
 
 
-def named(name: str, project: Path, key: str = "") -> Place:
+def target_named(name: str, project: Path, key: str = "") -> Target:
     """Find a place by the name that the command line has for it."""
     match name:
         case "compose":
-            return Compose(project, key)
+            return ComposeTarget(project, key)
         case "kubernetes":
-            return Overlay(project)
+            return KubernetesTarget(project)
         case "lambda":
-            return Elsewhere(name, LAMBDA)
+            return ExternalTarget(name, LAMBDA)
         case _:
-            return Elsewhere(name, "{image} is in its registry, in service nowhere yet")
+            return ExternalTarget(name, "{image} is in its registry, in service nowhere yet")

@@ -8,7 +8,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from catsdogs_lib.client.http import Upstream
-from catsdogs_lib.client.smoke import Check
+from catsdogs_lib.client.smoke import SmokeCheck
 from catsdogs_lib.common import git
 from catsdogs_lib.common.errors import CatsdogsError
 from catsdogs_lib.release import engine, verification
@@ -19,7 +19,7 @@ class _GapError(CatsdogsError):
     """The trace ends here."""
 
 
-def walk(url: str, project: Path) -> Iterator[Check]:
+def trace_endpoint(url: str, project: Path) -> Iterator[SmokeCheck]:
     """Walk back from an endpoint.
 
     Parameters
@@ -31,7 +31,7 @@ def walk(url: str, project: Path) -> Iterator[Check]:
 
     Yields
     ------
-    Check
+    SmokeCheck
         A station: what was found there, or why it does not fit the others.
 
     Raises
@@ -41,7 +41,7 @@ def walk(url: str, project: Path) -> Iterator[Check]:
     """
     upstream = Upstream(url)
     told = verification.version_of(upstream)
-    yield Check("endpoint", True, f"{upstream.origin} serves bundle {told['model_version']}")
+    yield SmokeCheck("endpoint", True, f"{upstream.origin} serves bundle {told['model_version']}")
     labels: dict[str, str] = {}
     yield _station("image", _image, told, labels)
     yield _station("built from", _commit, project, labels.get(engine.REVISION_LABEL, "unknown"))
@@ -52,13 +52,13 @@ def walk(url: str, project: Path) -> Iterator[Check]:
     yield _station("trained from", _commit, project, str(told["git_commit"]))
 
 
-def _station(name: str, look: Any, *arguments: Any) -> Check:
+def _station(name: str, look: Any, *arguments: Any) -> SmokeCheck:
     try:
-        return Check(name, True, look(*arguments))
+        return SmokeCheck(name, True, look(*arguments))
     except CatsdogsError as error:
-        return Check(name, False, str(error))
+        return SmokeCheck(name, False, str(error))
     except MlflowException as error:
-        return Check(name, False, str(error).splitlines()[0])
+        return SmokeCheck(name, False, str(error).splitlines()[0])
 
 
 def _image(told: dict[str, Any], labels: dict[str, str]) -> str:

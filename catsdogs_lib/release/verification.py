@@ -12,7 +12,7 @@ from catsdogs_lib.release import engine
 
 SECONDS = 60.0
 """So long a server may take to become ready."""
-LOOK_SECONDS = 2.0
+POLL_SECONDS = 2.0
 """So often it is seen whether it still runs."""
 
 
@@ -20,7 +20,7 @@ class ReleaseFailedError(CatsdogsError):
     """A release does not answer as its bundle says, and is not in service."""
 
 
-def prove(container: str, bundle: Bundle, image: str | None = None, key: str = "") -> tuple[str, int]:
+def verify(container: str, bundle: Bundle, image: str | None = None, key: str = "") -> tuple[str, int]:
     """Ask the server in a container all that its bundle knows the answers to.
 
     Parameters
@@ -49,7 +49,7 @@ def prove(container: str, bundle: Bundle, image: str | None = None, key: str = "
     upstream = Upstream(engine.address(container), key=key)
     try:
         _wait(upstream, container)
-        checks = list(smoke.run(upstream, bundle))
+        checks = list(smoke.run_smoke_tests(upstream, bundle))
         if image is not None:
             checks.append(_runs_from(upstream, image))
     except UnreachableError as error:
@@ -67,7 +67,7 @@ def _wait(upstream: Upstream, container: str) -> None:
     end = time.monotonic() + SECONDS
     while True:
         try:
-            smoke.wait_until_ready(upstream, LOOK_SECONDS)
+            smoke.wait_until_ready(upstream, POLL_SECONDS)
         except UnreachableError:
             if time.monotonic() >= end or not engine.alive(container):
                 raise
@@ -95,6 +95,6 @@ def version_of(upstream: Upstream) -> dict[str, object]:
     return found
 
 
-def _runs_from(upstream: Upstream, image: str) -> smoke.Check:
+def _runs_from(upstream: Upstream, image: str) -> smoke.SmokeCheck:
     found = version_of(upstream).get("image")
-    return smoke.Check("image", found == image, f"says that it runs from {found}, {image} was released")
+    return smoke.SmokeCheck("image", found == image, f"says that it runs from {found}, {image} was released")

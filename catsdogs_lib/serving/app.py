@@ -21,11 +21,11 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from catsdogs_lib.imaging.decoding import PhotoError
 from catsdogs_lib.inference.classifier import Classifier
 from catsdogs_lib.serving import auth, explanations, feedback, page, problems, uploads
-from catsdogs_lib.serving.middleware import Observed, outcome_of
+from catsdogs_lib.serving.middleware import RequestMiddleware, record_of
 from catsdogs_lib.serving.model import Model
 from catsdogs_lib.serving.operations import Operation
 from catsdogs_lib.serving.problems import ProblemError
-from catsdogs_lib.serving.request_body import JSON, Bodies, busy, kind_of
+from catsdogs_lib.serving.request_body import JSON, BodyReader, busy, kind_of
 from catsdogs_lib.serving.schemas import ExplanationAnswer, Health, PredictionAnswer, Ready, Version, photo_body
 from catsdogs_lib.serving.settings import ServiceSettings
 from catsdogs_lib.serving.telemetry import Telemetry
@@ -69,7 +69,7 @@ def create_app(model: Model, telemetry: Telemetry, settings: ServiceSettings | N
     routes = [one.route for one in (*operations, Operation("GET", "/openapi.json", document))]
     app = Starlette(
         routes=[*routes, *page.mounts()],
-        middleware=[Middleware(Observed, telemetry=telemetry)],
+        middleware=[Middleware(RequestMiddleware, telemetry=telemetry)],
         exception_handlers={ProblemError: _answer_problem, HTTPException: _answer_http_exception},
     )
     app.router.redirect_slashes = False
@@ -77,13 +77,13 @@ def create_app(model: Model, telemetry: Telemetry, settings: ServiceSettings | N
 
 
 def _of_a_photo(model: Model, settings: ServiceSettings, store: Uploads | None) -> list[Operation]:
-    bodies = Bodies(settings, store.photo if store else None)
+    bodies = BodyReader(settings, store.photo if store else None)
     queue = _Queue(settings)
     open_to_all = bool(settings.key_sha256) and settings.key_covers == "writes"
     guard = auth.guard(settings, lambda request: open_to_all and kind_of(request) != JSON)
 
     async def looked_at(request: Request, look: Callable[[Classifier, bytes], Found]) -> Found:
-        outcome = outcome_of(request)
+        outcome = record_of(request)
         classifier = _classifier(model)
         async with bodies.photo(request) as photo:
             outcome.filename, outcome.photo_bytes = photo.filename, len(photo.data)
@@ -94,7 +94,7 @@ def _of_a_photo(model: Model, settings: ServiceSettings, store: Uploads | None) 
 
     async def predict(request: Request) -> Response:
         answer, measures = await looked_at(request, Classifier.observe)
-        outcome = outcome_of(request)
+        outcome = record_of(request)
         outcome.measures = measures
         outcome.prediction, outcome.prediction_id = answer, uuid.uuid4().hex
         content = PredictionAnswer.of(
@@ -106,7 +106,7 @@ def _of_a_photo(model: Model, settings: ServiceSettings, store: Uploads | None) 
         found = await looked_at(request, explanations.make)
         if request.headers.get("accept", "").startswith("image/png"):
             return Response(found.png, media_type="image/png")
-        outcome = outcome_of(request)
+        outcome = record_of(request)
         return JSONResponse(found.answer(outcome.prediction_seconds or 0.0, outcome.model_version or "").model_dump())
 
     def documented(**more: Any) -> dict[str, Any]:
@@ -209,7 +209,7 @@ def _classifier(model: Model) -> Classifier:
 
 async def _answer_problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, ProblemError)
-    outcome = outcome_of(request)
+    outcome = record_of(request)
     outcome.problem, outcome.detail, outcome.cause = error.kind.name, error.detail, error.cause
     return problems.document(error, outcome.request_id)
 

@@ -25,7 +25,7 @@ class NewKey(NamedTuple):
     sha256: str
 
 
-def new() -> NewKey:
+def new_key() -> NewKey:
     """Make a key that nobody guesses."""
     key = secrets.token_urlsafe(32)
     return NewKey(key, hashlib.sha256(key.encode()).hexdigest())

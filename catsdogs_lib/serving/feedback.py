@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from catsdogs_lib.serving import auth, problems
-from catsdogs_lib.serving.middleware import outcome_of
+from catsdogs_lib.serving.middleware import record_of
 from catsdogs_lib.serving.model import Model
 from catsdogs_lib.serving.operations import Operation
 from catsdogs_lib.serving.problems import ProblemError
@@ -33,7 +33,7 @@ def operation(model: Model, settings: ServiceSettings) -> Operation:
         classes = model.classifier.classes
         if given.truth not in classes:
             raise ProblemError(problems.MALFORMED, f"the truth is none of the classes {', '.join(classes)}; name one")
-        outcome = outcome_of(request)
+        outcome = record_of(request)
         outcome.prediction_id, outcome.truth = given.prediction_id, given.truth
         return JSONResponse(Kept().model_dump(), 202)
 

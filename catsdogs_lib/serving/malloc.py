@@ -3,7 +3,7 @@
 import ctypes
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-LARGE_BYTES = 2**20
+LARGE_BLOCK_BYTES = 2**20
 
 
 def give_back_large_blocks() -> None:
@@ -14,5 +14,5 @@ def give_back_large_blocks() -> None:
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
-        mallopt(_M_MMAP_THRESHOLD, LARGE_BYTES)
-        mallopt(_M_TRIM_THRESHOLD, LARGE_BYTES)
+        mallopt(_M_MMAP_THRESHOLD, LARGE_BLOCK_BYTES)
+        mallopt(_M_TRIM_THRESHOLD, LARGE_BLOCK_BYTES)

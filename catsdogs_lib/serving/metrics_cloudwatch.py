@@ -8,7 +8,7 @@ from aws_lambda_powertools import Logger, Metrics, single_metric
 from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
 
 from catsdogs_lib.inference.classifier import Prediction
-from catsdogs_lib.serving.telemetry import Outcome
+from catsdogs_lib.serving.telemetry import RequestRecord
 
 EXPOSITION = (
     "# On Lambda every container counts for itself, so there is nothing to scrape here: the figures are\n"
@@ -47,7 +47,7 @@ class LambdaTelemetry:
             logging.ERROR: logger.error,
         }
 
-    def record(self, outcome: Outcome) -> None:
+    def record(self, outcome: RequestRecord) -> None:
         """Count a request and log it."""
         metrics = self._metrics
         metrics.add_dimension("route", outcome.route)

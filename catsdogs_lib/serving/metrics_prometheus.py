@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from catsdogs_lib.inference.bundle import Bundle
 from catsdogs_lib.serving.problems import KINDS
 from catsdogs_lib.serving.schemas import IMAGE_VARIABLE
-from catsdogs_lib.serving.telemetry import PREDICT_ROUTE, Outcome
+from catsdogs_lib.serving.telemetry import PREDICT_ROUTE, RequestRecord
 
 LOGGER = "catsdogs"
 SECONDS = (0.004, 0.006, 0.008, 0.012, 0.016, 0.024, 0.032, 0.05, 0.08, 0.15, 0.3, 0.6, 1.2, 2.5, 5.0, 10.0)
@@ -70,7 +70,7 @@ class ServerTelemetry:
                 self._classes.labels(name)
                 self._confidence.labels(name)
 
-    def record(self, outcome: Outcome) -> None:
+    def record(self, outcome: RequestRecord) -> None:
         """Count a request and log it."""
         if outcome.route == PREDICT_ROUTE:
             self._requests.labels(str(outcome.status)).inc()

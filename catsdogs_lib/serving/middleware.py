@@ -11,7 +11,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from catsdogs_lib.serving import problems
-from catsdogs_lib.serving.telemetry import Outcome, Telemetry
+from catsdogs_lib.serving.telemetry import RequestRecord, Telemetry
 
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
@@ -29,12 +29,12 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._:=;-]{1,128}")
 _OUTCOME = "catsdogs.outcome"
 
 
-def outcome_of(request: Request) -> Outcome:
+def record_of(request: Request) -> RequestRecord:
     """Give the outcome that is being filled in for a request."""
-    return cast("Outcome", request.scope[_OUTCOME])
+    return cast("RequestRecord", request.scope[_OUTCOME])
 
 
-class Observed:
+class RequestMiddleware:
     """ASGI middleware around the whole application.
 
     Parameters
@@ -56,7 +56,7 @@ class Observed:
             return
         began = time.perf_counter()
         method = scope["method"] if scope["method"] in METHODS else "other"
-        outcome = scope[_OUTCOME] = Outcome(_request_id(scope), method)
+        outcome = scope[_OUTCOME] = RequestRecord(_request_id(scope), method)
         started = False
         # Whatever answers GET answers HEAD, with the same head alone (RFC 9110, section 9.1).
         head_only = scope["method"] == "HEAD"

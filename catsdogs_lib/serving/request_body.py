@@ -24,17 +24,17 @@ DRAIN_BYTES = 64 * 2**20
 SEND = f"send a photo as multipart form (curl -F {FIELD}=@photo.jpg), or its bare bytes as image/*"
 
 
-class Photo(NamedTuple):
+class ReceivedPhoto(NamedTuple):
     """What was sent: the bytes, and the name that the sender's file has, if any."""
 
     data: bytes
     filename: str | None
 
 
-class Held:
+class MemoryReservation:
     """What one request holds of the memory that all bodies share."""
 
-    def __init__(self, bodies: "Bodies") -> None:
+    def __init__(self, bodies: "BodyReader") -> None:
         self._bodies = bodies
         self._bytes = 0
 
@@ -51,7 +51,7 @@ class Held:
         self._bytes = 0
 
 
-class Bodies:
+class BodyReader:
     """Reads bodies; knows how much all of them hold.
 
     Parameters
@@ -63,14 +63,16 @@ class Bodies:
     """
 
     def __init__(
-        self, settings: ServiceSettings, named: Callable[[bytes, Held], Awaitable[Photo]] | None = None
+        self,
+        settings: ServiceSettings,
+        named: Callable[[bytes, MemoryReservation], Awaitable[ReceivedPhoto]] | None = None,
     ) -> None:
         self.settings = settings
         self._named = named
         self.held = 0
 
     @asynccontextmanager
-    async def photo(self, request: Request) -> AsyncIterator[Photo]:
+    async def photo(self, request: Request) -> AsyncIterator[ReceivedPhoto]:
         """Read the photo of a request; it counts as held until the context ends.
 
         Raises
@@ -80,19 +82,19 @@ class Bodies:
         ClientDisconnect
             The sender has left.
         """
-        held = Held(self)
+        held = MemoryReservation(self)
         try:
             yield await self._photo(request, held)
         finally:
             held.give_back()
 
-    async def _photo(self, request: Request, held: Held) -> Photo:
+    async def _photo(self, request: Request, held: MemoryReservation) -> ReceivedPhoto:
         kind = kind_of(request)
         data = await self._read(request, held)
         if not data:
             raise ProblemError(problems.NO_PHOTO, f"the body is empty; {SEND}")
         if kind.startswith("image/"):
-            return Photo(data, None)
+            return ReceivedPhoto(data, None)
         if kind == "multipart/form-data":
             return await _file_of(request, data)
         if kind == JSON and self._named is not None:
@@ -100,7 +102,7 @@ class Bodies:
         said = f"the content type '{kind[:80]}' is not read" if kind else "there is no content type"
         raise ProblemError(problems.NOT_A_PHOTO, f"{said}; {SEND}")
 
-    async def _read(self, request: Request, held: Held) -> bytes:
+    async def _read(self, request: Request, held: MemoryReservation) -> bytes:
         limit, length = self.settings.max_body_bytes, request.headers.get("content-length", "")
         declared = int(length) if re.fullmatch("[0-9]{1,18}", length) else 0
         waits = request.headers.get("expect", "").lower() == "100-continue"
@@ -159,7 +161,7 @@ class _InMemory(MultiPartParser):
         pass
 
 
-async def _file_of(request: Request, body: bytes) -> Photo:
+async def _file_of(request: Request, body: bytes) -> ReceivedPhoto:
     async def once() -> AsyncGenerator[bytes, None]:
         yield body
 
@@ -178,7 +180,7 @@ async def _file_of(request: Request, body: bytes) -> Photo:
         (value,) = found
         if not isinstance(value, UploadFile):
             raise ProblemError(problems.NO_PHOTO, f"the field '{FIELD}' is text, not a file; {SEND}")
-        photo = Photo(await value.read(), (value.filename or "")[:200] or None)
+        photo = ReceivedPhoto(await value.read(), (value.filename or "")[:200] or None)
         if not photo.data:
             raise ProblemError(problems.NO_PHOTO, f"the file in the field '{FIELD}' is empty; choose another photo")
         return photo

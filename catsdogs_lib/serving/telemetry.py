@@ -4,14 +4,14 @@ import logging
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from catsdogs_lib.imaging.statistics import Measures
+from catsdogs_lib.imaging.statistics import ImageStatistics
 from catsdogs_lib.inference.classifier import Prediction
 
 PREDICT_ROUTE, FEEDBACK_ROUTE = "/predict", "/feedback"
 
 
 @dataclass
-class Outcome:
+class RequestRecord:
     """What one request came to; filled in on its way through the application.
 
     `route` is the path's template, never the path, so that figures by route stay few. `seconds` is the time
@@ -32,7 +32,7 @@ class Outcome:
     photo_bytes: int | None = None
     prediction_id: str | None = None
     prediction: Prediction | None = None
-    measures: Measures | None = None
+    measures: ImageStatistics | None = None
     truth: str | None = None
     prediction_seconds: float | None = None
     model_version: str | None = None
@@ -88,7 +88,7 @@ class Outcome:
 class Telemetry(Protocol):
     """Told of every request once it is over."""
 
-    def record(self, outcome: Outcome) -> None:
+    def record(self, outcome: RequestRecord) -> None:
         """Count it and log it."""
 
     def exposition(self) -> tuple[str, str]:

@@ -15,7 +15,7 @@ from catsdogs_lib.common.s3 import Address, MissingError, Opened, Storage, Stora
 from catsdogs_lib.serving import auth, problems
 from catsdogs_lib.serving.operations import Operation
 from catsdogs_lib.serving.problems import ProblemError
-from catsdogs_lib.serving.request_body import Held, Photo
+from catsdogs_lib.serving.request_body import MemoryReservation, ReceivedPhoto
 from catsdogs_lib.serving.schemas import Upload, UploadedPhoto
 from catsdogs_lib.serving.settings import ServiceSettings
 
@@ -58,7 +58,7 @@ class Uploads:
             raise _failed(error) from None
         return Upload(url=form.url, fields=form.fields, key=key, expires_seconds=seconds, max_bytes=limit)
 
-    async def photo(self, body: bytes, held: Held) -> Photo:
+    async def photo(self, body: bytes, held: MemoryReservation) -> ReceivedPhoto:
         """Read the photo that a JSON body names; its size is judged, and counts as held, before it is read.
 
         Raises
@@ -69,14 +69,14 @@ class Uploads:
         key = self._key(body)
         try:
             with await asyncio.to_thread(self._storage.open, self._place.bucket, key) as opened:
-                return Photo(await self._read(opened, held), key)
+                return ReceivedPhoto(await self._read(opened, held), key)
         except MissingError:
             detail = "no photo was uploaded under this key, or it has been deleted since; ask /uploads for a new form"
             raise ProblemError(problems.NO_UPLOAD, detail) from None
         except StorageError as error:
             raise _failed(error) from None
 
-    async def _read(self, opened: Opened, held: Held) -> bytes:
+    async def _read(self, opened: Opened, held: MemoryReservation) -> bytes:
         if opened.size > self._settings.max_body_bytes:
             limit = self._settings.max_body_bytes / 2**20
             raise ProblemError(problems.TOO_LARGE, f"the upload is larger than {limit:g} MiB; scale the photo down")

@@ -15,7 +15,7 @@ from catsdogs_lib.common.errors import CatsdogsError
 from catsdogs_lib.common.progress import track
 from catsdogs_lib.imaging.decoding import Preprocessing
 from catsdogs_lib.training import feature_extractor
-from catsdogs_lib.training.dataset import Photos, batches
+from catsdogs_lib.training.dataset import PhotoDataset, batches
 from catsdogs_lib.training.models import Network, build
 from catsdogs_lib.training.settings import TrainingSettings
 
@@ -41,7 +41,7 @@ class Epoch:
 
 
 @dataclass(frozen=True)
-class Record:
+class TrainingRecord:
     """How a model came about.
 
     `best_epoch` is the one whose weights were kept (lowest validation loss); `data_hash` identifies photos,
@@ -63,7 +63,7 @@ class Record:
         return {**asdict(self), "settings": self.settings.model_dump()}
 
     @classmethod
-    def from_json(cls, value: dict[str, Any]) -> "Record":
+    def from_json(cls, value: dict[str, Any]) -> "TrainingRecord":
         """Inverse of `to_json`."""
         shape = value["preprocessing"]
         return cls(
@@ -82,7 +82,7 @@ class TrainedModel:
     """A network with trained weights, on the CPU in float32, and its record."""
 
     network: Network
-    record: Record
+    record: TrainingRecord
 
     def save(self, folder: Path) -> None:
         """Write both files; `folder` appears whole or not at all."""
@@ -107,7 +107,7 @@ class TrainedModel:
             Not there, or not readable.
         """
         try:
-            record = Record.from_json(files.read_json(folder / RECORD_FILE))
+            record = TrainingRecord.from_json(files.read_json(folder / RECORD_FILE))
             network = build(record.settings.model, len(record.classes), pretrained=False).network
             state = {name: value.float() if value.is_floating_point() else value
                      for name, value in load_file(folder / WEIGHTS_FILE).items()}  # fmt: skip
@@ -121,7 +121,7 @@ class TrainedModel:
         self, paths: Sequence[Path | bytes], batch_size: int = 32, what: str = "predicting"
     ) -> NDArray[np.float32]:
         """Features of photos, in float32 arithmetic as in serving: float32 (photos, features)."""
-        photos = Photos(paths, [0] * len(paths), self.record.preprocessing)
+        photos = PhotoDataset(paths, [0] * len(paths), self.record.preprocessing)
         return network_outputs(self.network.backbone, photos, batch_size, what)
 
     def logits(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -137,7 +137,7 @@ class TrainedModel:
 
 
 def network_outputs(
-    network: torch.nn.Module, photos: Photos, batch_size: int, what: str, precision: str = "fp32"
+    network: torch.nn.Module, photos: PhotoDataset, batch_size: int, what: str, precision: str = "fp32"
 ) -> NDArray[np.float32]:
     """What a network gives for photos without augmentation, float32 (photos, outputs)."""
     run = feature_extractor.prepare(

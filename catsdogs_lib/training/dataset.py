@@ -17,7 +17,7 @@ from catsdogs_lib.imaging import decoding
 from catsdogs_lib.imaging.decoding import Preprocessing
 from catsdogs_lib.training import distributed
 
-MOST_WORKERS = 16
+MAX_WORKERS = 16
 """Processes that read photos; a GPU is faster than any number of them, two cores are busy with two."""
 
 
@@ -45,7 +45,7 @@ class Augmentation:
         ])  # fmt: skip
 
 
-class Photos(Dataset[tuple[Tensor, int]]):
+class PhotoDataset(Dataset[tuple[Tensor, int]]):
     """Photos as model input with their labels.
 
     Every item's randomness comes from (seed, epoch, index) alone, so it does not depend on the number of
@@ -96,13 +96,13 @@ def augmented_rows(
     size = Preprocessing().size
     rows = [[decoding.centre_square(decoding.read(path, size), size)] for path in paths]
     for epoch in range(1, columns):
-        photos = Photos(paths, [0] * len(paths), Preprocessing(), augmentation, seed, epoch)
+        photos = PhotoDataset(paths, [0] * len(paths), Preprocessing(), augmentation, seed, epoch)
         for index, row in enumerate(rows):
             row.append(photos.augmented(index))
     return rows
 
 
-def batches(photos: Photos, batch_size: int, shuffle: bool = False) -> "DataLoader[tuple[Tensor, int]]":
+def batches(photos: PhotoDataset, batch_size: int, shuffle: bool = False) -> "DataLoader[tuple[Tensor, int]]":
     """Read `photos` in batches in worker processes.
 
     Returns
@@ -112,10 +112,12 @@ def batches(photos: Photos, batch_size: int, shuffle: bool = False) -> "DataLoad
         seed and epoch; several processes get their share of each batch (`processes`).
     """
     entropy = np.random.SeedSequence((photos.seed, photos.epoch)).generate_state(1)
-    workers = min(MOST_WORKERS, len(os.sched_getaffinity(0)) // distributed.count()) if len(photos) > batch_size else 0
+    workers = (
+        min(MAX_WORKERS, len(os.sched_getaffinity(0)) // distributed.world_size()) if len(photos) > batch_size else 0
+    )
     more: dict[str, Any] = {"num_workers": workers, "pin_memory": torch.cuda.is_available()}
     more["generator"] = order = torch.Generator().manual_seed(int(entropy[0]))
-    if shuffle and distributed.count() > 1:
+    if shuffle and distributed.world_size() > 1:
         # As DataLoader makes it itself, but for the share.
         whole = BatchSampler(RandomSampler(photos, generator=order), batch_size, drop_last=False)
         return DataLoader(photos, batch_sampler=distributed.Share(whole), **more)

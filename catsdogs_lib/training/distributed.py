@@ -19,13 +19,13 @@ def rank() -> int:
     return distributed.get_rank() if distributed.is_initialized() else 0
 
 
-def count() -> int:
+def world_size() -> int:
     """How many train together."""
     return distributed.get_world_size() if distributed.is_initialized() else 1
 
 
 @contextlib.contextmanager
-def joined() -> Iterator[None]:
+def process_group() -> Iterator[None]:
     """Join the processes that torchrun has started: over NCCL where there are GPUs, else over Gloo."""
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
@@ -36,7 +36,7 @@ def joined() -> Iterator[None]:
         distributed.destroy_process_group()
 
 
-def wait() -> None:
+def barrier() -> None:
     """Go on when all have come here."""
     if distributed.is_initialized():
         distributed.barrier()
@@ -46,26 +46,26 @@ def wait() -> None:
 def first_one_then_all() -> Iterator[None]:
     """Let process 0 do it first, so that the others find what it left on disk."""
     if rank() > 0:
-        wait()
+        barrier()
     yield
     if rank() == 0:
-        wait()
+        barrier()
 
 
-def spread(network: nn.Module) -> nn.Module:
+def is_distributed(network: nn.Module) -> nn.Module:
     """The network to call in a step: gradients become means over all processes."""
     # Buffers are those of batch norm, which nothing here changes.
-    return DistributedDataParallel(network, broadcast_buffers=False) if count() > 1 else network
+    return DistributedDataParallel(network, broadcast_buffers=False) if world_size() > 1 else network
 
 
 def weight(mine: int, batch: int) -> float:
     """Factor on the mean loss of `mine` photos, so that the mean over processes is the mean over the batch."""
-    return mine * count() / batch if mine < batch else 1.0
+    return mine * world_size() / batch if mine < batch else 1.0
 
 
 def total(value: Tensor) -> Tensor:
     """Sum over all processes."""
-    if count() > 1:
+    if world_size() > 1:
         distributed.all_reduce(value)
     return value
 
@@ -82,4 +82,4 @@ class Share(Sampler[list[int]]):
     def __iter__(self) -> Iterator[list[int]]:
         """Indices, a list a step."""
         for batch in self._batches:
-            yield batch[rank() :: count()] if len(batch) >= count() else batch
+            yield batch[rank() :: world_size()] if len(batch) >= world_size() else batch

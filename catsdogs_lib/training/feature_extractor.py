@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from catsdogs_lib.inference.classifier import INPUT
 from catsdogs_lib.training import precision as arithmetic
 
-MANY = 256
+MIN_PHOTOS_FOR_ONNX = 256
 """From so many photos on handing over pays."""
 
 ONNX = "fp32, ONNX Runtime"
@@ -39,7 +39,7 @@ def resolve(precision: str, photos: int) -> str:
     photos
         How many there will be.
     """
-    if not torch.cuda.is_available() and precision != "bf16" and photos >= MANY:
+    if not torch.cuda.is_available() and precision != "bf16" and photos >= MIN_PHOTOS_FOR_ONNX:
         return ONNX
     return arithmetic.resolve(precision)
 

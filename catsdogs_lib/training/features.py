@@ -11,9 +11,9 @@ from catsdogs_lib.common import files
 from catsdogs_lib.common.progress import track
 from catsdogs_lib.imaging import decoding
 from catsdogs_lib.training import feature_extractor
-from catsdogs_lib.training.dataset import Photos, batches
+from catsdogs_lib.training.dataset import PhotoDataset, batches
 from catsdogs_lib.training.feature_extractor import Forward
-from catsdogs_lib.training.models import Built
+from catsdogs_lib.training.models import ModelSpec
 
 SHARD = 512
 """Photos in one file of the cache; what a kill can lose."""
@@ -33,7 +33,7 @@ class FeatureCache:
         What computes them, as `forward.resolve` says.
     """
 
-    def __init__(self, folder: Path, built: Built, precision: str) -> None:
+    def __init__(self, folder: Path, built: ModelSpec, precision: str) -> None:
         key = files.digest([type(built.network.backbone).__name__, built.origin, repr(built.preprocessing), precision])
         self.folder = folder / key[:16]
         self.built, self.precision = built, precision
@@ -82,14 +82,14 @@ class FeatureCache:
         return feature_extractor.prepare(self.built.network.backbone, self.built.preprocessing.size, self.precision)
 
     def _compute(self, run: Forward, paths: list[Path], label: str) -> NDArray[np.float32]:
-        loader = batches(Photos(paths, [0] * len(paths), self.built.preprocessing), BATCH)
+        loader = batches(PhotoDataset(paths, [0] * len(paths), self.built.preprocessing), BATCH)
         parts = []
         for batch, _ in track(loader, label, total=len(loader)):
             parts.append(np.stack([run(batch), run(batch.flip(-1))], axis=1))
         return np.concatenate(parts)
 
 
-def part_features(built: Built, paths: Sequence[Path], precision: str) -> NDArray[np.float32]:
+def part_features(built: ModelSpec, paths: Sequence[Path], precision: str) -> NDArray[np.float32]:
     """Features of the left, right, upper and lower half of photos.
 
     Returns

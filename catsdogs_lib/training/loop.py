@@ -22,7 +22,7 @@ from catsdogs_lib.common.progress import track
 from catsdogs_lib.training import distributed
 from catsdogs_lib.training import precision as arithmetic
 from catsdogs_lib.training.checkpoint import Epoch, network_outputs
-from catsdogs_lib.training.dataset import Photos, batches, to_device
+from catsdogs_lib.training.dataset import PhotoDataset, batches, to_device
 from catsdogs_lib.training.distillation import Teacher
 from catsdogs_lib.training.models import Network
 from catsdogs_lib.training.settings import TrainingSettings
@@ -40,7 +40,9 @@ class Fit:
     best_epoch: int
 
 
-def measure(network: nn.Module, photos: Photos, settings: TrainingSettings, precision: str) -> tuple[float, float]:
+def measure(
+    network: nn.Module, photos: PhotoDataset, settings: TrainingSettings, precision: str
+) -> tuple[float, float]:
     """Mean cross-entropy in nats and accuracy (0..1) on photos."""
     logits = network_outputs(network, photos, settings.batch_size, "validating", precision)
     return cross_entropy(logits.astype(np.float64), np.asarray(photos.labels, dtype=np.int64))
@@ -67,8 +69,8 @@ def parameter_groups(network: Network, settings: TrainingSettings) -> list[dict[
 
 def fit(
     network: Network,
-    train: Photos,
-    validation: Photos,
+    train: PhotoDataset,
+    validation: PhotoDataset,
     settings: TrainingSettings,
     checkpoint: Path,
     on_epoch: OnEpoch | None = None,
@@ -95,7 +97,7 @@ def fit(
     -------
     Fit
     """
-    run = Run(network, train, settings, len(batches(train, settings.batch_size)), teacher)
+    run = TrainingRun(network, train, settings, len(batches(train, settings.batch_size)), teacher)
     history = run.resume(checkpoint)
     for epoch in history:
         if on_epoch is not None:
@@ -135,7 +137,9 @@ def _best(history: list[Epoch]) -> Epoch:
     return min(history, key=lambda epoch: epoch.val_loss)
 
 
-def _note(history: list[Epoch], epoch: Epoch, run: "Run", checkpoint: Path, on_epoch: OnEpoch | None) -> list[Epoch]:
+def _note(
+    history: list[Epoch], epoch: Epoch, run: "TrainingRun", checkpoint: Path, on_epoch: OnEpoch | None
+) -> list[Epoch]:
     """Keep an epoch: its weights if it is the best, then the state to go on from, whole or not at all."""
     history = [*history, epoch]
     with files.replacing(_folder(checkpoint, epoch)) as partial:
@@ -153,17 +157,22 @@ def _note(history: list[Epoch], epoch: Epoch, run: "Run", checkpoint: Path, on_e
     return history
 
 
-class Run:
+class TrainingRun:
     """Optimiser, schedule and averaged weights of one training; `fit` is what keeps its checkpoints."""
 
     def __init__(
-        self, network: Network, train: Photos, settings: TrainingSettings, steps: int, teacher: Teacher | None = None
+        self,
+        network: Network,
+        train: PhotoDataset,
+        settings: TrainingSettings,
+        steps: int,
+        teacher: Teacher | None = None,
     ) -> None:
         self.device = arithmetic.device()
         self.teacher = teacher.to(self.device) if teacher else None
         self.precision = arithmetic.resolve(settings.precision)
         self.network = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.called = distributed.spread(self.network)
+        self.called = distributed.is_distributed(self.network)
         self.train, self.settings = train, settings
         groups = parameter_groups(network, settings)
         self.optimizer = torch.optim.AdamW(groups, weight_decay=settings.weight_decay, fused=True)
@@ -198,7 +207,7 @@ class Run:
             batch = min(self.settings.batch_size, left)
             left -= batch
             loss = self.step(images, labels, distributed.weight(len(labels), batch))
-            losses.append(loss * len(labels) / (1 if len(labels) < batch else distributed.count()))
+            losses.append(loss * len(labels) / (1 if len(labels) < batch else distributed.world_size()))
         return float(distributed.total(torch.stack(losses).sum()) / len(self.train))
 
     def step(self, images: Tensor, labels: Tensor, weight: float = 1.0) -> Tensor:

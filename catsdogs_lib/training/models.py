@@ -76,7 +76,7 @@ class Network(nn.Module):
 
 
 @dataclass(frozen=True)
-class Built:
+class ModelSpec:
     """A network with all that its name stands for.
 
     Attributes
@@ -108,7 +108,7 @@ def baseline_backbone() -> nn.Sequential:
     return nn.Sequential(*blocks, nn.Flatten(), nn.Linear(128 * 28 * 28, 512), nn.ReLU(), nn.Dropout(0.5))
 
 
-def build(name: str, classes: int, pretrained: bool = True) -> Built:
+def build(name: str, classes: int, pretrained: bool = True) -> ModelSpec:
     """Build a network by name.
 
     Parameters
@@ -127,7 +127,7 @@ def build(name: str, classes: int, pretrained: bool = True) -> Built:
         No such name, or its weights cannot be had.
     """
     if name == BASELINE:
-        return Built(Network(baseline_backbone(), 512, classes), Preprocessing(), "", "MIT")
+        return ModelSpec(Network(baseline_backbone(), 512, classes), Preprocessing(), "", "MIT")
     if name == LITE0:
         return _lite0(classes, pretrained)
     try:
@@ -145,7 +145,7 @@ def build(name: str, classes: int, pretrained: bool = True) -> Built:
         ) from None
 
 
-def _lite0(classes: int, pretrained: bool) -> Built:
+def _lite0(classes: int, pretrained: bool) -> ModelSpec:
     backbone: Any = timm.create_model("tf_efficientnet_lite0", num_classes=0)
     origin = ""
     if pretrained:
@@ -157,7 +157,7 @@ def _lite0(classes: int, pretrained: bool) -> Built:
         names = [key for key in own if not key.endswith("num_batches_tracked")]
         backbone.load_state_dict(dict(zip(names, values, strict=True)), strict=False)
         origin = files.sha256(path)
-    return Built(Network(backbone, backbone.num_features, classes), Preprocessing(), origin, "Apache-2.0")
+    return ModelSpec(Network(backbone, backbone.num_features, classes), Preprocessing(), origin, "Apache-2.0")
 
 
 def imagenet_classifier(name: str) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
@@ -169,7 +169,7 @@ def imagenet_classifier(name: str) -> tuple[NDArray[np.float32], NDArray[np.floa
     return weight.numpy(), bias.numpy()
 
 
-def _timm(name: str, classes: int, pretrained: bool) -> Built:
+def _timm(name: str, classes: int, pretrained: bool) -> ModelSpec:
     if not timm.is_model(name):
         raise ModelError(f"model '{name}': timm has no such name; see timm.list_models(), or use {LITE0}")
     backbone: Any = timm.create_model(name, pretrained=pretrained, num_classes=0)
@@ -178,10 +178,10 @@ def _timm(name: str, classes: int, pretrained: bool) -> Built:
     licence = str(backbone.pretrained_cfg.get("license") or "see timm")
     with torch.no_grad():
         features = backbone.eval()(torch.zeros(1, *config["input_size"])).shape[1]
-    return Built(Network(backbone, features, classes), preprocessing, _origin(backbone, pretrained), licence)
+    return ModelSpec(Network(backbone, features, classes), preprocessing, _origin(backbone, pretrained), licence)
 
 
-def _torchvision(name: str, classes: int, pretrained: bool) -> Built:
+def _torchvision(name: str, classes: int, pretrained: bool) -> ModelSpec:
     short = name.removeprefix(TORCHVISION)
     if short not in torchvision.models.list_models(module=torchvision.models):
         raise ModelError(
@@ -190,7 +190,9 @@ def _torchvision(name: str, classes: int, pretrained: bool) -> Built:
     backbone = torchvision.models.get_model(short, weights="DEFAULT" if pretrained else None)
     last, layer = [(key, module) for key, module in backbone.named_modules() if isinstance(module, nn.Linear)][-1]
     backbone.set_submodule(last, nn.Identity())
-    return Built(Network(backbone, layer.in_features, classes), IMAGENET, _origin(backbone, pretrained), "BSD-3-Clause")
+    return ModelSpec(
+        Network(backbone, layer.in_features, classes), IMAGENET, _origin(backbone, pretrained), "BSD-3-Clause"
+    )
 
 
 def _origin(backbone: nn.Module, pretrained: bool) -> str:
@@ -200,7 +202,7 @@ def _origin(backbone: nn.Module, pretrained: bool) -> str:
     return files.sha256_bytes(b"".join(parts))
 
 
-def blend(network: nn.Module, before: Mapping[str, Tensor], share: float) -> None:
+def interpolate_weights(network: nn.Module, before: Mapping[str, Tensor], share: float) -> None:
     """Move parameters back towards what they were `before` fine-tuning, in place: `share` of each stays new.
 
     Between both lie networks that are about as accurate as the new one and tell unfamiliar photos about as well as the

@@ -7,7 +7,7 @@ from sklearn.cluster import KMeans
 from sklearn.preprocessing import normalize
 from torch import Tensor
 
-MOST = 256
+MAX_PROTOTYPES = 256
 """More prototypes found no more of other photos, and fewer found fewer; see docs/doubt.md."""
 PHOTOS_EACH = 4
 """Of few photos there are fewer prototypes: one a photo would call every other photo unfamiliar."""
@@ -36,6 +36,6 @@ def prototypes(features: NDArray[np.float32], seed: int = 0) -> Tensor:
     unit = normalize(features.astype(np.float64))
     if len(unit) > SAMPLE:
         unit = unit[np.random.default_rng(seed).choice(len(unit), SAMPLE, replace=False)]
-    count = max(1, min(MOST, len(unit) // PHOTOS_EACH))
+    count = max(1, min(MAX_PROTOTYPES, len(unit) // PHOTOS_EACH))
     centres = KMeans(count, n_init=1, max_iter=50, random_state=seed).fit(unit).cluster_centers_
     return torch.from_numpy(normalize(centres)).half().float()

@@ -13,19 +13,19 @@ from catsdogs_lib.common import files
 from catsdogs_lib.data import manifest
 from catsdogs_lib.imaging.decoding import Preprocessing
 from catsdogs_lib.training import distributed, feature_extractor, loop, precision
-from catsdogs_lib.training.checkpoint import Epoch, Record, TrainedModel, network_outputs
-from catsdogs_lib.training.dataset import Augmentation, Photos
+from catsdogs_lib.training.checkpoint import Epoch, TrainingRecord, TrainedModel, network_outputs
+from catsdogs_lib.training.dataset import Augmentation, PhotoDataset
 from catsdogs_lib.training.distillation import Teacher
 from catsdogs_lib.training.features import FeatureCache
 from catsdogs_lib.training.head import fit_head
 from catsdogs_lib.training.loop import Fit, OnEpoch
-from catsdogs_lib.training.models import Built, blend, build, round_to_fp16
+from catsdogs_lib.training.models import ModelSpec, interpolate_weights, build, round_to_fp16
 from catsdogs_lib.training.prototypes import prototypes
 from catsdogs_lib.training.settings import TrainingSettings
 
 
 @dataclass(frozen=True)
-class Places:
+class TrainingPaths:
     """Where training reads and keeps things.
 
     Attributes
@@ -55,7 +55,7 @@ def label_indices(rows: pd.DataFrame, classes: tuple[str, ...]) -> NDArray[np.in
 
 
 def train(
-    table: pd.DataFrame, places: Places, settings: TrainingSettings, on_epoch: OnEpoch | None = None
+    table: pd.DataFrame, places: TrainingPaths, settings: TrainingSettings, on_epoch: OnEpoch | None = None
 ) -> TrainedModel:
     """Train a model on the manifest's train photos, choosing the best epoch on its validation photos.
 
@@ -86,12 +86,12 @@ def train(
     fitted = _learn(built, settings, material, on_epoch, teacher)
     before = sum(epoch.seconds for epoch in fitted.history)
     if settings.blend < 1:
-        blend(built.network.backbone, pretrained, settings.blend)
+        interpolate_weights(built.network.backbone, pretrained, settings.blend)
     if settings.weights == "fp16":
         round_to_fp16(built.network)
     with distributed.first_one_then_all():
         built.network.prototypes = prototypes(_train_features(built, settings, material))
-    record = Record(
+    record = TrainingRecord(
         settings=settings,
         classes=material.classes,
         preprocessing=built.preprocessing,
@@ -106,14 +106,14 @@ def train(
     return TrainedModel(built.network.to("cpu").eval(), record)
 
 
-def forget_checkpoint(places: Places, record: Record) -> None:
+def forget_checkpoint(places: TrainingPaths, record: TrainingRecord) -> None:
     """Remove what a finished run no longer needs; call it when the trained model is safely on disk."""
     for settings in (record.settings, record.settings.teacher):
         if settings is not None:
             files.remove(_checkpoint(places, settings, record.data_hash))
 
 
-def _checkpoint(places: Places, settings: TrainingSettings, data_hash: str) -> Path:
+def _checkpoint(places: TrainingPaths, settings: TrainingSettings, data_hash: str) -> Path:
     return places.checkpoints / files.digest([settings.model_dump(), data_hash])[:16]
 
 
@@ -124,24 +124,24 @@ class _Material:
     rows: dict[str, pd.DataFrame]
     classes: tuple[str, ...]
     data_hash: str
-    places: Places
+    places: TrainingPaths
     looking: str
 
     @classmethod
-    def of(cls, table: pd.DataFrame, places: Places, settings: TrainingSettings) -> "_Material":
+    def of(cls, table: pd.DataFrame, places: TrainingPaths, settings: TrainingSettings) -> "_Material":
         rows = {split: manifest.used(table, split) for split in ("train", "val")}
         # By all of them, so that any part of them is found in the cache.
         looking = feature_extractor.resolve(settings.precision, sum(map(len, rows.values())))
         return cls(rows, manifest.classes(table), manifest.data_hash(table), places, looking)
 
-    def photos(self, split: str, preprocessing: Preprocessing, how: TrainingSettings, varied: bool) -> Photos:
+    def photos(self, split: str, preprocessing: Preprocessing, how: TrainingSettings, varied: bool) -> PhotoDataset:
         rows = self.rows[split]
         augmentation = Augmentation(how.crop_scale, how.jitter) if varied else None
         labels = label_indices(rows, self.classes).tolist()
-        return Photos(photo_paths(rows, self.places.raw), labels, preprocessing, augmentation, how.seed)
+        return PhotoDataset(photo_paths(rows, self.places.raw), labels, preprocessing, augmentation, how.seed)
 
 
-def _build(settings: TrainingSettings, material: _Material) -> Built:
+def _build(settings: TrainingSettings, material: _Material) -> ModelSpec:
     """The network of the settings, for pictures of their size."""
     built = build(settings.model, len(material.classes))
     if not settings.size:
@@ -150,11 +150,11 @@ def _build(settings: TrainingSettings, material: _Material) -> Built:
 
 
 def _learn(
-    built: Built,
+    built: ModelSpec,
     settings: TrainingSettings,
     material: _Material,
     on_epoch: OnEpoch | None = None,
-    teacher: Built | None = None,
+    teacher: ModelSpec | None = None,
 ) -> Fit:
     """Train the network in place."""
     if settings.method != "scratch":
@@ -175,7 +175,7 @@ def _learn(
     )
 
 
-def _frozen(built: Built, settings: TrainingSettings, material: _Material) -> Epoch:
+def _frozen(built: ModelSpec, settings: TrainingSettings, material: _Material) -> Epoch:
     """Fit the head on cached features; its figures as epoch 0."""
     begin = time.monotonic()
     cache = FeatureCache(material.places.features, built, material.looking)
@@ -188,7 +188,7 @@ def _frozen(built: Built, settings: TrainingSettings, material: _Material) -> Ep
     return Epoch(0, losses[0][0], *losses[1], time.monotonic() - begin)
 
 
-def _train_features(built: Built, settings: TrainingSettings, material: _Material) -> NDArray[np.float32]:
+def _train_features(built: ModelSpec, settings: TrainingSettings, material: _Material) -> NDArray[np.float32]:
     """Features of train photos, (photos, features): of the cache where the backbone is as it came, else computed."""
     rows = material.rows["train"]
     if settings.method == "frozen":
@@ -198,7 +198,7 @@ def _train_features(built: Built, settings: TrainingSettings, material: _Materia
     return network_outputs(built.network.backbone, photos, settings.batch_size, "looking back", settings.precision)
 
 
-def _cross_entropy(built: Built, features: NDArray[np.float32], labels: NDArray[np.int64]) -> tuple[float, float]:
+def _cross_entropy(built: ModelSpec, features: NDArray[np.float32], labels: NDArray[np.int64]) -> tuple[float, float]:
     """Mean cross-entropy in nats and accuracy of the head on features."""
     head = built.network.head
     logits = features.astype(np.float64) @ head.weight.detach().double().numpy().T + head.bias.detach().double().numpy()

@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from catsdogs_lib.batch.s3_events import DeadLetters, Settler, read_message
+from catsdogs_lib.batch.s3_events import DeadLetters, S3PhotoProcessor, read_message
 from catsdogs_lib.common.s3 import Address, ChangedError, Storage
 
 pytestmark = pytest.mark.slow
@@ -172,12 +172,12 @@ def test_a_row_is_not_written_over_a_newer_photos_row(stack, pictures, classifie
             opened = super().open(*arguments)
             stack.put(key, pictures[1])
             (newer,) = read_message(notifications(stack)[0])
-            assert Settler(classifier, Storage(), results, letters).settle(newer)["outcome"] == "answered"
+            assert S3PhotoProcessor(classifier, Storage(), results, letters).settle(newer)["outcome"] == "answered"
             return opened
 
     with pytest.raises(ChangedError):
-        Settler(classifier, Overtaken(), results, letters).settle(older)
-    assert Settler(classifier, Storage(), results, letters).settle(older) == {"outcome": "replaced"}
+        S3PhotoProcessor(classifier, Overtaken(), results, letters).settle(older)
+    assert S3PhotoProcessor(classifier, Storage(), results, letters).settle(older) == {"outcome": "replaced"}
     assert stack.writes("results/") == [f"results/{key}.json"]
     assert stack.rows()[key]["probabilities"] == pytest.approx(classifier.predict(pictures[1]).probabilities, abs=1e-3)
 

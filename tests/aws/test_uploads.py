@@ -28,7 +28,7 @@ from catsdogs_lib.serving.settings import ServiceSettings
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 CATSDOGS = Path(sys.executable).parent / "catsdogs"
-KEY = auth.new()
+KEY = auth.new_key()
 
 
 @pytest.fixture(scope="module")

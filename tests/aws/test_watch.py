@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from catsdogs_lib.inference.classifier import Prediction
-from catsdogs_lib.serving.telemetry import Outcome
+from catsdogs_lib.serving.telemetry import RequestRecord
 
 ROOT = Path(__file__).parents[2]
 VALUES = {
@@ -47,14 +47,14 @@ def sent(monkeypatch, capsys):
         telemetry = LambdaTelemetry(Logger(service="stack", location=None), metrics)
         telemetry.model_version = "abc"
         answer = Prediction("cats", 0.9, {"cats": 0.9, "dogs": 0.1}, 0.1, True, None)
-        telemetry.record(Outcome("1", route="/predict", status=200, prediction=answer, prediction_id="1"))
+        telemetry.record(RequestRecord("1", route="/predict", status=200, prediction=answer, prediction_id="1"))
 
     from aws_lambda_powertools.metrics.provider import cold_start
 
     monkeypatch.setattr(cold_start, "is_cold_start", True)
     handler({}, SimpleNamespace(function_name="function"))
     telemetry = LambdaTelemetry(Logger(service="stack", location=None), metrics)
-    telemetry.record(Outcome("2", route="/predict", status=415, problem="not-a-photo"))
+    telemetry.record(RequestRecord("2", route="/predict", status=415, problem="not-a-photo"))
     metrics.clear_metrics()
     found = set()
     for line in capsys.readouterr().out.splitlines():

@@ -10,7 +10,7 @@ import pytest
 from catsdogs_lib.batch.output import Output, OutputUnusableError
 from catsdogs_lib.batch.parquet import PartCorruptError
 from catsdogs_lib.batch.photos import LocalPhoto
-from catsdogs_lib.batch.rows import Row, refused
+from catsdogs_lib.batch.rows import Row, error_row
 
 ROWS = 5
 
@@ -84,7 +84,7 @@ def test_answers_may_come_in_any_order(tmp_path, description):
 
 
 def test_a_photo_without_an_answer_is_a_row_that_says_why(fill, tmp_path):
-    _, output = fill(photos(7), add=lambda path: refused(path, f"bad \udcff {path}", "v"))
+    _, output = fill(photos(7), add=lambda path: error_row(path, f"bad \udcff {path}", "v"))
     found = table(tmp_path)
     assert found["error"].tolist() == [f"bad \\udcff {photo.path}" for photo in photos(7)]
     assert found[["prediction", "confidence", "probability_cats", "confident", "reason"]].isna().all(axis=None)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from catsdogs_lib.batch.s3_events import Settler, UnreadableMessageError, read_message
+from catsdogs_lib.batch.s3_events import S3PhotoProcessor, UnreadableMessageError, read_message
 from catsdogs_lib.common.s3 import Address
 
 ROOT = Path(__file__).parents[2]
@@ -73,7 +73,7 @@ def test_what_is_no_notification_is_said_to_be_none(body):
 
 
 def test_rows_are_no_photos_or_they_would_beget_rows_for_ever():
-    settler = Settler(None, None, Address("b", "results"), None)
+    settler = S3PhotoProcessor(None, None, Address("b", "results"), None)
     (photo,) = read_message(message(record("results/in/a.jpg.json")))
     assert settler.settle(photo) == {"outcome": "result"}
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import uvicorn
 
-from catsdogs_lib.lambda_local.function_url import FunctionUrl, Workers
+from catsdogs_lib.lambda_local.function_url import FunctionUrl, WorkerBackend
 from catsdogs_lib.serving.server import Connection
 
 ROOT = Path(__file__).parents[2]
@@ -91,7 +91,7 @@ def function_url(tmp_path, serve):
         def start(source, workers=1):
             file = tmp_path / "handler.py"
             file.write_text(source)
-            backend = Workers(file, workers)
+            backend = WorkerBackend(file, workers)
             stack.callback(backend.close)
             return serve(FunctionUrl(backend))
 

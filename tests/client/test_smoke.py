@@ -38,7 +38,7 @@ def app_of(classifier):
 
 
 def look(url, bundle):
-    return list(smoke.run(Upstream(url), bundle))
+    return list(smoke.run_smoke_tests(Upstream(url), bundle))
 
 
 def failed(checks):
@@ -131,7 +131,7 @@ def put(**values):
     ],
 )
 def test_an_answer_of_another_shape_fails(change, names, right, bundle):
-    assert failed(smoke.run(Altered(right, change), bundle)) == names
+    assert failed(smoke.run_smoke_tests(Altered(right, change), bundle)) == names
 
 
 @pytest.mark.slow
@@ -163,7 +163,7 @@ def test_a_failed_check_ends_with_one(right, other):
 
 
 def test_an_endpoint_with_a_key_passes_for_who_names_it(bundle, reference, serve):
-    key, digest = auth.new()
+    key, digest = auth.new_key()
     url = serve(create_app(Model(Classifier(bundle, 1)), ServerTelemetry(), ServiceSettings(key_sha256=digest)))
     for named in ({"args": ["--key", key]}, {"env": {**os.environ, "CATSDOGS_KEY": key}}):
         done = run(url, "--bundle", reference, *named.pop("args", []), **named)
@@ -189,7 +189,7 @@ def test_it_waits_until_the_endpoint_is_ready(bundle, serve):
     loading = threading.Timer(0.7, lambda: setattr(model, "classifier", Classifier(bundle, 1)))
     loading.start()
     began = time.monotonic()
-    assert failed(smoke.run(Upstream(url), bundle, wait_seconds=30)) == []
+    assert failed(smoke.run_smoke_tests(Upstream(url), bundle, wait_seconds=30)) == []
     assert time.monotonic() - began < 10
     loading.join()
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from catsdogs_lib.data.checks import Checked, Reason, check, check_all
+from catsdogs_lib.data.checks import CheckedPhoto, Reason, check_photo, check_photos
 from catsdogs_lib.imaging import decoding
 
 ROOT = Path(__file__).parents[2]
@@ -37,10 +37,10 @@ def encode(image: Image.Image, name: str = "JPEG", **options: object) -> bytes:
     return stream.getvalue()
 
 
-def checked(folder: Path, name: str, data: bytes, min_side: int = 32) -> Checked:
+def checked(folder: Path, name: str, data: bytes, min_side: int = 32) -> CheckedPhoto:
     path = folder / name
     path.write_bytes(data)
-    return check(path, min_side)
+    return check_photo(path, min_side)
 
 
 def test_a_good_photo_has_every_number(tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_a_wrong_ending_is_only_a_warning(tmp_path: Path, name: str, warning: st
 def test_what_is_no_file_is_unreadable_and_does_not_block(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.jpg")
     (tmp_path / "gone.jpg").symlink_to(tmp_path / "nowhere")
-    found = check_all([tmp_path / "pipe.jpg", tmp_path / "gone.jpg"])
+    found = check_photos([tmp_path / "pipe.jpg", tmp_path / "gone.jpg"])
     assert [Reason.of(one.excluded) for one in found] == [Reason.UNREADABLE] * 2
     assert len({one.sha256 for one in found}) == 2
 
@@ -163,7 +163,7 @@ def test_threads_answer_in_order(tmp_path: Path) -> None:
     paths = [tmp_path / f"{number}.png" for number in range(20)]
     for number, path in enumerate(paths):
         smooth(number).save(path)
-    assert check_all(paths, workers=4) == [check(path) for path in paths]
+    assert check_photos(paths, workers=4) == [check_photo(path) for path in paths]
 
 
 def test_every_reason_is_found_again() -> None:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from catsdogs_lib.data.duplicates import components
-from catsdogs_lib.data.splits import Member, Place, assign
+from catsdogs_lib.data.splits import Member, Assignment, assign
 
 SHARES = {"train": 0.7, "val": 0.15, "test": 0.15}
 Sizes = dict[str, list[int]]
@@ -35,7 +35,7 @@ def collection(sizes: Sizes) -> tuple[list[Member], list[tuple[int, int]]]:
     return members, pairs
 
 
-def settled(members: Sequence[Member], places: Sequence[Place]) -> list[Member]:
+def settled(members: Sequence[Member], places: Sequence[Assignment]) -> list[Member]:
     return [Member(one.sha256, one.label, one.path, place.split) for one, place in zip(members, places, strict=True)]
 
 
@@ -115,7 +115,7 @@ def test_a_tiny_class_is_in_every_split(groups: int) -> None:
 
 def test_a_new_photo_follows_those_it_resembles() -> None:
     members = [member(0, "cats", "test"), member(1, "cats"), member(2, "cats")]
-    assert assign(members, [(1, 2), (0, 2)], SHARES, 0) == [Place("test")] * 3
+    assert assign(members, [(1, 2), (0, 2)], SHARES, 0) == [Assignment("test")] * 3
 
 
 def test_a_new_photo_between_two_splits_is_left_out() -> None:
@@ -139,7 +139,7 @@ def test_who_of_a_chain_between_two_splits_is_left_out_does_not_depend_on_the_or
 @pytest.mark.parametrize(("split", "better"), [("train", "val"), ("train", "test"), ("val", "test")])
 def test_of_two_that_resemble_the_test_photo_stays(split: str, better: str) -> None:
     places = assign([member(0, "cats", split), member(1, "cats", better)], [(0, 1)], SHARES, 0)
-    assert places == [Place("", f"near-duplicate of {better} photo cats/1.jpg"), Place(better)]
+    assert places == [Assignment("", f"near-duplicate of {better} photo cats/1.jpg"), Assignment(better)]
 
 
 def test_photos_of_a_given_train_folder_never_enter_its_test_set() -> None:

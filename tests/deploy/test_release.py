@@ -400,7 +400,7 @@ def test_the_overlay_names_the_image_by_its_digest(tmp_path):
         pytest.skip("needs kubectl")
     shutil.copytree(ROOT / "deploy" / "kubernetes", tmp_path / "deploy" / "kubernetes")
     digest = "sha256:" + "0123456789abcdef" * 4
-    said = targets.named("kubernetes", tmp_path).put(f"ghcr.io/someone/catsdogs@{digest}")
+    said = targets.target_named("kubernetes", tmp_path).put(f"ghcr.io/someone/catsdogs@{digest}")
     assert "kubectl apply -k deploy/kubernetes/overlays/production" in said
     for before in (ROOT / targets.OVERLAY).iterdir():
         after = (tmp_path / targets.OVERLAY / before.name).read_text().splitlines()

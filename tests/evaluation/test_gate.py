@@ -6,7 +6,7 @@ import pytest
 
 from catsdogs_lib.evaluation.gate import judge
 from catsdogs_lib.evaluation.metrics import EvaluationError
-from catsdogs_lib.evaluation.robustness import INVARIANCES, Examined
+from catsdogs_lib.evaluation.robustness import INVARIANCES, BehaviourReport
 from catsdogs_lib.evaluation.slices import COLUMNS
 
 COUNT = 300
@@ -30,7 +30,7 @@ def answers(margin, seed, sharpness=1.0):
 def examined(margin=3.0, seed=0, sharpness=3.0, **changes):
     plain = answers(margin, seed, sharpness)
     return dataclasses.replace(
-        Examined(
+        BehaviourReport(
             probabilities=plain,
             unfamiliarity=np.zeros(COUNT, np.float32),
             chosen=np.arange(COUNT),

@@ -18,7 +18,7 @@ from catsdogs_lib.training.models import LITE0, build
 
 
 @pytest.fixture(scope="module")
-def photos(tmp_path_factory) -> label_audit.Photos:
+def photos(tmp_path_factory) -> label_audit.AuditData:
     """Three drawn classes with their right labels."""
     folder = tmp_path_factory.mktemp("three")
     write_sample(folder / "raw", 60, kinds=("cat", "dog", "rabbit"), faults=False)
@@ -28,7 +28,7 @@ def photos(tmp_path_factory) -> label_audit.Photos:
     shas = rows["sha256"].tolist()
     features = FeatureCache(folder / "features", build(LITE0, 3), "fp32").get(paths, shas)
     labels = training.label_indices(rows, classes)
-    return label_audit.Photos(paths, rows["path"].tolist(), shas, labels, rows["group"].tolist(), classes, features)
+    return label_audit.AuditData(paths, rows["path"].tolist(), shas, labels, rows["group"].tolist(), classes, features)
 
 
 @pytest.mark.slow
@@ -41,7 +41,7 @@ def test_most_flipped_labels_are_among_the_first_few(photos):
     margin = label_audit.margins(label_audit.cross_validated(flipped), labels)
     first = set(np.argsort(margin)[: 2 * len(chosen)].tolist())
     assert len(first & set(chosen.tolist())) >= 0.8 * len(chosen)
-    wrong = label_audit.examine(flipped).query("finding == 'wrong label'")
+    wrong = label_audit.audit(flipped).query("finding == 'wrong label'")
     assert len(wrong) > 0
     right = {photos.sha256[i]: f"relabel:{photos.classes[photos.labels[i]]}" for i in chosen}
     agreed = [right.get(sha) == proposal for sha, proposal in zip(wrong["sha256"], wrong["proposal"], strict=True)]
@@ -78,11 +78,11 @@ def proposals(path: Path, *actions: tuple[str, str]) -> Path:
 def test_only_what_a_person_decided_is_kept_and_a_later_decision_counts(tmp_path):
     target = tmp_path / "mine.csv"
     first = proposals(tmp_path / "p.csv", ("x.jpg", "exclude"), ("y.jpg", "relabel:dog"), ("z.jpg", ""))
-    assert review.confirm(first, target) == (1, 1)
+    assert review.apply_review(first, target) == (1, 1)
     rows = list(csv.DictReader(target.read_text().splitlines()))
     assert [(row["sha256"], row["label"]) for row in rows] == [("a", ""), ("b", "dog")]
     assert rows[0]["reason"] == "wrong label: it says so"
-    review.confirm(proposals(tmp_path / "p.csv", ("x.jpg", "keep")), target)
+    review.apply_review(proposals(tmp_path / "p.csv", ("x.jpg", "keep")), target)
     assert [row["sha256"] for row in csv.DictReader(target.read_text().splitlines())] == ["b"]
 
 
@@ -90,7 +90,7 @@ def test_only_what_a_person_decided_is_kept_and_a_later_decision_counts(tmp_path
 def test_an_unknown_action_is_refused_with_its_line(tmp_path, action):
     path = proposals(tmp_path / "p.csv", ("x.jpg", "exclude"), ("y.jpg", action))
     with pytest.raises(review.ProposalError, match=r"p\.csv, line 3"):
-        review.confirm(path, tmp_path / "mine.csv")
+        review.apply_review(path, tmp_path / "mine.csv")
     assert not (tmp_path / "mine.csv").exists()
 
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from catsdogs_lib.evaluation import metrics
 from catsdogs_lib.evaluation.selective import (
     LEVELS,
-    certificate_sentence,
+    risk_bound_sentence,
     choose_thresholds,
     confident_from,
     familiar_limit,
@@ -82,7 +82,7 @@ def test_a_photo_that_is_unfamiliar_is_not_counted_as_confident():
 
 def test_the_sentence_says_what_is_proven_and_what_could_be():
     probabilities, labels, distance = calibrated(400)
-    sentence = certificate_sentence(choose_thresholds(probabilities, labels, distance)[1])
+    sentence = risk_bound_sentence(choose_thresholds(probabilities, labels, distance)[1])
     assert "with 95% trust" in sentence
     assert "of 400 validation photos" in sentence
 

@@ -31,11 +31,11 @@ def whole(packaged):
 @pytest.fixture(scope="module")
 def small(whole):
     pictures = [png(kind, 3000 + seed) for seed in range(12) for kind in ("cat", "dog")]
-    return quantization.quantise(whole.graph, pictures, Classifier(whole).load)
+    return quantization.quantize(whole.graph, pictures, Classifier(whole).load)
 
 
 def layers(graph):
-    return [node for node in onnx.load_model_from_string(graph).graph.node if node.op_type in quantization.WEIGHTED]
+    return [node for node in onnx.load_model_from_string(graph).graph.node if node.op_type in quantization.WEIGHTED_OPERATORS]
 
 
 def test_it_has_the_same_doors_and_gives_nearly_the_same_answers(whole, small):
@@ -61,7 +61,7 @@ def test_all_but_the_first_and_the_last_layers_are_in_int8(small):
     assert not in_int8(convolutions[0])
     assert not in_int8(convolutions[1])
     # The first two, and what gives the map, the logits and the unfamiliarity.
-    assert len(float_inputs) == quantization.FIRST + 3
+    assert len(float_inputs) == quantization.FLOAT_FIRST_LAYERS + 3
     assert len(layers(small)) > 45
 
 
@@ -85,7 +85,7 @@ def test_a_network_from_scratch_is_quantised_too(trained):
     model = TrainedModel.load(trained.trained / "baseline_cnn")
     graph = packaging.export(model, 1.0)
     rng = np.random.default_rng(0)
-    small = quantization.quantise(graph, range(4), lambda _: rng.normal(size=(3, 224, 224)).astype(np.float32))
+    small = quantization.quantize(graph, range(4), lambda _: rng.normal(size=(3, 224, 224)).astype(np.float32))
     # Most of its weights are in one matrix behind the convolutions; they are stored in fp16 before.
     assert len(small) < 0.6 * len(graph)
 

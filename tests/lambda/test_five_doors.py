@@ -19,7 +19,7 @@ from catsdogs_lib.client.http import Upstream
 from catsdogs_lib.evaluation.calibration import softmax
 from catsdogs_lib.inference.bundle import Bundle
 from catsdogs_lib.training.checkpoint import TrainedModel, network_outputs
-from catsdogs_lib.training.dataset import Photos
+from catsdogs_lib.training.dataset import PhotoDataset
 from catsdogs_lib.training.models import build
 
 pytestmark = pytest.mark.slow
@@ -61,7 +61,7 @@ def bundle_and_network(request):
 
 def through_torch(bundle, network, photos):
     description = bundle.description
-    plain = Photos(photos, [0] * len(photos), description.preprocessing)
+    plain = PhotoDataset(photos, [0] * len(photos), description.preprocessing)
     return softmax(network_outputs(network, plain, 32, "torch"), description.temperature)
 
 

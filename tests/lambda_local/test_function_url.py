@@ -12,7 +12,13 @@ import pytest
 from catsdogs_lib.client import asgi
 from catsdogs_lib.common.errors import CatsdogsError
 from catsdogs_lib.lambda_local import worker
-from catsdogs_lib.lambda_local.function_url import INVOCATIONS, Emulator, FunctionUrl, Workers, find_handler
+from catsdogs_lib.lambda_local.function_url import (
+    INVOCATIONS,
+    EmulatorBackend,
+    FunctionUrl,
+    WorkerBackend,
+    find_handler,
+)
 
 ECHO = """
 def handler(event, context):
@@ -190,7 +196,7 @@ def test_a_handler_that_cannot_be_loaded_is_one_sentence(source, said, tmp_path)
     file = tmp_path / "handler.py"
     file.write_text(source)
     with pytest.raises(CatsdogsError, match=said) as caught:
-        Workers(file)
+        WorkerBackend(file)
     assert str(file) in str(caught.value)
 
 
@@ -198,7 +204,7 @@ def test_a_module_that_is_missing_is_named(tmp_path):
     file = tmp_path / "handler.py"
     file.write_text("import no_such_module_anywhere")
     with pytest.raises(ModuleNotFoundError) as caught:
-        Workers(file)
+        WorkerBackend(file)
     assert caught.value.name == "no_such_module_anywhere"
 
 
@@ -256,7 +262,7 @@ def emulator():
 
 @pytest.mark.parametrize("whole", [False, True])
 def test_an_emulator_answers_events(emulator, whole, serve, send):
-    url = serve(FunctionUrl(Emulator(emulator + INVOCATIONS * whole)))
+    url = serve(FunctionUrl(EmulatorBackend(emulator + INVOCATIONS * whole)))
     status, _, body = send(url, "POST", "/predict", b"\0\1", [("content-type", "image/png")])
     assert status == 200
     assert base64.b64decode(json.loads(body)["body"]) == b"\0\1"
@@ -264,15 +270,15 @@ def test_an_emulator_answers_events(emulator, whole, serve, send):
 
 @pytest.mark.parametrize("path", ["/timeout", "/raise", "/broken", "/large"])
 def test_an_emulator_that_fails_is_a_502(emulator, path, serve, send):
-    assert send(serve(FunctionUrl(Emulator(emulator))), target=path)[0] == 502
+    assert send(serve(FunctionUrl(EmulatorBackend(emulator))), target=path)[0] == 502
 
 
 def test_no_emulator_is_a_502(emulator, serve, send):
-    assert send(serve(FunctionUrl(Emulator("http://127.0.0.1:1"))))[0] == 502
+    assert send(serve(FunctionUrl(EmulatorBackend("http://127.0.0.1:1"))))[0] == 502
 
 
 def test_an_emulator_is_asked_one_event_at_a_time(emulator, serve, send):
-    url = serve(FunctionUrl(Emulator(emulator)))
+    url = serve(FunctionUrl(EmulatorBackend(emulator)))
     with ThreadPoolExecutor(4) as clients:
         statuses = list(clients.map(lambda _: send(url)[0], range(8)))
     assert statuses == [200] * 8

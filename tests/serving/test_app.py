@@ -19,7 +19,7 @@ from catsdogs_lib.serving.metrics_prometheus import ServerTelemetry
 from catsdogs_lib.serving.model import Model
 from catsdogs_lib.serving.page import wants_page
 from catsdogs_lib.serving.settings import ServiceSettings
-from catsdogs_lib.serving.telemetry import Outcome
+from catsdogs_lib.serving.telemetry import RequestRecord
 
 
 def encoded(picture, name, **options):
@@ -290,8 +290,8 @@ def test_the_unforeseen_is_a_problem_document_counted_and_logged_without_a_trace
 
 
 def test_a_mistake_in_the_middle_of_an_answer_is_logged_as_an_error():
-    assert Outcome("id", status=200, error=RuntimeError(), problem="internal-error").level == logging.ERROR
-    assert Outcome("id", status=415, problem="not-a-photo").level == logging.WARNING
+    assert RequestRecord("id", status=200, error=RuntimeError(), problem="internal-error").level == logging.ERROR
+    assert RequestRecord("id", status=415, problem="not-a-photo").level == logging.WARNING
 
 
 def test_every_answer_is_named_and_safe(ask):

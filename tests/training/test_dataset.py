@@ -5,7 +5,7 @@ import torch
 from catsdogs_lib.data.synthetic.render import draw
 from catsdogs_lib.imaging import decoding
 from catsdogs_lib.imaging.decoding import Preprocessing
-from catsdogs_lib.training.dataset import Augmentation, Photos, augmented_rows, batches
+from catsdogs_lib.training.dataset import Augmentation, PhotoDataset, augmented_rows, batches
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +19,7 @@ def paths(tmp_path_factory):
 
 
 def test_plain_photos_are_what_serving_sees(paths):
-    tensor, label = Photos(paths, range(6), Preprocessing())[3]
+    tensor, label = PhotoDataset(paths, range(6), Preprocessing())[3]
     assert label == 3
     assert np.array_equal(tensor.numpy(), decoding.model_input(paths[3], Preprocessing()))
 
@@ -28,7 +28,7 @@ def test_augmentation_depends_on_seed_epoch_and_photo_alone(paths):
     augmentation = Augmentation(0.5, 0.2)
 
     def pixels(index, epoch=1, seed=0):
-        return np.asarray(Photos(paths, [0] * 6, Preprocessing(), augmentation, seed, epoch).augmented(index))
+        return np.asarray(PhotoDataset(paths, [0] * 6, Preprocessing(), augmentation, seed, epoch).augmented(index))
 
     torch.manual_seed(1)
     first = pixels(2)
@@ -42,17 +42,17 @@ def test_augmentation_leaves_the_global_random_state_alone(paths):
     torch.manual_seed(5)
     expected = torch.rand(1)
     torch.manual_seed(5)
-    Photos(paths, [0] * 6, Preprocessing(), Augmentation(0.5, 0.2)).augmented(0)
+    PhotoDataset(paths, [0] * 6, Preprocessing(), Augmentation(0.5, 0.2)).augmented(0)
     assert torch.equal(torch.rand(1), expected)
 
 
 def test_without_augmentation_there_is_nothing_augmented(paths):
     with pytest.raises(ValueError, match="no augmentation"):
-        Photos(paths, [0] * 6, Preprocessing()).augmented(0)
+        PhotoDataset(paths, [0] * 6, Preprocessing()).augmented(0)
 
 
 def test_workers_do_not_change_the_batches(paths):
-    photos = Photos(paths, range(6), Preprocessing(), Augmentation(0.5, 0.2), seed=3, epoch=2)
+    photos = PhotoDataset(paths, range(6), Preprocessing(), Augmentation(0.5, 0.2), seed=3, epoch=2)
     with_workers = list(batches(photos, 2, shuffle=True))
     alone = list(batches(photos, 6, shuffle=True))
     assert torch.equal(torch.cat([x for x, _ in with_workers]), alone[0][0])

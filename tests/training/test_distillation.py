@@ -5,7 +5,7 @@ from torch import nn
 
 from catsdogs_lib.imaging.decoding import Preprocessing
 from catsdogs_lib.training import loop
-from catsdogs_lib.training.dataset import Photos
+from catsdogs_lib.training.dataset import PhotoDataset
 from catsdogs_lib.training.distillation import Teacher
 from catsdogs_lib.training.models import Network
 from catsdogs_lib.training.settings import TrainingSettings
@@ -42,7 +42,7 @@ def pupil(monkeypatch):
 
     def make(teacher):
         settings = TrainingSettings(method="finetune", precision="fp32", averaging=0)
-        return loop.Run(averaging_network(1), Photos([], [], Preprocessing()), settings, 100, teacher)
+        return loop.TrainingRun(averaging_network(1), PhotoDataset([], [], Preprocessing()), settings, 100, teacher)
 
     return make
 

@@ -13,7 +13,7 @@ from catsdogs_lib.common.errors import SettingsError
 from catsdogs_lib.pipeline import torchrun
 from catsdogs_lib.pipeline.workspace import Workspace
 from catsdogs_lib.training import distributed
-from catsdogs_lib.training.trainer import Places, photo_paths, train
+from catsdogs_lib.training.trainer import TrainingPaths, photo_paths, train
 
 CHANGES = ("train.method=finetune", "train.size=64", "train.epochs=1", "train.batch_size=16", "train.precision=fp32")
 
@@ -37,7 +37,7 @@ def test_a_setting_that_there_is_not_is_named():
 @pytest.mark.slow
 def test_two_processes_take_the_steps_of_one(prepared, tmp_path):
     table, settings = torchrun.manifest.read_manifest(prepared.manifest), torchrun.settings_of(CHANGES)
-    alone = train(table, Places(prepared.raw, tmp_path / "features", tmp_path / "alone"), settings)
+    alone = train(table, TrainingPaths(prepared.raw, tmp_path / "features", tmp_path / "alone"), settings)
     root = tmp_path / "together"
     for folder in ("data", "checkpoints"):
         (root / folder).mkdir(parents=True)
@@ -61,7 +61,7 @@ def test_two_processes_take_the_steps_of_one(prepared, tmp_path):
     # What one process goes on from: nothing is left to do, and the weights are those of one process.
     ws = Workspace(root)
     seen = []
-    together = train(table, Places(ws.raw, ws.features, ws.checkpoints), settings, seen.append)
+    together = train(table, TrainingPaths(ws.raw, ws.features, ws.checkpoints), settings, seen.append)
     assert [epoch.epoch for epoch in seen] == [0, 1]
     assert together.record.history[-1].val_loss == pytest.approx(float(said[1]), abs=1e-4)
     paths = photo_paths(table.head(8), prepared.raw)

@@ -21,7 +21,7 @@ def photos():
 def test_many_photos_get_the_features_that_few_get(backbone, photos):
     few, many = (
         feature_extractor.prepare(backbone, 96, feature_extractor.resolve("fp32", count))
-        for count in (1, feature_extractor.MANY)
+        for count in (1, feature_extractor.MIN_PHOTOS_FOR_ONNX)
     )
     assert few.__qualname__ != many.__qualname__
     found = many(photos)
@@ -32,7 +32,9 @@ def test_many_photos_get_the_features_that_few_get(backbone, photos):
 
 def test_who_asks_for_bf16_gets_it(backbone, photos):
     exact = feature_extractor.prepare(backbone, 96, feature_extractor.resolve("fp32", 1))(photos)
-    rough = feature_extractor.prepare(backbone, 96, feature_extractor.resolve("bf16", feature_extractor.MANY))(photos)
+    rough = feature_extractor.prepare(
+        backbone, 96, feature_extractor.resolve("bf16", feature_extractor.MIN_PHOTOS_FOR_ONNX)
+    )(photos)
     assert 1e-4 < np.abs(rough - exact).max() < 1
 
 

@@ -7,7 +7,7 @@ import torchvision
 from torch import nn
 
 from catsdogs_lib.imaging import decoding
-from catsdogs_lib.training.models import ModelError, blend, build, round_to_fp16
+from catsdogs_lib.training.models import ModelError, interpolate_weights, build, round_to_fp16
 
 
 def test_the_baseline_is_the_network_of_the_design():
@@ -113,6 +113,6 @@ def test_a_blend_lies_between_both_weights_and_keeps_batch_norm():
     new.bn1.running_mean.fill_(3)
     before, tuned = (dict(one.state_dict()) for one in (old, build("efficientnet_lite0", 2).network.backbone))
     new.load_state_dict(tuned | {"bn1.running_mean": new.bn1.running_mean})
-    blend(new, before, 0.25)
+    interpolate_weights(new, before, 0.25)
     assert torch.allclose(new.conv_stem.weight, 0.75 * old.conv_stem.weight + 0.25 * tuned["conv_stem.weight"])
     assert torch.all(new.bn1.running_mean == 3)

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from catsdogs_lib.training.models import Network, build
-from catsdogs_lib.training.prototypes import MOST, PHOTOS_EACH, prototypes
+from catsdogs_lib.training.prototypes import MAX_PROTOTYPES, PHOTOS_EACH, prototypes
 
 
 def clusters(count, each, seed=0):
@@ -22,7 +22,7 @@ def test_a_photo_like_the_learned_ones_is_near_and_another_is_far():
     assert far.min() > 0.3
 
 
-@pytest.mark.parametrize(("photos", "count"), [(3, 1), (40, 10), (3000, MOST)])
+@pytest.mark.parametrize(("photos", "count"), [(3, 1), (40, 10), (3000, MAX_PROTOTYPES)])
 def test_there_are_fewer_prototypes_than_photos_and_at_most_so_many(photos, count):
     made = prototypes(np.random.default_rng(0).normal(size=(photos, 16)).astype(np.float32))
     assert len(made) == count <= max(1, photos / PHOTOS_EACH)

@@ -6,11 +6,11 @@ import torch
 
 from catsdogs_lib.data import manifest
 from catsdogs_lib.training import features, loop, precision
-from catsdogs_lib.training.checkpoint import Record, TrainedModel, TrainedModelError
+from catsdogs_lib.training.checkpoint import TrainingRecord, TrainedModel, TrainedModelError
 from catsdogs_lib.training.features import FeatureCache
 from catsdogs_lib.training.models import build
 from catsdogs_lib.training.settings import TrainingSettings, baseline_settings
-from catsdogs_lib.training.trainer import Places, forget_checkpoint, photo_paths, train
+from catsdogs_lib.training.trainer import TrainingPaths, forget_checkpoint, photo_paths, train
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def table(prepared):
 
 @pytest.fixture
 def places(prepared, tmp_path):
-    return Places(prepared.raw, prepared.features, tmp_path / "checkpoints")
+    return TrainingPaths(prepared.raw, prepared.features, tmp_path / "checkpoints")
 
 
 def weights(model):
@@ -212,7 +212,7 @@ def test_a_missing_model_is_a_sentence(tmp_path):
 
 def test_a_record_survives_json(table, places):
     record = train(table, places, TrainingSettings()).record
-    assert Record.from_json(record.to_json()) == record
+    assert TrainingRecord.from_json(record.to_json()) == record
 
 
 def test_auto_precision_follows_the_machine(monkeypatch):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from catsdogs_lib.data.synthetic.canvas import Colour, Pen, mix
+from catsdogs_lib.data.synthetic.canvas import Colour, Canvas, mix
 
 POSES = ("portrait", "sitting", "standing", "lying")
 INK: Colour = (38, 32, 34)
@@ -27,7 +27,7 @@ class Coat:
 
 
 @dataclass(frozen=True)
-class Look:
+class Appearance:
     """How one animal holds itself: `yaw` and `pitch` of the face in -1..1, head `tilt` in radians."""
 
     yaw: float
@@ -36,7 +36,7 @@ class Look:
     pose: str
 
 
-def animal(pen: Pen, kind: str, look: Look, coat: Coat, rng: np.random.Generator) -> None:
+def animal(pen: Canvas, kind: str, look: Appearance, coat: Coat, rng: np.random.Generator) -> None:
     """Draw an animal with its head about the origin, one unit being half the width of the head.
 
     Parameters
@@ -55,7 +55,7 @@ def animal(pen: Pen, kind: str, look: Look, coat: Coat, rng: np.random.Generator
     _HEADS[kind](head, look, coat, rng)
 
 
-def _tail(pen: Pen, kind: str, x: float, y: float, coat: Coat, rng: np.random.Generator) -> None:
+def _tail(pen: Canvas, kind: str, x: float, y: float, coat: Coat, rng: np.random.Generator) -> None:
     """Draw a tail that leaves the body at (`x`, `y`) towards negative x."""
     lift = rng.uniform(0.6, 1.0)
     if kind == "cat":  # long, thin, with a hook
@@ -71,20 +71,20 @@ def _tail(pen: Pen, kind: str, x: float, y: float, coat: Coat, rng: np.random.Ge
                     coat.line)  # fmt: skip
 
 
-def _paw(pen: Pen, x: float, y: float, coat: Coat, size: float = 0.3) -> None:
+def _paw(pen: Canvas, x: float, y: float, coat: Coat, size: float = 0.3) -> None:
     pen.oval(x, y, size, size * 0.62, coat.light if coat.socks else None, coat.line)
     for toe in (-0.3, 0.3):
         pen.stroke([(x + toe * size, y), (x + toe * size, y + size * 0.5)], coat.line, 0.035)
 
 
-def _bust(pen: Pen, kind: str, coat: Coat, rng: np.random.Generator) -> None:
+def _bust(pen: Canvas, kind: str, coat: Coat, rng: np.random.Generator) -> None:
     wide = {"cat": 0.95, "dog": 1.1, "rabbit": 0.9, "owl": 1.15}[kind] * rng.uniform(0.9, 1.15)
     pen.both([(0, 0.0), (0.55, 0.5), (wide, 1.4), (wide * 1.25, 2.6), (wide * 1.2, 4.5), (0, 4.5)], None, coat.line)
     if coat.socks:
         pen.both([(0, 0.6), (0.4, 1.1), (0.42, 1.8), (0, 2.5)], coat.light)
 
 
-def _sitting(pen: Pen, kind: str, coat: Coat, rng: np.random.Generator) -> None:
+def _sitting(pen: Canvas, kind: str, coat: Coat, rng: np.random.Generator) -> None:
     wide = {"cat": 0.95, "dog": 0.98, "rabbit": 1.12, "owl": 1.05}[kind] * rng.uniform(0.9, 1.12)
     foot = {"cat": 3.1, "dog": 3.5, "rabbit": 2.5, "owl": 2.9}[kind]
     _tail(pen, kind, -wide * 0.9, foot - 0.45, coat, rng)
@@ -103,7 +103,7 @@ def _sitting(pen: Pen, kind: str, coat: Coat, rng: np.random.Generator) -> None:
         _paw(pen, x, foot, coat)
 
 
-def _standing(pen: Pen, kind: str, coat: Coat, rng: np.random.Generator) -> None:
+def _standing(pen: Canvas, kind: str, coat: Coat, rng: np.random.Generator) -> None:
     long = {"cat": 3.3, "dog": 3.3, "rabbit": 2.4, "owl": 1.9}[kind] * rng.uniform(0.95, 1.1)
     leg = {"cat": 1.15, "dog": 1.35, "rabbit": 0.55, "owl": 0.5}[kind]
     deep = {"cat": 0.72, "dog": 0.82, "rabbit": 0.95, "owl": 1.0}[kind]
@@ -123,7 +123,7 @@ def _standing(pen: Pen, kind: str, coat: Coat, rng: np.random.Generator) -> None
         _paw(pen, x + 0.1, floor, coat)
 
 
-def _lying(pen: Pen, kind: str, coat: Coat, rng: np.random.Generator) -> None:
+def _lying(pen: Canvas, kind: str, coat: Coat, rng: np.random.Generator) -> None:
     long = {"cat": 2.9, "dog": 3.1, "rabbit": 2.3, "owl": 2.0}[kind] * rng.uniform(0.95, 1.1)
     _tail(pen, kind, -long + 0.2, 1.4, coat, rng)
     pen.blob([(0.5, 0.6), (0.75, 1.3), (0.3, 1.85), (-long / 2, 1.9), (-long + 0.2, 1.85), (-long - 0.1, 1.2),
@@ -135,12 +135,12 @@ def _lying(pen: Pen, kind: str, coat: Coat, rng: np.random.Generator) -> None:
         _paw(pen, x + 0.35, 1.84, coat)
 
 
-_BODIES: dict[str, Callable[[Pen, str, Coat, np.random.Generator], None]] = {
+_BODIES: dict[str, Callable[[Canvas, str, Coat, np.random.Generator], None]] = {
     "portrait": _bust, "sitting": _sitting, "standing": _standing, "lying": _lying,
 }  # fmt: skip
 
 
-def _whiskers(pen: Pen, x: float, y: float, reach: float, coat: Coat) -> None:
+def _whiskers(pen: Canvas, x: float, y: float, reach: float, coat: Coat) -> None:
     colour = mix(WHITE, coat.line, 0.15 if sum(coat.base) < 420 else 0.75)
     for side in (-1, 1):
         for slope in (-0.16, 0.02, 0.2):
@@ -149,7 +149,7 @@ def _whiskers(pen: Pen, x: float, y: float, reach: float, coat: Coat) -> None:
             pen.stroke([start, middle, end], colour, 0.024)
 
 
-def _cat(pen: Pen, look: Look, coat: Coat, rng: np.random.Generator) -> None:
+def _cat(pen: Canvas, look: Appearance, coat: Coat, rng: np.random.Generator) -> None:
     tall, out = rng.uniform(1.3, 1.6), rng.uniform(0.72, 0.95)
     fx, fy = 0.2 * look.yaw, 0.1 * look.pitch
     for mirrored in (False, True):
@@ -177,7 +177,7 @@ def _cat(pen: Pen, look: Look, coat: Coat, rng: np.random.Generator) -> None:
         nose.stroke([(0, 0.06), (side * 0.04, 0.2), (side * 0.16, 0.24), (side * 0.25, 0.18)], INK, 0.035)
 
 
-def _dog(pen: Pen, look: Look, coat: Coat, rng: np.random.Generator) -> None:
+def _dog(pen: Canvas, look: Appearance, coat: Coat, rng: np.random.Generator) -> None:
     fx, fy = 0.2 * look.yaw, 0.1 * look.pitch
     jaw, drop, wing = rng.uniform(0.5, 0.64), rng.uniform(0.45, 1.15), rng.uniform(1.12, 1.38)
     pen.both([(0, -0.86), (0.5, -0.8), (0.82, -0.38), (0.8, 0.1), (jaw + 0.08, 0.55), (jaw - 0.08, 1.0), (0, 1.16)],
@@ -213,7 +213,7 @@ def _dog(pen: Pen, look: Look, coat: Coat, rng: np.random.Generator) -> None:
     snout.oval(-0.06, -0.22, 0.08, 0.035, (112, 106, 110))
 
 
-def _rabbit(pen: Pen, look: Look, coat: Coat, rng: np.random.Generator) -> None:
+def _rabbit(pen: Canvas, look: Appearance, coat: Coat, rng: np.random.Generator) -> None:
     fx, fy = 0.2 * look.yaw, 0.1 * look.pitch
     long = rng.uniform(1.35, 1.75)
     for mirrored in (False, True):
@@ -237,7 +237,7 @@ def _rabbit(pen: Pen, look: Look, coat: Coat, rng: np.random.Generator) -> None:
         nose.stroke([(0, 0.06), (side * 0.03, 0.22), (side * 0.2, 0.27)], INK, 0.035)
 
 
-def _owl(pen: Pen, look: Look, coat: Coat, rng: np.random.Generator) -> None:
+def _owl(pen: Canvas, look: Appearance, coat: Coat, rng: np.random.Generator) -> None:
     fx, fy = 0.2 * look.yaw, 0.1 * look.pitch
     tuft, disc = rng.uniform(1.05, 1.3), rng.uniform(0.44, 0.54)
     pen.both([(0, -0.82), (0.5, -0.84), (0.95, -0.4), (1.02, 0.2), (0.8, 0.7), (0, 0.92)], None, coat.line)
@@ -254,6 +254,6 @@ def _owl(pen: Pen, look: Look, coat: Coat, rng: np.random.Generator) -> None:
     beak.polygon([(-0.13, 0), (0.13, 0), (0.02, rng.uniform(0.34, 0.46))], (214, 164, 70), INK, width=0.025)
 
 
-_HEADS: dict[str, Callable[[Pen, Look, Coat, np.random.Generator], None]] = {
+_HEADS: dict[str, Callable[[Canvas, Appearance, Coat, np.random.Generator], None]] = {
     "cat": _cat, "dog": _dog, "rabbit": _rabbit, "owl": _owl,
 }  # fmt: skip

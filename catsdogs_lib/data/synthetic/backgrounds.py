@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image
 
-from catsdogs_lib.data.synthetic.canvas import Colour, Pen, mix, smooth_noise
+from catsdogs_lib.data.synthetic.canvas import Colour, Canvas, mix, smooth_noise
 
 
 def any_colour(
@@ -26,7 +26,7 @@ def background(rng: np.random.Generator, size: tuple[int, int]) -> Image.Image:
     image = gradient(size, low, mix(low, high, float(rng.uniform(0.1, 0.9))), float(rng.uniform(0, 2 * math.pi)))
     # One unit is the shorter side, so that a scene looks the same at any size.
     short = min(size)
-    pen = Pen(image, np.array([[short, 0.0, size[0] / 2], [0.0, short, size[1] / 2]]))
+    pen = Canvas(image, np.array([[short, 0.0, size[0] / 2], [0.0, short, size[1] / 2]]))
     scene(pen, rng)
     # Out of focus: fewer pixels, which the caller stretches again; far cheaper than a blur.
     coarse = float(rng.uniform(1, 1 + 0.015 * short))
@@ -41,7 +41,7 @@ def gradient(size: tuple[int, int], first: Colour, second: Colour, angle: float)
     return Image.fromarray(pixels.astype(np.uint8)).resize(size, Image.Resampling.BICUBIC)
 
 
-def clutter(pen: Pen, rng: np.random.Generator, count: int) -> None:
+def clutter(pen: Canvas, rng: np.random.Generator, count: int) -> None:
     """Strew round, pointed and hanging things, so that no corner or curve by itself gives the kind away."""
     for _ in range(count):
         thing = pen.at(float(rng.uniform(-0.75, 0.75)), float(rng.uniform(-0.5, 0.5)),
@@ -65,7 +65,7 @@ def clutter(pen: Pen, rng: np.random.Generator, count: int) -> None:
                 thing.polygon([(-0.55, 0.4), (0.55, 0.4), (0.4, 1.2), (-0.4, 1.2)], mix(colour, (160, 90, 60), 0.8))
 
 
-def _room(pen: Pen, rng: np.random.Generator) -> None:
+def _room(pen: Canvas, rng: np.random.Generator) -> None:
     wall, floor, skirt = any_colour(rng, (0.35, 0.9)), any_colour(rng, (0.25, 0.7), hue=rng.uniform(0.02, 0.12)), rng
     line = float(rng.uniform(0.05, 0.32))
     paper = mix(wall, any_colour(skirt), 0.25)
@@ -96,7 +96,7 @@ def _room(pen: Pen, rng: np.random.Generator) -> None:
     clutter(pen, rng, int(rng.integers(1, 5)))
 
 
-def _garden(pen: Pen, rng: np.random.Generator) -> None:
+def _garden(pen: Canvas, rng: np.random.Generator) -> None:
     line = float(rng.uniform(-0.25, 0.25))
     for k in range(3):  # hills, then the lawn
         green = any_colour(rng, (0.25, 0.6), 0.5, hue=float(rng.uniform(0.18, 0.42)))
@@ -118,7 +118,7 @@ def _garden(pen: Pen, rng: np.random.Generator) -> None:
         pen.oval(x, y, 0.016, 0.016, any_colour(rng, (0.6, 0.9), 0.9))
 
 
-def _blanket(pen: Pen, rng: np.random.Generator) -> None:
+def _blanket(pen: Canvas, rng: np.random.Generator) -> None:
     cloth = pen.at(0, 0, float(rng.uniform(0, math.pi)))
     for turn in range(int(rng.integers(1, 3))):
         weave = cloth.at(0, 0, turn * math.pi / 2)
@@ -129,17 +129,17 @@ def _blanket(pen: Pen, rng: np.random.Generator) -> None:
     clutter(pen, rng, int(rng.integers(0, 3)))
 
 
-def _lights(pen: Pen, rng: np.random.Generator) -> None:
+def _lights(pen: Canvas, rng: np.random.Generator) -> None:
     colours = [any_colour(rng, (0.3, 0.9), 0.8) for _ in range(3)]
     for x, y, r in rng.uniform((-0.9, -0.6, 0.03), (0.9, 0.6, 0.17), (int(rng.integers(8, 26)), 3)).tolist():
         pen.oval(x, y, r, r, colours[int(rng.integers(3))], None, 0.45)
 
 
-def _plain(pen: Pen, rng: np.random.Generator) -> None:
+def _plain(pen: Canvas, rng: np.random.Generator) -> None:
     clutter(pen, rng, int(rng.integers(0, 5)))
 
 
-def _rough(pen: Pen, rng: np.random.Generator) -> None:
+def _rough(pen: Canvas, rng: np.random.Generator) -> None:
     size = pen.image.width // 2, pen.image.height // 2
     field = smooth_noise(rng, size, float(rng.uniform(4, 9))) + 0.5 * smooth_noise(rng, size, 24)
     mask = Image.fromarray(np.clip(128 + 60 * field, 0, 255).astype(np.uint8)).resize(pen.image.size)
@@ -147,7 +147,7 @@ def _rough(pen: Pen, rng: np.random.Generator) -> None:
     clutter(pen, rng, int(rng.integers(0, 4)))
 
 
-_SCENES: tuple[Callable[[Pen, np.random.Generator], None], ...] = (
+_SCENES: tuple[Callable[[Canvas, np.random.Generator], None], ...] = (
     _room,
     _room,
     _garden,

@@ -40,7 +40,7 @@ def smooth_noise(rng: np.random.Generator, size: tuple[int, int], cells: float) 
     return np.asarray(Image.fromarray(grid).resize(size, Image.Resampling.BICUBIC), dtype=np.float32) * np.float32(1.3)
 
 
-class Pen:
+class Canvas:
     """Draws on an RGB image through an affine frame: local units in, pixels out.
 
     Parameters
@@ -64,11 +64,11 @@ class Pen:
         """Length of one local unit, in pixels."""
         return math.sqrt(abs(float(np.linalg.det(self.matrix[:, :2]))))
 
-    def at(self, x: float, y: float, angle: float = 0.0, scale: float = 1.0, mirror: bool = False) -> "Pen":
+    def at(self, x: float, y: float, angle: float = 0.0, scale: float = 1.0, mirror: bool = False) -> "Canvas":
         """Give a pen with its origin at (`x`, `y`), turned by `angle` radians, scaled and perhaps mirrored."""
         cos, sin, flip = math.cos(angle) * scale, math.sin(angle) * scale, -1.0 if mirror else 1.0
         local = np.array([[cos * flip, -sin, x], [sin * flip, cos, y], [0.0, 0.0, 1.0]])
-        return Pen(self.image, self.matrix @ local, self.texture)
+        return Canvas(self.image, self.matrix @ local, self.texture)
 
     def pixels(self, points: Points) -> list[tuple[float, float]]:
         """Turn local points into pixels."""

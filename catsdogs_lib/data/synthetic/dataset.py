@@ -28,7 +28,7 @@ SEEDS_A_SAMPLE = 1_000_000
 
 
 @dataclass(frozen=True)
-class Sown:
+class DrawnSample:
     """One fault that was sown.
 
     Parameters
@@ -75,7 +75,7 @@ class _Plan:
 
 def write_sample(
     folder: Path, per_class: int = 300, seed: int = 0, kinds: Sequence[str] = ("cat", "dog"), faults: bool = True
-) -> tuple[Sown, ...]:
+) -> tuple[DrawnSample, ...]:
     """Write a folder of drawn pictures, one folder for each class, as a whole or not at all.
 
     Parameters
@@ -90,7 +90,7 @@ def write_sample(
     kinds
         Any of `catsdogs_lib.data.synthetic.render.KINDS`, each once.
     faults
-        Whether to sow in the faults that `Sown` lists. ``"two_labels"`` needs two kinds.
+        Whether to sow in the faults that `DrawnSample` lists. ``"two_labels"`` needs two kinds.
 
     Returns
     -------
@@ -144,8 +144,8 @@ def _encode(image: Image.Image, **options: object) -> bytes:
     return stream.getvalue()
 
 
-def _sow(folder: Path, per_class: int, seed: int, kinds: Sequence[str]) -> tuple[Sown, ...]:
-    sown: list[Sown] = []
+def _sow(folder: Path, per_class: int, seed: int, kinds: Sequence[str]) -> tuple[DrawnSample, ...]:
+    sown: list[DrawnSample] = []
     first, last = kinds[0], kinds[-1]
     numbers = dict.fromkeys(kinds, per_class)
 
@@ -156,7 +156,7 @@ def _sow(folder: Path, per_class: int, seed: int, kinds: Sequence[str]) -> tuple
 
     def add(name: str, path: str, data: bytes, what: str) -> None:
         (folder / path).write_bytes(data)
-        sown.append(Sown(name, path, what))
+        sown.append(DrawnSample(name, path, what))
 
     def original(kind: str, number: int) -> _Plan:
         return _Plan(kind, min(number, per_class), seed)

@@ -13,25 +13,25 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from catsdogs_lib.data.synthetic.backgrounds import any_colour, background, clutter, gradient
-from catsdogs_lib.data.synthetic.canvas import Pen, smooth_noise
+from catsdogs_lib.data.synthetic.canvas import Canvas, smooth_noise
 
 SIZE = (320, 240)
 
 
-class Stranger(NamedTuple):
+class OtherPicture(NamedTuple):
     """A picture and the name of its family."""
 
     family: str
     picture: Image.Image
 
 
-def strangers(count: int, seed: int = 0) -> list[Stranger]:
+def draw_others(count: int, seed: int = 0) -> list[OtherPicture]:
     """Draw `count` pictures, RGB of `SIZE`, of each family in turn; the same arguments give the same pixels."""
     families = list(_FAMILIES.items())
     drawn = []
     for index in range(count):
         name, draw = families[index % len(families)]
-        drawn.append(Stranger(name, draw(np.random.default_rng([seed, index]))))
+        drawn.append(OtherPicture(name, draw(np.random.default_rng([seed, index]))))
     return drawn
 
 
@@ -49,7 +49,9 @@ def _clouds(rng: np.random.Generator) -> Image.Image:
 
 def _stripes(rng: np.random.Generator) -> Image.Image:
     image = Image.new("RGB", SIZE, any_colour(rng))
-    pen = Pen(image, np.array([[1.0, 0, SIZE[0] / 2], [0, 1.0, SIZE[1] / 2]])).at(0, 0, float(rng.uniform(0, math.pi)))
+    pen = Canvas(image, np.array([[1.0, 0, SIZE[0] / 2], [0, 1.0, SIZE[1] / 2]])).at(
+        0, 0, float(rng.uniform(0, math.pi))
+    )
     step, colour = float(rng.uniform(6, 50)), any_colour(rng, most=0.9)
     for x in np.arange(-300, 300, step):
         pen.polygon([(x, -300), (x + step / 2, -300), (x + step / 2, 300), (x, 300)], colour)
@@ -104,7 +106,7 @@ def _chart(rng: np.random.Generator) -> Image.Image:
 
 def _scenery(rng: np.random.Generator) -> Image.Image:
     image = background(rng, SIZE).resize(SIZE, Image.Resampling.BICUBIC)
-    clutter(Pen(image, np.array([[240.0, 0, 160], [0, 240.0, 120]])), rng, int(rng.integers(2, 7)))
+    clutter(Canvas(image, np.array([[240.0, 0, 160], [0, 240.0, 120]])), rng, int(rng.integers(2, 7)))
     return image
 
 

@@ -10,16 +10,16 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from catsdogs_lib.common.errors import SettingsError
-from catsdogs_lib.data.synthetic.animals import IRISES, POSES, WHITE, Coat, Look, animal
+from catsdogs_lib.data.synthetic.animals import IRISES, POSES, WHITE, Coat, Appearance, animal
 from catsdogs_lib.data.synthetic.backgrounds import background, clutter
-from catsdogs_lib.data.synthetic.canvas import Colour, Pen, mix, smooth_noise
+from catsdogs_lib.data.synthetic.canvas import Colour, Canvas, mix, smooth_noise
 
 KINDS = ("cat", "dog", "rabbit", "owl")
 """What can be drawn."""
 
-SMALLEST = 32
+MIN_SIDE = 32
 """The shortest side that is drawn, in pixels."""
-FINER = 2
+SUPERSAMPLING = 2
 """Drawn this many times larger and averaged down, which smooths the edges."""
 
 FURS: tuple[Colour, ...] = (
@@ -39,7 +39,7 @@ def draw(kind: str, seed: int, size: tuple[int, int] = (320, 240)) -> Image.Imag
     seed
         Not negative; another seed is another animal in another place.
     size
-        Width and height in pixels, each at least `SMALLEST`.
+        Width and height in pixels, each at least `MIN_SIDE`.
 
     Returns
     -------
@@ -55,20 +55,20 @@ def draw(kind: str, seed: int, size: tuple[int, int] = (320, 240)) -> Image.Imag
         raise SettingsError("kind", f"'{kind}' cannot be drawn; use one of {', '.join(KINDS)}")
     if seed < 0:
         raise SettingsError("seed", f"{seed} is negative; use 0 or more")
-    if min(size) < SMALLEST:
-        raise SettingsError("size", f"{size[0]} x {size[1]} is too small; use at least {SMALLEST} pixels a side")
+    if min(size) < MIN_SIDE:
+        raise SettingsError("size", f"{size[0]} x {size[1]} is too small; use at least {MIN_SIDE} pixels a side")
     rng = np.random.default_rng([seed, KINDS.index(kind)])
-    canvas = background(rng, size).resize((size[0] * FINER, size[1] * FINER), Image.Resampling.BICUBIC)
+    canvas = background(rng, size).resize((size[0] * SUPERSAMPLING, size[1] * SUPERSAMPLING), Image.Resampling.BICUBIC)
     pose = POSES[int(rng.choice(len(POSES), p=(0.4, 0.25, 0.15, 0.2)))]
     frame = _frame(rng, canvas.size, pose)
     pattern = PATTERNS[int(rng.integers(len(PATTERNS)))]
     coat = _coat(rng)
-    pen = Pen(canvas, frame, _fur(rng, canvas.size, frame, coat, pattern))
-    look = Look(float(rng.uniform(-1, 1)), float(rng.uniform(-1, 1)), float(rng.normal(0, 0.14)), pose)
+    pen = Canvas(canvas, frame, _fur(rng, canvas.size, frame, coat, pattern))
+    look = Appearance(float(rng.uniform(-1, 1)), float(rng.uniform(-1, 1)), float(rng.normal(0, 0.14)), pose)
     animal(pen, kind, look, coat, rng)
     if rng.random() < 0.25:  # something is in the way
-        clutter(Pen(canvas, frame).at(0, 0, scale=4), rng, 3)
-    return _light(rng, canvas.reduce(FINER))
+        clutter(Canvas(canvas, frame).at(0, 0, scale=4), rng, 3)
+    return _light(rng, canvas.reduce(SUPERSAMPLING))
 
 
 def _frame(rng: np.random.Generator, size: tuple[int, int], pose: str) -> np.ndarray:

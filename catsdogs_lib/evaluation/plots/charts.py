@@ -123,7 +123,7 @@ def roc_figure(models: Answers, classes: Sequence[str] | None = None, title: str
     grid = np.r_[0, np.geomspace(1e-5, 1, 800)]
     count = 2
     for i, (name, (probabilities, labels)) in enumerate(models.items()):
-        table, truth = metrics.check(probabilities, labels)
+        table, truth = metrics.check_answers(probabilities, labels)
         count = table.shape[1]
         chosen = [1] if count == 2 else [one for one in range(count) if 0 < (truth == one).sum() < len(truth)]
         curves = [_roc(table[:, one], truth == one) for one in chosen]
@@ -157,7 +157,7 @@ def confidence_histogram(
     probabilities: ArrayLike, labels: ArrayLike, threshold: float | None = None, title: str = "Confidence of answers"
 ) -> Figure:
     """Confidence of right answers above, of wrong ones below, each on its own scale; the threshold as a line."""
-    table, truth = metrics.check(probabilities, labels)
+    table, truth = metrics.check_answers(probabilities, labels)
     confidence, right = table.max(axis=1), table.argmax(axis=1) == truth
     figure = blank_figure(6.4, 4.6)
     panels = figure.subplots(2, 1, sharex=True)

@@ -7,7 +7,7 @@ from PIL import Image
 from catsdogs_lib.common.errors import SettingsError
 from catsdogs_lib.common.files import sha256
 from catsdogs_lib.data.synthetic import dataset
-from catsdogs_lib.data.synthetic.dataset import Sown, write_sample
+from catsdogs_lib.data.synthetic.dataset import DrawnSample, write_sample
 from catsdogs_lib.data.synthetic.render import KINDS, draw
 from catsdogs_lib.imaging.decoding import PhotoError, UndecodableError, open_photo, read, read_header
 
@@ -18,7 +18,7 @@ def written(tmp_path_factory):
     return folder, write_sample(folder, per_class=6, seed=3)
 
 
-def fault(written, name) -> tuple[Path, Sown]:
+def fault(written, name) -> tuple[Path, DrawnSample]:
     folder, sown = written
     (found,) = [one for one in sown if one.name == name]
     return folder / found.path, found

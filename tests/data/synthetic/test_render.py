@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 
 from catsdogs_lib.common.errors import SettingsError
-from catsdogs_lib.data.synthetic.canvas import Pen, curve
-from catsdogs_lib.data.synthetic.render import KINDS, SMALLEST, draw
+from catsdogs_lib.data.synthetic.canvas import Canvas, curve
+from catsdogs_lib.data.synthetic.render import KINDS, MIN_SIDE, draw
 
 
 def test_the_same_arguments_give_the_same_pixels():
@@ -19,7 +19,7 @@ def test_another_seed_or_kind_gives_another_picture():
     assert len(pictures) == 5 * len(KINDS)
 
 
-@pytest.mark.parametrize("size", [(320, 240), (90, 160), (SMALLEST, SMALLEST), (300, 33)])
+@pytest.mark.parametrize("size", [(320, 240), (90, 160), (MIN_SIDE, MIN_SIDE), (300, 33)])
 def test_the_size_and_mode_are_as_asked(size):
     picture = draw("dog", 1, size)
     assert (picture.size, picture.mode) == (size, "RGB")
@@ -49,7 +49,7 @@ def test_small_pictures_can_travel_in_a_bundle():
 
 @pytest.mark.parametrize(
     ("kind", "seed", "size", "field"),
-    [("cow", 0, (64, 64), "kind"), ("cat", -1, (64, 64), "seed"), ("cat", 0, (64, SMALLEST - 1), "size")],
+    [("cow", 0, (64, 64), "kind"), ("cat", -1, (64, 64), "seed"), ("cat", 0, (64, MIN_SIDE - 1), "size")],
 )
 def test_what_cannot_be_drawn_is_refused_by_name(kind, seed, size, field):
     with pytest.raises(SettingsError) as refused:
@@ -58,7 +58,7 @@ def test_what_cannot_be_drawn_is_refused_by_name(kind, seed, size, field):
 
 
 def test_a_pen_turns_scales_and_mirrors():
-    pen = Pen(Image.new("RGB", (10, 10)), np.array([[2.0, 0, 5], [0, 2.0, 5]]))
+    pen = Canvas(Image.new("RGB", (10, 10)), np.array([[2.0, 0, 5], [0, 2.0, 5]]))
     assert pen.at(1, 0, mirror=True).pixels([(1, 1)]) == [(5.0, 7.0)]
     np.testing.assert_allclose(pen.at(0, 0, angle=np.pi / 2, scale=0.5).pixels([(1, 0)]), [(5, 6)])
     assert pen.at(0, 0, scale=3).unit == pytest.approx(6)
