@@ -60,9 +60,12 @@ def main() -> None:
     paths = {split: [ws.raw / path for path in rows[split]["path"]] for split in rows}
     # As bytes of the same encoder, so that a change is the change alone.
     reference = table_of(
-        classifier, [changed(one, CHANGES["unchanged"]) for one in paths["val"]], rows["val"]["label"].tolist(),
-        "reference", folder,
-    )  # fmt: skip
+        classifier,
+        [changed(one, CHANGES["unchanged"]) for one in paths["val"]],
+        rows["val"]["label"].tolist(),
+        "reference",
+        folder,
+    )
     streams = {
         name: table_of(
             classifier, [changed(one, change) for one in paths["test"]], rows["test"]["label"].tolist(), name, folder
@@ -70,11 +73,13 @@ def main() -> None:
         for name, change in CHANGES.items()
     }
     foreign = sorted(path for path in given.others.iterdir() if path.suffix.lower() in decoding.SUFFIXES)
-    others = table_of(classifier, [changed(one, CHANGES["unchanged"]) for one in foreign], [""] * len(foreign),
-                      "other things", folder)  # fmt: skip
+    others = table_of(
+        classifier, [changed(one, CHANGES["unchanged"]) for one in foreign], [""] * len(foreign), "other things", folder
+    )
     plain = streams["unchanged"]
-    kinds = {name: lambda rng, found=found: found.iloc[rng.integers(0, len(found), 500)]
-             for name, found in streams.items()}  # fmt: skip
+    kinds = {
+        name: lambda rng, found=found: found.iloc[rng.integers(0, len(found), 500)] for name, found in streams.items()
+    }
     last = plain[plain["truth"] == classifier.classes[-1]]
     kinds[f"all {classifier.classes[-1]}"] = lambda rng: last.iloc[rng.integers(0, len(last), 500)]
     kinds["a tenth of other things"] = lambda rng: pd.concat(

@@ -68,13 +68,19 @@ def main() -> None:
     photos = found[:: max(1, len(found) // given.count)][: given.count]
     classifier = Classifier(bundle, threads=1)
     more = deletion_test(classifier, photos)
-    print(f"{bundle.description.model}, {bundle.description.explanation}, {len(photos)} photos: the logit falls by "
-          f"{more.value:.3f} more ({more.low:.3f} to {more.high:.3f})")  # fmt: skip
+    print(
+        f"{bundle.description.model}, {bundle.description.explanation}, {len(photos)} photos: the logit falls by "
+        f"{more.value:.3f} more ({more.low:.3f} to {more.high:.3f})"
+    )
     client = TestClient(create_app(Model(classifier), ServerTelemetry()))
     data = photos[0].read_bytes()
     head = {"content-type": "image/jpeg"}
-    ratio("/explain by /predict", lambda: client.post("/explain", content=data, headers=head),
-          lambda: client.post("/predict", content=data, headers=head), 200)  # fmt: skip
+    ratio(
+        "/explain by /predict",
+        lambda: client.post("/explain", content=data, headers=head),
+        lambda: client.post("/predict", content=data, headers=head),
+        200,
+    )
     whole, bare, photo = session(bundle.graph), plain_session(bundle), {INPUT: np.stack([classifier.load(data)])}
     ratio("graph with doubt and map by without", lambda: whole.run(None, photo), lambda: bare.run(None, photo), 400)
 

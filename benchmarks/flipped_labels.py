@@ -89,8 +89,20 @@ def main() -> None:
 
     everything = np.ones(len(clean), dtype=bool)
     first = round(FIRST * len(clean))
-    shown = Table("seed", "flipped", f"found in first {first}", "proposed", "of these flipped",
-                  "clean", "flipped", "relabelled", "left out", "confirmed", box=None, header_style="bold")  # fmt: skip
+    shown = Table(
+        "seed",
+        "flipped",
+        f"found in first {first}",
+        "proposed",
+        "of these flipped",
+        "clean",
+        "flipped",
+        "relabelled",
+        "left out",
+        "confirmed",
+        box=None,
+        header_style="bold",
+    )
     collected = []
     before = figures(clean, everything)
     for seed in range(options.seeds):
@@ -105,15 +117,32 @@ def main() -> None:
         mended, confirmed = labels.copy(), labels.copy()
         confirmed[head] = clean[head]
         mended[at] = [classes.index(text.removeprefix("relabel:")) for text in advised["proposal"]]
-        results = [before, figures(labels, everything), figures(mended, everything),
-                   figures(labels, margin >= 0), figures(confirmed, everything)]  # fmt: skip
+        results = [
+            before,
+            figures(labels, everything),
+            figures(mended, everything),
+            figures(labels, margin >= 0),
+            figures(confirmed, everything),
+        ]
         recall, precision = wrong[head].sum() / wrong.sum(), wrong[at].mean() if len(at) else 0.0
         collected.append([recall, len(at), precision, *(value for pair in results for value in pair)])
-        shown.add_row(str(seed), str(wrong.sum()), f"{recall:.1%}", str(len(at)), f"{precision:.1%}",
-                      *(f"{accuracy:.2%} {loss:.4f}" for accuracy, loss in results))  # fmt: skip
+        shown.add_row(
+            str(seed),
+            str(wrong.sum()),
+            f"{recall:.1%}",
+            str(len(at)),
+            f"{precision:.1%}",
+            *(f"{accuracy:.2%} {loss:.4f}" for accuracy, loss in results),
+        )
     mean = np.mean(collected, axis=0)
-    shown.add_row("mean", "", f"{mean[0]:.1%}", f"{mean[1]:.0f}", f"{mean[2]:.1%}",
-                  *(f"{mean[i]:.2%} {mean[i + 1]:.4f}" for i in (3, 5, 7, 9, 11)))  # fmt: skip
+    shown.add_row(
+        "mean",
+        "",
+        f"{mean[0]:.1%}",
+        f"{mean[1]:.0f}",
+        f"{mean[2]:.1%}",
+        *(f"{mean[i]:.2%} {mean[i + 1]:.4f}" for i in (3, 5, 7, 9, 11)),
+    )
     Console(width=170).print(shown)
 
 

@@ -44,8 +44,11 @@ from mutations import multipart  # noqa: E402
 
 EAGER = "torch eager"
 SIDES: dict[str, dict[str, str]] = {
-    "catsdogs": {}, EAGER: {}, "torch eager, draft": {"DRAFT": "1"}, "torch, traced": {"RIVAL": "script"},
-}  # fmt: skip
+    "catsdogs": {},
+    EAGER: {},
+    "torch eager, draft": {"DRAFT": "1"},
+    "torch, traced": {"RIVAL": "script"},
+}
 BARS = {"first answer": 6.0, "small photo": 2.5, "12 megapixels": 4.0, "peak memory": 6.0}
 """Against torch eager."""
 UNITS = {"first answer": "ms", "small photo": "ms", "2 megapixels": "ms", "12 megapixels": "ms", "peak memory": "MB"}
@@ -171,8 +174,9 @@ def percentiles(runs: Mapping[str, list[dict[str, Any]]], photos: list[str]) -> 
             values = 1e3 * np.concatenate([run[name] for run in found])
             p50, p95, p99 = (float(value) for value in np.quantile(values, (0.5, 0.95, 0.99)))
             cpu = 1e3 * statistics.median(run[f"CPU {name}"] for run in found)
-            rows.append({"photo": f"{name}, {side}", "p50, ms": p50, "p95, ms": p95, "p99, ms": p99,
-                         "CPU, s a thousand": cpu})  # fmt: skip
+            rows.append(
+                {"photo": f"{name}, {side}", "p50, ms": p50, "p95, ms": p95, "p99, ms": p99, "CPU, s a thousand": cpu}
+            )
     return rows
 
 
@@ -307,10 +311,15 @@ def _part(
         for name, answer in runs[EAGER][0]["answers"].items()
     }
     start = [
-        {"process": side, **{what: statistics.median(run[place] for run in found) for place, what in
-                             enumerate(("imports, ms", "load and warm up, ms", "first event, ms"))}}
+        {
+            "process": side,
+            **{
+                what: statistics.median(run[place] for run in found)
+                for place, what in enumerate(("imports, ms", "load and warm up, ms", "first event, ms"))
+            },
+        }
         for side, found in apart.items()
-    ]  # fmt: skip
+    ]
     return Part(
         "lambda",
         f"On Lambda: bundle {bundle.version}, {bundle.description.preprocessing.size} pixels, one thread",

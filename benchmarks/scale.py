@@ -146,22 +146,42 @@ def main() -> None:
     many = round(len(small) * given.large / (1 - given.large))
     service = np.concatenate([small, np.random.default_rng(0).choice(large, many)])
     mean = float(service.mean())
-    print(f"measured at {bundle.description.preprocessing.size} pixels: small {1000 * np.median(small):.1f} ms (95 %: "
-          f"{1000 * np.quantile(small, 0.95):.1f}), 12 megapixels {1000 * np.median(large):.1f} ms; mean of the mix "
-          f"{1000 * mean:.1f} ms")  # fmt: skip
+    print(
+        f"measured at {bundle.description.preprocessing.size} pixels: small {1000 * np.median(small):.1f} ms (95 %: "
+        f"{1000 * np.quantile(small, 0.95):.1f}), 12 megapixels {1000 * np.median(large):.1f} ms; mean of the mix "
+        f"{1000 * mean:.1f} ms"
+    )
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("requests/s", "limit", "from", "median", "99 %", "99.9 %", "new", "throttled", "most at once",
-                 "Lambda $/month", "containers $/month"):  # fmt: skip
+    for name in (
+        "requests/s",
+        "limit",
+        "from",
+        "median",
+        "99 %",
+        "99.9 %",
+        "new",
+        "throttled",
+        "most at once",
+        "Lambda $/month",
+        "containers $/month",
+    ):
         table.add_column(name, justify="right")
     for rate, duration in ((10, 600), (1000, 60), (100_000, 20)):
         for limit in given.reserved:
             whole = simulate(rate, duration, service, Limits(limit, given.start))
             quantiles = np.quantile(whole.seconds, [0.5, 0.99, 0.999]) * 1000
             asked = len(whole.seconds) + whole.throttled
-            table.add_row(f"{rate:,}", f"{limit:,}", f"{duration} s", *(f"{q:.0f} ms" for q in quantiles),
-                          f"{whole.started:,}", f"{whole.throttled / asked:.2%}", f"{whole.most:,}",
-                          f"{dollars_lambda(rate * (1 - whole.throttled / asked), mean, 0):,.0f}",
-                          f"{dollars_containers(rate, mean):,.0f}")  # fmt: skip
+            table.add_row(
+                f"{rate:,}",
+                f"{limit:,}",
+                f"{duration} s",
+                *(f"{q:.0f} ms" for q in quantiles),
+                f"{whole.started:,}",
+                f"{whole.throttled / asked:.2%}",
+                f"{whole.most:,}",
+                f"{dollars_lambda(rate * (1 - whole.throttled / asked), mean, 0):,.0f}",
+                f"{dollars_containers(rate, mean):,.0f}",
+            )
     Console(width=160).print(table)
     rates = np.geomspace(0.01, 100, 400)
     cheaper = next(rate for rate in rates if dollars_containers(rate, mean) < dollars_lambda(rate, mean, 0))

@@ -206,8 +206,14 @@ def measure(side: Side, data: bytes, rate: float, seconds: float, log: Path) -> 
         waits = open_loop(side, port, data, rate, seconds)
         family = [process, *process.children(recursive=True)]
         memory = sum(one.memory_full_info().pss for one in family)
-    return {"start": first, "throughput": throughput, "p50": float(np.quantile(waits, 0.5)),
-            "p99": float(np.quantile(waits, 0.99)), "memory": memory, "answer": answer}  # fmt: skip
+    return {
+        "start": first,
+        "throughput": throughput,
+        "p50": float(np.quantile(waits, 0.5)),
+        "p99": float(np.quantile(waits, 0.99)),
+        "memory": memory,
+        "answer": answer,
+    }
 
 
 def main() -> None:

@@ -244,9 +244,17 @@ def hostile_requests(photos: list[bytes], edge: Path, seed: int) -> Iterator[tup
             case 3:
                 yield "25 MiB", wire(bare(large), chance.random() < 0.5)
             case 4:
-                yield "broken HTTP", chance.choice((b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\r\n\r\n", b"GET\r\n\r\n",
-                    b"POST /predict HTTP/1.1\r\nhost: x\r\ncontent-length: -1\r\n\r\n",
-                    b"GET /" + b"a" * 70000 + b" HTTP/1.1\r\nhost: x\r\n\r\n"))  # fmt: skip
+                yield (
+                    "broken HTTP",
+                    chance.choice(
+                        (
+                            b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\r\n\r\n",
+                            b"GET\r\n\r\n",
+                            b"POST /predict HTTP/1.1\r\nhost: x\r\ncontent-length: -1\r\n\r\n",
+                            b"GET /" + b"a" * 70000 + b" HTTP/1.1\r\nhost: x\r\n\r\n",
+                        )
+                    ),
+                )
             case 5:
                 yield "chunked", wire(multipart(chance.choice(photos)), length=False)
             case 6:

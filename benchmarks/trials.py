@@ -67,8 +67,9 @@ def measure(ws: Workspace, name: str, changes: dict[str, str], seeds: list[int])
             photos = len(manifest.used(table, "val"))
             mlflow.log_params({f"train.{key}": value for key, value in settings.model_dump().items()})
             mlflow.log_params({"judged on": f"one fixed fold of {photos} photos", "precision": model.record.precision})
-            mlflow.log_metrics({"val_accuracy": best.val_accuracy, "val_log_loss": best.val_loss,
-                                "seconds": model.record.seconds})  # fmt: skip
+            mlflow.log_metrics(
+                {"val_accuracy": best.val_accuracy, "val_log_loss": best.val_loss, "seconds": model.record.seconds}
+            )
         forget_checkpoint(places, model.record)
         shown.add_row(
             name, str(seed), f"{best.val_accuracy:.4f}", f"{best.val_loss:.4f}", f"{model.record.seconds:.0f}"

@@ -39,9 +39,13 @@ def write(bundle: Bundle, folder: Path) -> None:
         traced: Any = torch.jit.trace(network, torch.zeros(1, 3, shape.size, shape.size))
         torch.jit.save(torch.jit.freeze(traced), folder / "traced.pt")
     settings = {
-        "network": NETWORK, "classes": description.classes, "temperature": description.temperature,
-        "size": shape.size, "mean": shape.mean, "std": shape.std,
-    }  # fmt: skip
+        "network": NETWORK,
+        "classes": description.classes,
+        "temperature": description.temperature,
+        "size": shape.size,
+        "mean": shape.mean,
+        "std": shape.std,
+    }
     (folder / "settings.json").write_text(json.dumps(settings))
 
 

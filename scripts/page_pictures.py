@@ -23,8 +23,11 @@ from catsdogs_lib.data.synthetic.render import draw
 ROOT = Path(__file__).parents[1]
 DESKTOP: dict[str, Any] = {"viewport": {"width": 1200, "height": 880}}
 PHONE: dict[str, Any] = {
-    "viewport": {"width": 360, "height": 740}, "is_mobile": True, "has_touch": True, "device_scale_factor": 2,
-}  # fmt: skip
+    "viewport": {"width": 360, "height": 740},
+    "is_mobile": True,
+    "has_touch": True,
+    "device_scale_factor": 2,
+}
 PICTURES: dict[str, tuple[str, int, bool, dict[str, Any]]] = {
     "page-light": ("cat", 21, False, {"color_scheme": "light", **DESKTOP}),
     "page-dark": ("cat", 30, True, {"color_scheme": "dark", **DESKTOP}),

@@ -20,8 +20,19 @@ TOOLS = SHARED / "tools"
 BUNDLE = "models/reference"
 LOCAL_BASE = "localhost/lambda-python:3.13"
 AWS_BASE = "public.ecr.aws/lambda/python:3.13"
-HARD = ("--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL", "--security-opt", "no-new-privileges",
-        "--memory", "1769m", "--cpus", "1")  # fmt: skip
+HARD = (
+    "--read-only",
+    "--tmpfs",
+    "/tmp",
+    "--cap-drop",
+    "ALL",
+    "--security-opt",
+    "no-new-privileges",
+    "--memory",
+    "1769m",
+    "--cpus",
+    "1",
+)
 """How a container runs here: Lambda's limits, and nothing to write on but /tmp."""
 
 
@@ -40,8 +51,15 @@ def pytest_runtest_setup(item):
             del os.environ[name]
 
 
-SETTINGS = ("CATSDOGS_BUNDLE", "CATSDOGS_IMAGE", "CATSDOGS_KEY", "CATSDOGS_KEY_COVERS", "CATSDOGS_KEY_SHA256",
-            "CATSDOGS_UPLOADS", "MLFLOW_TRACKING_URI")  # fmt: skip
+SETTINGS = (
+    "CATSDOGS_BUNDLE",
+    "CATSDOGS_IMAGE",
+    "CATSDOGS_KEY",
+    "CATSDOGS_KEY_COVERS",
+    "CATSDOGS_KEY_SHA256",
+    "CATSDOGS_UPLOADS",
+    "MLFLOW_TRACKING_URI",
+)
 
 
 def pytest_sessionstart():

@@ -15,16 +15,43 @@ from catsdogs_lib.client.lambda_events import HttpRequest
 BOUNDARY = "----mutation"
 FORMATS = {"PNG": "image/png", "WEBP": "image/webp", "GIF": "image/gif", "BMP": "image/bmp", "TIFF": "image/tiff"}
 CONTENT_TYPES = (
-    "", "text/plain", "application/json", "application/octet-stream", "image/", "image", "image/*", "IMAGE/JPEG",
-    "image/svg+xml", "image/jpeg; charset=utf-8", "multipart/form-data", "multipart/form-data; boundary=",
-    "multipart/form-data; boundary=other", "multipart/mixed; boundary=----mutation", "video/mp4", "x" * 4000,
-    'multipart/form-data; boundary="----mutation', "multipart/form-data; boundary=\u00e4\u00f6", ";;;=",
-    "application/x-www-form-urlencoded", "multipart/form-data; boundary=" + "-" * 500,
-)  # fmt: skip
+    "",
+    "text/plain",
+    "application/json",
+    "application/octet-stream",
+    "image/",
+    "image",
+    "image/*",
+    "IMAGE/JPEG",
+    "image/svg+xml",
+    "image/jpeg; charset=utf-8",
+    "multipart/form-data",
+    "multipart/form-data; boundary=",
+    "multipart/form-data; boundary=other",
+    "multipart/mixed; boundary=----mutation",
+    "video/mp4",
+    "x" * 4000,
+    'multipart/form-data; boundary="----mutation',
+    "multipart/form-data; boundary=\u00e4\u00f6",
+    ";;;=",
+    "application/x-www-form-urlencoded",
+    "multipart/form-data; boundary=" + "-" * 500,
+)
 FILE_NAMES = (
-    "photo.jpg", "", "../../etc/passwd", "a" * 5000, 'quo"te.jpg', "new\\nline.jpg", "\u732b.jpg", "%00.jpg",
-    "%(levelno)0999999d.jpg", "100%.jpg", "%s%n{0}${x}.jpg", "photo.jpg;x=1", "\x7f",
-)  # fmt: skip
+    "photo.jpg",
+    "",
+    "../../etc/passwd",
+    "a" * 5000,
+    'quo"te.jpg',
+    "new\\nline.jpg",
+    "\u732b.jpg",
+    "%00.jpg",
+    "%(levelno)0999999d.jpg",
+    "100%.jpg",
+    "%s%n{0}${x}.jpg",
+    "photo.jpg;x=1",
+    "\x7f",
+)
 
 
 class Mutation(NamedTuple):
@@ -160,32 +187,42 @@ def _form_parts(chance: random.Random, photo: bytes, other: bytes) -> HttpReques
     """A form that is cut, doubled, empty, has other fields, or too much of something."""
     whole, end = form(photo), f"--{BOUNDARY}--\r\n".encode()
     opening = f"--{BOUNDARY}\r\n".encode()
-    body: bytes = chance.choice((
-        whole[: chance.randrange(len(whole))],
-        whole[: -len(end)],
-        whole[: -len(end)] + form(other),
-        form(photo, field="photo"),
-        form(photo, field=""),
-        form(b""),
-        end,
-        opening,
-        opening + b"\r\n" + photo + b"\r\n" + end,
-        opening + b"Content-Disposition: form-data\r\n\r\n" + photo + b"\r\n" + end,
-        opening + b"Content-Disposition: attachment; name=file\r\n\r\n" + photo + b"\r\n" + end,
-        opening + b'Content-Disposition: form-data; name="file"\r\n\r\ntext\r\n' + end,
-        opening + b"X: " + b"y" * 100_000 + b"\r\n\r\n" + photo + b"\r\n" + end,
-        opening + b"X: y\r\n" * 5000 + b"\r\n" + photo + b"\r\n" + end,
-        whole.replace(b"Content-Type", b"Content-Transfer-Encoding: base64\r\nContent-Type"),
-        (opening + b'Content-Disposition: form-data; name="a"\r\n\r\nb\r\n') * chance.choice((3, 200)) + whole,
-        b"\r\n" * chance.choice((1, 50)) + whole,
-        b"preamble" + whole,
-        whole + b"epilogue" * 100,
-        whole.replace(b"\r\n", b"\n"),
-    ))  # fmt: skip
+    body: bytes = chance.choice(
+        (
+            whole[: chance.randrange(len(whole))],
+            whole[: -len(end)],
+            whole[: -len(end)] + form(other),
+            form(photo, field="photo"),
+            form(photo, field=""),
+            form(b""),
+            end,
+            opening,
+            opening + b"\r\n" + photo + b"\r\n" + end,
+            opening + b"Content-Disposition: form-data\r\n\r\n" + photo + b"\r\n" + end,
+            opening + b"Content-Disposition: attachment; name=file\r\n\r\n" + photo + b"\r\n" + end,
+            opening + b'Content-Disposition: form-data; name="file"\r\n\r\ntext\r\n' + end,
+            opening + b"X: " + b"y" * 100_000 + b"\r\n\r\n" + photo + b"\r\n" + end,
+            opening + b"X: y\r\n" * 5000 + b"\r\n" + photo + b"\r\n" + end,
+            whole.replace(b"Content-Type", b"Content-Transfer-Encoding: base64\r\nContent-Type"),
+            (opening + b'Content-Disposition: form-data; name="a"\r\n\r\nb\r\n') * chance.choice((3, 200)) + whole,
+            b"\r\n" * chance.choice((1, 50)) + whole,
+            b"preamble" + whole,
+            whole + b"epilogue" * 100,
+            whole.replace(b"\r\n", b"\n"),
+        )
+    )
     return bare(body, f"multipart/form-data; boundary={BOUNDARY}")
 
 
 _KINDS: dict[str, Callable[[random.Random, bytes, bytes], bytes | HttpRequest]] = {
-    "bits": _bits, "cut": _cut, "head": _head, "sizes": _sizes, "segments": _segments, "spliced": _spliced,
-    "type": _typed, "name": _named, "form head": _form_head, "form parts": _form_parts,
-}  # fmt: skip
+    "bits": _bits,
+    "cut": _cut,
+    "head": _head,
+    "sizes": _sizes,
+    "segments": _segments,
+    "spliced": _spliced,
+    "type": _typed,
+    "name": _named,
+    "form head": _form_head,
+    "form parts": _form_parts,
+}

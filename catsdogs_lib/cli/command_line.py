@@ -27,8 +27,14 @@ from catsdogs_lib.inference.classifier import Answer, Classifier
 
 FOLDER = click.Path(path_type=Path, file_okay=False)
 ANY_PATH = click.Path(path_type=Path, readable=False)
-EXTRAS = {"botocore": "aws", "mangum": "lambda", "aws_lambda_powertools": "lambda", "aws_xray_sdk": "lambda",
-          "fsspec": "score", "pyarrow": "score"}  # fmt: skip
+EXTRAS = {
+    "botocore": "aws",
+    "mangum": "lambda",
+    "aws_lambda_powertools": "lambda",
+    "aws_xray_sdk": "lambda",
+    "fsspec": "score",
+    "pyarrow": "score",
+}
 """Which extra brings a module; any other that is missing comes with ``train``."""
 
 
@@ -172,8 +178,11 @@ def _show_result(workspace: Any) -> None:
     console = Console()
     console.print(table)
     bundle = Bundle.load(workspace.bundle)
-    console.print(f"bundle {bundle.version}: {os.path.relpath(workspace.bundle)}   "
-                  f"reports: {os.path.relpath(workspace.reports / 'index.html')}", soft_wrap=True)  # fmt: skip
+    console.print(
+        f"bundle {bundle.version}: {os.path.relpath(workspace.bundle)}   "
+        f"reports: {os.path.relpath(workspace.reports / 'index.html')}",
+        soft_wrap=True,
+    )
 
 
 def _interval(cell: dict[str, float | None]) -> str:

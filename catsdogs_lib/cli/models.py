@@ -65,8 +65,14 @@ def _show(verdict: "Verdict") -> None:
 
 @click.command()
 @click.argument("folder", metavar="[BUNDLE]", type=FOLDER, required=False)
-@click.option("-o", "--output", type=FILE, default=Path("model_card.html"), show_default=True,
-              help="Where to; HTML, or Markdown where it ends in .md.")  # fmt: skip
+@click.option(
+    "-o",
+    "--output",
+    type=FILE,
+    default=Path("model_card.html"),
+    show_default=True,
+    help="Where to; HTML, or Markdown where it ends in .md.",
+)
 def card(folder: Path | None, output: Path) -> None:
     """Write the model card of a BUNDLE; else that of $CATSDOGS_BUNDLE, models/bundle, models/reference."""
     from catsdogs_lib.export import model_card as cards

@@ -16,14 +16,24 @@ FOLDER = click.Path(path_type=Path, file_okay=False)
 
 
 @click.command()
-@click.option("--registry", envvar="CATSDOGS_REGISTRY", default="127.0.0.1:5001/catsdogs", show_default=True,
-              help="Repository for the image, in ECR, GHCR, Docker Hub, or the registry of 'make registry'; "
-              "or $CATSDOGS_REGISTRY.")  # fmt: skip
+@click.option(
+    "--registry",
+    envvar="CATSDOGS_REGISTRY",
+    default="127.0.0.1:5001/catsdogs",
+    show_default=True,
+    help="Repository for the image, in ECR, GHCR, Docker Hub, or the registry of 'make registry'; "
+    "or $CATSDOGS_REGISTRY.",
+)
 @click.option("--to", "place", type=PLACES, default="none", show_default=True, help="Where it goes into service.")
 @click.option("--model", metavar="NAME", help="Name in the model registry; needed where several have a champion.")
 @click.option("--bundle", "folder", type=FOLDER, help="Release the bundle in this folder, not a champion.")
-@click.option("--base-image", envvar="CATSDOGS_BASE_IMAGE", default="public.ecr.aws/lambda/python:3.13",
-              show_default=True, help="What the image is built on; or $CATSDOGS_BASE_IMAGE.")  # fmt: skip
+@click.option(
+    "--base-image",
+    envvar="CATSDOGS_BASE_IMAGE",
+    default="public.ecr.aws/lambda/python:3.13",
+    show_default=True,
+    help="What the image is built on; or $CATSDOGS_BASE_IMAGE.",
+)
 @click.option(
     "--key", envvar="CATSDOGS_KEY", default="", help="Key of the service that Compose runs; or $CATSDOGS_KEY."
 )
@@ -106,8 +116,16 @@ def _show_ledger() -> None:
         mark = "[green]●[/]" if entry in standing else "[red]✗[/]" if entry.status == "FAILED" else ""
         what = "back to " if found.back else ""
         said = entry.problem or ("" if entry.status == "FINISHED" else "under way, or killed")
-        table.add_row(mark, f"{entry.when:%Y-%m-%d %H:%M}", found.place, f"{what}{found.bundle}", found.commit[:12],
-                      escape(found.image), f"{found.model} {found.version}", escape(said))  # fmt: skip
+        table.add_row(
+            mark,
+            f"{entry.when:%Y-%m-%d %H:%M}",
+            found.place,
+            f"{what}{found.bundle}",
+            found.commit[:12],
+            escape(found.image),
+            f"{found.model} {found.version}",
+            escape(said),
+        )
     Console().print(table)
 
 

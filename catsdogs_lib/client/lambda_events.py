@@ -24,9 +24,19 @@ REQUEST_BYTES = 6 * 2**20
 RESPONSE_BYTES = 6 * 2**20 + 100
 """Most bytes that the JSON of a function's answer may have (the figure in Lambda's own error message)."""
 HOP_BY_HOP = frozenset(
-    {"connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection", "te", "trailer",
-     "transfer-encoding", "upgrade", "expect"}
-)  # fmt: skip
+    {
+        "connection",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "expect",
+    }
+)
 """Headers that concern one connection and go no further."""
 
 URL_ID = "abcdefghijklmnopqrstuvwxyz012345"
@@ -138,9 +148,19 @@ def rest_event(request: HttpRequest, arrival: Arrival = EXAMPLE) -> dict[str, An
     headers = _collect(_sent(request, arrival, domain))
     queries = _collect(parse_qsl(request.query, keep_blank_values=True))
     identity = dict.fromkeys(
-        ("accessKey", "accountId", "caller", "cognitoAuthenticationProvider", "cognitoAuthenticationType",
-         "cognitoIdentityId", "cognitoIdentityPoolId", "principalOrgId", "user", "userArn")
-    )  # fmt: skip
+        (
+            "accessKey",
+            "accountId",
+            "caller",
+            "cognitoAuthenticationProvider",
+            "cognitoAuthenticationType",
+            "cognitoIdentityId",
+            "cognitoIdentityPoolId",
+            "principalOrgId",
+            "user",
+            "userArn",
+        )
+    )
     return {
         "resource": resource,
         "path": path,

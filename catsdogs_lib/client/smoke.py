@@ -13,9 +13,17 @@ from catsdogs_lib.inference.bundle import Bundle, Golden
 
 SUM_TOLERANCE = 1e-3
 ANSWER_FIELDS = frozenset(
-    {"prediction", "confidence", "probabilities", "latency_seconds", "confident", "reason", "model_version",
-     "prediction_id"}
-)  # fmt: skip
+    {
+        "prediction",
+        "confidence",
+        "probabilities",
+        "latency_seconds",
+        "confident",
+        "reason",
+        "model_version",
+        "prediction_id",
+    }
+)
 PROBLEM_FIELDS = frozenset({"type", "title", "status", "detail", "request_id"})
 RETRY_SECONDS = 0.5
 
@@ -73,10 +81,17 @@ def run_smoke_tests(upstream: Endpoint, bundle: Bundle, wait_seconds: float = 0.
     if not bundle.description.golden:
         yield SmokeCheck("golden", False, f"bundle {bundle.folder} holds no golden answers; package the model again")
     yield _check("shape", _shape, answers, bundle)
-    yield _check("text file", _refused, upstream, _form(b"This is no photo.\n", "notes.txt", "text/plain"),
-                 HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "not-a-photo")  # fmt: skip
-    yield _check("empty file", _refused, upstream, _form(b"", "empty.jpg", "image/jpeg"),
-                 HTTPStatus.BAD_REQUEST, "no-photo")  # fmt: skip
+    yield _check(
+        "text file",
+        _refused,
+        upstream,
+        _form(b"This is no photo.\n", "notes.txt", "text/plain"),
+        HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+        "not-a-photo",
+    )
+    yield _check(
+        "empty file", _refused, upstream, _form(b"", "empty.jpg", "image/jpeg"), HTTPStatus.BAD_REQUEST, "no-photo"
+    )
 
 
 def wait_until_ready(upstream: Endpoint, seconds: float) -> None:
@@ -136,8 +151,10 @@ def _version(upstream: Endpoint, bundle: Bundle) -> str:
     content = _json(upstream.ask(HttpRequest("GET", "/version")))
     found = content.get("model_version")
     if found != bundle.version:
-        raise _Wrong(f"model {found} answers, the bundle in {bundle.folder} is {bundle.version}; "
-                     "deploy it, or name the other with --bundle")  # fmt: skip
+        raise _Wrong(
+            f"model {found} answers, the bundle in {bundle.folder} is {bundle.version}; "
+            "deploy it, or name the other with --bundle"
+        )
     return f"service {content.get('service_version')}, model {found} as in {bundle.folder}"
 
 

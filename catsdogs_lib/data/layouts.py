@@ -24,10 +24,20 @@ MAX_NAME_BYTES = 200
 """Longer file names are cut; file systems take 255 bytes, and temporary names need some of them."""
 
 _PARTS = {
-    "train": "train", "training": "train", "train_set": "train", "training_set": "train",
-    "val": "val", "valid": "val", "validation": "val", "val_set": "val", "validation_set": "val",
-    "test": "test", "testing": "test", "test_set": "test", "test1": "test",
-}  # fmt: skip
+    "train": "train",
+    "training": "train",
+    "train_set": "train",
+    "training_set": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "val_set": "val",
+    "validation_set": "val",
+    "test": "test",
+    "testing": "test",
+    "test_set": "test",
+    "test1": "test",
+}
 _PETIMAGES = {"Cat": "cat", "Dog": "dog"}
 _LABELLED = re.compile(r"(cat|dog)[._-]\d+\.", re.IGNORECASE)
 """How Kaggle's competition names a photo: ``cat.123.jpg``."""

@@ -20,10 +20,24 @@ from catsdogs_lib.data.exclusions import read_exclusions, relabelled
 from catsdogs_lib.data.folders import FoundPhoto, find_photos
 
 COLUMNS = {
-    "path": "str", "label": "str", "split": "str", "excluded": "str", "warning": "str", "group": "str",
-    "sha256": "str", "bytes": "int64", "format": "str", "width": "int64", "height": "int64", "mode": "str",
-    "orientation": "int64", "phash": "str", "brightness": "float64", "sharpness": "float64", "grayscale": "bool",
-}  # fmt: skip
+    "path": "str",
+    "label": "str",
+    "split": "str",
+    "excluded": "str",
+    "warning": "str",
+    "group": "str",
+    "sha256": "str",
+    "bytes": "int64",
+    "format": "str",
+    "width": "int64",
+    "height": "int64",
+    "mode": "str",
+    "orientation": "int64",
+    "phash": "str",
+    "brightness": "float64",
+    "sharpness": "float64",
+    "grayscale": "bool",
+}
 """The columns in their order, and the dtype of each. `checks.CheckedPhoto` says what they mean."""
 
 
@@ -153,8 +167,9 @@ def build_manifest(
     ledger, kept_before = _ledger(previous)
     given = {one.split for one in found if one.split}
     shares = _shares(settings, given)
-    open_split = {index: "" if one.split == "train" and len(shares) > 1 else one.split
-                  for index, one in enumerate(found)}  # fmt: skip
+    open_split = {
+        index: "" if one.split == "train" and len(shares) > 1 else one.split for index, one in enumerate(found)
+    }
 
     photos = _without_copies(found, checked, excluded, kept_before)
     pairs = _pairs(found, checked, photos)
@@ -176,9 +191,12 @@ def build_manifest(
 
     table = pd.DataFrame([vars(check) for check in checked]).rename(columns={"size": "bytes"})
     table = table.assign(
-        path=[one.name for one in found], label=[one.label for one in found],
-        split=split_of, excluded=excluded, group=_groups(checked, pairs, excluded),
-    )[list(COLUMNS)].astype(COLUMNS)  # fmt: skip
+        path=[one.name for one in found],
+        label=[one.label for one in found],
+        split=split_of,
+        excluded=excluded,
+        group=_groups(checked, pairs, excluded),
+    )[list(COLUMNS)].astype(COLUMNS)
     table = table.sort_values("path", ignore_index=True)
     _refuse_empty(table, labels)
     return table

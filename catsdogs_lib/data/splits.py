@@ -82,8 +82,9 @@ def assign(
         else:
             undecided[member.label][root].append(index)
     for label, open_groups in undecided.items():
-        split_of = _fill({root: [members[i].sha256 for i in g] for root, g in open_groups.items()},
-                         placed[label], shares, seed)  # fmt: skip
+        split_of = _fill(
+            {root: [members[i].sha256 for i in g] for root, g in open_groups.items()}, placed[label], shares, seed
+        )
         for root, indices in open_groups.items():
             for index in indices:
                 places[index] = Assignment(split_of[root])

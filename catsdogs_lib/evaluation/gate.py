@@ -249,4 +249,6 @@ def _costs(candidate: BehaviourReport, champion: BehaviourReport, slower: float 
         yield GateCheck("latency by the champion's", slower, 1.0, "times", said if slower > MAX_LATENCY_RATIO else "")
     ratio = candidate.megabytes / champion.megabytes
     said = f"the graph is {ratio:.2f} times as large as the champion's, {MAX_SIZE_RATIO:g} times is allowed"
-    yield GateCheck("size of the graph", candidate.megabytes, champion.megabytes, "MB", said if ratio > MAX_SIZE_RATIO else "")
+    yield GateCheck(
+        "size of the graph", candidate.megabytes, champion.megabytes, "MB", said if ratio > MAX_SIZE_RATIO else ""
+    )

@@ -158,11 +158,16 @@ def audit(photos: AuditData, parts: Parts | None = None, seed: int = 0) -> pd.Da
     def add(index: int, finding: str, score: float, reason: str, proposal: str) -> None:
         rows.append(
             {
-                "path": photos.names[index], "sha256": photos.sha256[index],
-                "label": photos.classes[photos.labels[index]], "finding": finding, "score": round(score, 4),
-                "reason": reason, "proposal": proposal, "action": "",
+                "path": photos.names[index],
+                "sha256": photos.sha256[index],
+                "label": photos.classes[photos.labels[index]],
+                "finding": finding,
+                "score": round(score, 4),
+                "reason": reason,
+                "proposal": proposal,
+                "action": "",
             }
-        )  # fmt: skip
+        )
 
     margin, other = margins(probabilities, photos.labels), confident_other(probabilities, photos.labels)
     distance = neighbour_distance(photos.features[:, 0])
@@ -186,9 +191,13 @@ def audit(photos: AuditData, parts: Parts | None = None, seed: int = 0) -> pd.Da
         add(index, "drawing", share, f"four colours make up {share:.0%} of it, and few photos are like it", "exclude")
     for index in far:
         if index not in drawings:
-            add(index, "outlier", float(distance[index]),
+            add(
+                index,
+                "outlier",
+                float(distance[index]),
                 f"its nearest neighbours are {distance[index]:.2f} away, usual is {np.median(distance):.2f}",
-                "keep")  # fmt: skip
+                "keep",
+            )
     return pd.DataFrame(rows, columns=list(COLUMNS)).sort_values(
         "finding", key=lambda kind: kind.map(KINDS.index), kind="stable", ignore_index=True
     )

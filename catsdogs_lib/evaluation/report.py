@@ -90,15 +90,18 @@ class Evaluation:
             "doubt": self.doubt().model_dump(),
             "slices": [part.model_dump() for part in self.weakest()],
             "calibrated_ece": self.calibrated_ece,
-            "epochs": len(self.trained.record.history) - 1 if self.trained.record.history[0].epoch == 0
+            "epochs": len(self.trained.record.history) - 1
+            if self.trained.record.history[0].epoch == 0
             else len(self.trained.record.history),
             "best_epoch": self.trained.record.best_epoch,
             **{
-                split: {name: {part: _plain(number) for part, number in asdict(interval).items()}
-                        for name, interval in values.items()}
+                split: {
+                    name: {part: _plain(number) for part, number in asdict(interval).items()}
+                    for name, interval in values.items()
+                }
                 for split, values in self.figures.items()
             },
-        }  # fmt: skip
+        }
 
     def predictions(self) -> pd.DataFrame:
         """A row a photo: its path, split and label, the probability of each class, its unfamiliarity."""

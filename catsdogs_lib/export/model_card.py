@@ -66,11 +66,16 @@ def markdown(description: Description, verdict: str = "") -> str:
     weak = _table(
         ("slice", "photos", "accuracy", "95 % interval", ""),
         [
-            (part.name, part.photos, f"{part.accuracy.value:.4f}",
-             f"{part.accuracy.low:.4f} to {part.accuracy.high:.4f}", "worse than the rest" if part.worse else "")
+            (
+                part.name,
+                part.photos,
+                f"{part.accuracy.value:.4f}",
+                f"{part.accuracy.low:.4f} to {part.accuracy.high:.4f}",
+                "worse than the rest" if part.worse else "",
+            )
             for part in card.slices
         ],
-    )  # fmt: skip
+    )
     limits = "\n".join(f"- {line}" for line in card.limits)
     gate = f"\n## The gate\n\n{verdict}\n" if verdict else ""
     sentence = risk_bound_sentence(found.certificate)

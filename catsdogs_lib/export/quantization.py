@@ -111,7 +111,9 @@ def _left_alone(graph: Any) -> list[str]:
         following = [reader for name in node.output for reader in readers.get(name, ())]
         return any(one.op_type in WEIGHTED_OPERATORS or followed(one) for one in following)
 
-    return [node.name for node in layers[:FLOAT_FIRST_LAYERS]] + [node.name for node in layers[FLOAT_FIRST_LAYERS:] if not followed(node)]
+    return [node.name for node in layers[:FLOAT_FIRST_LAYERS]] + [
+        node.name for node in layers[FLOAT_FIRST_LAYERS:] if not followed(node)
+    ]
 
 
 def _slim(model: Any) -> None:

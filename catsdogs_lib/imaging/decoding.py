@@ -24,10 +24,21 @@ AVIF is not among them: a file of 3 KB that claims 300 x 300 pixels can make its
 no way to know before.
 """
 SUFFIXES = {
-    ".jpg": "JPEG", ".jpeg": "JPEG", ".jpe": "JPEG", ".jfif": "JPEG", ".png": "PNG", ".apng": "PNG",
-    ".webp": "WEBP", ".gif": "GIF", ".bmp": "BMP", ".tif": "TIFF", ".tiff": "TIFF",
-    ".avif": "AVIF", ".heic": "HEIC", ".heif": "HEIC",
-}  # fmt: skip
+    ".jpg": "JPEG",
+    ".jpeg": "JPEG",
+    ".jpe": "JPEG",
+    ".jfif": "JPEG",
+    ".png": "PNG",
+    ".apng": "PNG",
+    ".webp": "WEBP",
+    ".gif": "GIF",
+    ".bmp": "BMP",
+    ".tif": "TIFF",
+    ".tiff": "TIFF",
+    ".avif": "AVIF",
+    ".heic": "HEIC",
+    ".heif": "HEIC",
+}
 """File endings that are taken for photos when a folder is walked, and the format each promises.
 
 Photos in a format that is not read are among them: they are refused by name, not passed over in silence.

@@ -24,14 +24,33 @@ _TIFF_BELOW = frozenset({34665, 34853, 40965})
 _TIFF_DIRECTORIES = 8
 
 _BRANDS = {
-    b"heic": "HEIC", b"heix": "HEIC", b"hevc": "HEIC", b"heim": "HEIC", b"heis": "HEIC", b"mif1": "HEIF",
-    b"msf1": "HEIF", b"avif": "AVIF", b"avis": "AVIF", b"mp41": "MP4", b"mp42": "MP4", b"isom": "MP4", b"qt  ": "MOV",
-}  # fmt: skip
+    b"heic": "HEIC",
+    b"heix": "HEIC",
+    b"hevc": "HEIC",
+    b"heim": "HEIC",
+    b"heis": "HEIC",
+    b"mif1": "HEIF",
+    b"msf1": "HEIF",
+    b"avif": "AVIF",
+    b"avis": "AVIF",
+    b"mp41": "MP4",
+    b"mp42": "MP4",
+    b"isom": "MP4",
+    b"qt  ": "MOV",
+}
 _SIGNATURES = (
-    (b"%PDF", "PDF"), (b"\xff\x0a", "JPEG XL"), (b"\0\0\0\x0cJXL ", "JPEG XL"), (b"\0\0\0\x0cjP  ", "JPEG 2000"),
-    (b"\xff\x4f\xff\x51", "JPEG 2000"), (b"8BPS", "Photoshop"), (b"<svg", "SVG"), (b"<?xml", "XML"),
-    (b"\x1a\x45\xdf\xa3", "video"), (b"PK\x03\x04", "zip"), (b"FUJIFILM", "camera raw"),
-)  # fmt: skip
+    (b"%PDF", "PDF"),
+    (b"\xff\x0a", "JPEG XL"),
+    (b"\0\0\0\x0cJXL ", "JPEG XL"),
+    (b"\0\0\0\x0cjP  ", "JPEG 2000"),
+    (b"\xff\x4f\xff\x51", "JPEG 2000"),
+    (b"8BPS", "Photoshop"),
+    (b"<svg", "SVG"),
+    (b"<?xml", "XML"),
+    (b"\x1a\x45\xdf\xa3", "video"),
+    (b"PK\x03\x04", "zip"),
+    (b"FUJIFILM", "camera raw"),
+)
 
 
 class Jpeg(NamedTuple):

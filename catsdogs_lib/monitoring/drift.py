@@ -64,7 +64,9 @@ def _number(column: Callable[[pd.DataFrame], "pd.Series[float]"]) -> Callable[[p
         if not len(before) or not len(now):
             return _Raw(float("nan"), float("nan"), 0.0, 1.0, MIN_SHIFT)
         found = ks_2samp(before, now)
-        return _Raw(float(np.median(before)), float(np.median(now)), float(found.statistic), float(found.pvalue), MIN_SHIFT)
+        return _Raw(
+            float(np.median(before)), float(np.median(now)), float(found.statistic), float(found.pvalue), MIN_SHIFT
+        )
 
     return compare
 
@@ -87,7 +89,9 @@ def _kinds(name: str) -> Callable[[pd.DataFrame, pd.DataFrame], _Raw]:
         change = np.abs(shares[1] - shares[0])
         largest = int(change.argmax())
         p_value = float(chi2_contingency(counts).pvalue) if len(names) > 1 else 1.0
-        return _Raw(float(shares[0, largest]), float(shares[1, largest]), float(change.max()), p_value, 3 * MIN_SHARE_CHANGE)
+        return _Raw(
+            float(shares[0, largest]), float(shares[1, largest]), float(change.max()), p_value, 3 * MIN_SHARE_CHANGE
+        )
 
     return compare
 

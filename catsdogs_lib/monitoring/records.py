@@ -20,9 +20,14 @@ from catsdogs_lib.inference.classifier import Classifier
 from catsdogs_lib.serving.telemetry import PREDICT_ROUTE, RequestRecord
 
 NUMBERS = (
-    "confidence", "unfamiliarity", "latency_seconds", "photo_width", "photo_height", "photo_brightness",
+    "confidence",
+    "unfamiliarity",
+    "latency_seconds",
+    "photo_width",
+    "photo_height",
+    "photo_brightness",
     "photo_sharpness",
-)  # fmt: skip
+)
 TEXTS = ("prediction_id", "prediction", "photo_format", "model_version", "truth")
 COLUMNS = ("timestamp", *TEXTS, *NUMBERS, "confident", "probabilities")
 
@@ -120,9 +125,17 @@ def make(
     made = []
     for number, (photo, truth) in enumerate(track(list(zip(photos, truths, strict=True)), what)):
         prediction, measures = classifier.observe(photo)
-        outcome = RequestRecord(f"{number:032x}", "POST", PREDICT_ROUTE, 200, prediction_id=f"{number:032x}",
-                          prediction=prediction, measures=measures, truth=truth,
-                          model_version=classifier.bundle.version)  # fmt: skip
+        outcome = RequestRecord(
+            f"{number:032x}",
+            "POST",
+            PREDICT_ROUTE,
+            200,
+            prediction_id=f"{number:032x}",
+            prediction=prediction,
+            measures=measures,
+            truth=truth,
+            model_version=classifier.bundle.version,
+        )
         made.append({"timestamp": datetime.now(UTC).isoformat(), "message": "prediction", **outcome.fields()})
     return made
 

@@ -87,9 +87,11 @@ class Report:
     def figures(self) -> dict[str, float]:
         """Numbers for MLflow."""
         found = {
-            "records": float(self.records), "alarms": float(len(self.alarms)), "unsure": self.unsure,
+            "records": float(self.records),
+            "alarms": float(len(self.alarms)),
+            "unsure": self.unsure,
             "accuracy_estimated": self.estimated.value,
-        }  # fmt: skip
+        }
         if self.measured is not None:
             found |= {"accuracy_measured": self.measured.value, "feedback": float(self.told)}
         found |= {f"effect_{one.signal.replace(' ', '_')}": one.effect for one in self.findings}

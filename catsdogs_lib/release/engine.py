@@ -20,8 +20,17 @@ RUN_LABEL = "catsdogs.mlflow-run"
 DATA_LABEL = "catsdogs.data"
 INSIDE = "/opt/bundle"
 """Where an image holds its bundle."""
-HARDENED_OPTIONS = ("--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL", "--security-opt", "no-new-privileges",  # noqa: S108
-        "--memory", "1769m")  # fmt: skip
+HARDENED_OPTIONS = (
+    "--read-only",
+    "--tmpfs",
+    "/tmp",
+    "--cap-drop",
+    "ALL",
+    "--security-opt",
+    "no-new-privileges",  # noqa: S108
+    "--memory",
+    "1769m",
+)
 """How an image is tried: as strictly as any place will run it."""
 PORT = 8000
 
@@ -124,16 +133,27 @@ def build(project: Path, commit: str, bundle: Bundle, base_image: str, tag: str)
         DATA_LABEL: description.data.sha256,
     }
     docker(
-        "build", "--quiet", "--platform", PLATFORM, "--file", "Dockerfile.lambda", "--tag", tag,
-        "--build-arg", f"BASE_IMAGE={base_image}", "--build-arg", "BUNDLE=models/bundle",
-        "--build-arg", f"REVISION={commit}",
+        "build",
+        "--quiet",
+        "--platform",
+        PLATFORM,
+        "--file",
+        "Dockerfile.lambda",
+        "--tag",
+        tag,
+        "--build-arg",
+        f"BASE_IMAGE={base_image}",
+        "--build-arg",
+        "BUNDLE=models/bundle",
+        "--build-arg",
+        f"REVISION={commit}",
         *(part for name, value in labels.items() for part in ("--label", f"{name}={value}")),
         "-",
         stdin=context,
         # Lambda takes plain images only, without a list of attestations around them.
         settings={"BUILDX_NO_DEFAULT_ATTESTATIONS": "1"},
         failing="the image cannot be built; see docker's message, or build it alone: make image",
-    )  # fmt: skip
+    )
 
 
 def push(tag: str) -> Pushed:
@@ -146,9 +166,11 @@ def push(tag: str) -> Pushed:
     """
     name = tag.rpartition(":")[0]
     said = docker(
-        "push", tag, failing=f"{name} does not take the image; see that the registry runs (make registry starts one "
+        "push",
+        tag,
+        failing=f"{name} does not take the image; see that the registry runs (make registry starts one "
         "here), that its name is right, and that docker login was done",
-    )  # fmt: skip
+    )
     found = re.search(r"digest: (sha256:[0-9a-f]{64})", said)
     if found is None:
         raise EngineError(f"docker pushed {tag} and named no digest; push it by hand and see what it says")
@@ -167,10 +189,23 @@ def forget(tag: str) -> None:
 def running(image: str) -> Iterator[str]:
     """Run an image's server for the time of a block, with nothing to write on; gives the container's id."""
     one = docker(
-        "run", "--detach", *HARDENED_OPTIONS, "--publish", f"127.0.0.1::{PORT}", "--entrypoint", "python", image,
-        "-m", "catsdogs_lib", "serve", "--host", "0.0.0.0", "--port", str(PORT),  # noqa: S104 - inside its container
+        "run",
+        "--detach",
+        *HARDENED_OPTIONS,
+        "--publish",
+        f"127.0.0.1::{PORT}",
+        "--entrypoint",
+        "python",
+        image,
+        "-m",
+        "catsdogs_lib",
+        "serve",
+        "--host",
+        "0.0.0.0",
+        "--port",
+        str(PORT),  # noqa: S104 - inside its container
         failing="the image cannot be started; see docker's message",
-    )  # fmt: skip
+    )
     try:
         yield one
     finally:

@@ -107,9 +107,12 @@ class ComposeTarget:
 
     def _compose(self, *arguments: str, image: str = "") -> str:
         return engine.docker(
-            "compose", *arguments, folder=self._folder, settings={IMAGE_VARIABLE: image} if image else None,
+            "compose",
+            *arguments,
+            folder=self._folder,
+            settings={IMAGE_VARIABLE: image} if image else None,
             failing="Compose does not do it; see docker compose logs service",
-        )  # fmt: skip
+        )
 
 
 class KubernetesTarget:

@@ -61,8 +61,13 @@ class ServerTelemetry:
             self._problems.labels(name)
         if bundle is not None:
             found = bundle.description
-            origin = {"model_version": bundle.version, "mlflow_run": found.mlflow_run, "git_commit": found.git_commit,
-                      "data": found.data.sha256, "image": os.environ.get(IMAGE_VARIABLE, "")}  # fmt: skip
+            origin = {
+                "model_version": bundle.version,
+                "mlflow_run": found.mlflow_run,
+                "git_commit": found.git_commit,
+                "data": found.data.sha256,
+                "image": os.environ.get(IMAGE_VARIABLE, ""),
+            }
             Gauge("model_info", "The bundle that answers, and where it comes from.", origin, **new).labels(
                 **origin
             ).set(1)

@@ -42,10 +42,22 @@ STORE_FAILED = Kind(
 KINDS: dict[str, Kind] = {
     kind.name: kind
     for kind in (
-        NO_PHOTO, MALFORMED, KEY_NEEDED, NOT_FOUND, NO_UPLOAD, METHOD_NOT_ALLOWED, SLOW_BODY, TOO_LARGE,
-        NOT_A_PHOTO, UNDECODABLE, INTERNAL, NOT_READY, BUSY, STORE_FAILED,
+        NO_PHOTO,
+        MALFORMED,
+        KEY_NEEDED,
+        NOT_FOUND,
+        NO_UPLOAD,
+        METHOD_NOT_ALLOWED,
+        SLOW_BODY,
+        TOO_LARGE,
+        NOT_A_PHOTO,
+        UNDECODABLE,
+        INTERNAL,
+        NOT_READY,
+        BUSY,
+        STORE_FAILED,
     )
-}  # fmt: skip
+}
 
 
 class Problem(BaseModel):

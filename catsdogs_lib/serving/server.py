@@ -76,8 +76,11 @@ class Connection(H11Protocol):
         logging.getLogger(LOGGER).warning(problems.MALFORMED.name, extra={"fields": {"request_id": request_id}})
         headers = [*response.raw_headers, (b"x-request-id", request_id.encode())]
         with contextlib.suppress(h11.LocalProtocolError):  # an answer may already be on its way
-            for event in (h11.Response(status_code=400, headers=headers, reason=b"Bad Request"),
-                          h11.Data(data=bytes(response.body)), h11.EndOfMessage()):  # fmt: skip
+            for event in (
+                h11.Response(status_code=400, headers=headers, reason=b"Bad Request"),
+                h11.Data(data=bytes(response.body)),
+                h11.EndOfMessage(),
+            ):
                 self.transport.write(self.conn.send(event))
         self.transport.close()
 

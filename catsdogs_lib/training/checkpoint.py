@@ -109,8 +109,10 @@ class TrainedModel:
         try:
             record = TrainingRecord.from_json(files.read_json(folder / RECORD_FILE))
             network = build(record.settings.model, len(record.classes), pretrained=False).network
-            state = {name: value.float() if value.is_floating_point() else value
-                     for name, value in load_file(folder / WEIGHTS_FILE).items()}  # fmt: skip
+            state = {
+                name: value.float() if value.is_floating_point() else value
+                for name, value in load_file(folder / WEIGHTS_FILE).items()
+            }
             network.prototypes = torch.empty_like(state["prototypes"])
             network.load_state_dict(state)
         except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:

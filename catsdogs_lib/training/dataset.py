@@ -38,11 +38,13 @@ class Augmentation:
 
     def transform(self, size: int) -> v2.Compose:
         """Build the random transform: PIL RGB of any size -> PIL RGB, `size` x `size`."""
-        return v2.Compose([
-            v2.RandomResizedCrop(size, (self.crop_scale, 1.0), (3 / 4, 4 / 3), v2.InterpolationMode.BICUBIC),
-            v2.RandomHorizontalFlip(),
-            v2.ColorJitter(self.jitter, self.jitter, self.jitter),
-        ])  # fmt: skip
+        return v2.Compose(
+            [
+                v2.RandomResizedCrop(size, (self.crop_scale, 1.0), (3 / 4, 4 / 3), v2.InterpolationMode.BICUBIC),
+                v2.RandomHorizontalFlip(),
+                v2.ColorJitter(self.jitter, self.jitter, self.jitter),
+            ]
+        )
 
 
 class PhotoDataset(Dataset[tuple[Tensor, int]]):

@@ -19,12 +19,20 @@ class TrainingSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
 
-    model: str = Field("efficientnet_lite0", min_length=1, description="baseline_cnn, efficientnet_lite0, or any "
-                       "name of timm, or of torchvision behind 'torchvision:'")  # fmt: skip
+    model: str = Field(
+        "efficientnet_lite0",
+        min_length=1,
+        description="baseline_cnn, efficientnet_lite0, or any name of timm, or of torchvision behind 'torchvision:'",
+    )
     method: Method = Field("frozen", description="head on frozen features, whole network from there, or from scratch")
     size: int = Field(0, ge=0, le=1024, description="height and width of the input, pixels; 0: the network's own")
-    teacher_size: int = Field(0, ge=0, le=1024, description="pixels that a teacher sees, which is fine-tuned first and "
-                              "whose answers are learned then; 0: no teacher, labels are learned")  # fmt: skip
+    teacher_size: int = Field(
+        0,
+        ge=0,
+        le=1024,
+        description="pixels that a teacher sees, which is fine-tuned first and "
+        "whose answers are learned then; 0: no teacher, labels are learned",
+    )
     teacher_epochs: int = Field(4, ge=1, le=1000, description="passes over the training photos for the teacher")
     epochs: int = Field(2, ge=1, le=1000, description="passes over the training photos; unused when frozen")
     batch_size: int = Field(32, ge=2, le=4096, description="photos in a step")
@@ -32,8 +40,12 @@ class TrainingSettings(BaseModel):
     weight_decay: float = Field(0.01, ge=0, le=10, description="AdamW's")
     layer_decay: float = Field(0.75, gt=0, le=1, description="factor on the rate from each block to the one below")
     averaging: float = Field(0.99, ge=0, lt=1, description="decay a step of the averaged weights; 0 for none")
-    blend: float = Field(1.0, gt=0, le=1, description="share of the fine-tuned weights in the kept backbone; the rest "
-                         "are the pretrained ones")  # fmt: skip
+    blend: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="share of the fine-tuned weights in the kept backbone; the rest are the pretrained ones",
+    )
     head_c: float = Field(0.03, gt=0, le=1e6, description="inverse strength of the head's L2 penalty, as in sklearn")
     crop_scale: float = Field(0.6, gt=0, le=1, description="smallest share of the photo that a random crop keeps")
     jitter: float = Field(0.2, ge=0, le=1, description="how far brightness, contrast and saturation vary")
@@ -85,6 +97,11 @@ class TrainingSettings(BaseModel):
 def baseline_settings(epochs: int, seed: int = 0, **overrides: Any) -> TrainingSettings:
     """Build the baseline's settings: from scratch, one cycle to 6e-4, no averaging."""
     values: dict[str, Any] = {
-        "model": BASELINE, "method": "scratch", "epochs": epochs, "learning_rate": 6e-4, "averaging": 0.0, "seed": seed,
-    }  # fmt: skip
+        "model": BASELINE,
+        "method": "scratch",
+        "epochs": epochs,
+        "learning_rate": 6e-4,
+        "averaging": 0.0,
+        "seed": seed,
+    }
     return TrainingSettings.checked(**{**values, **overrides})

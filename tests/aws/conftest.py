@@ -39,8 +39,10 @@ def moto(tool, tmp_path_factory):
     with log.open("wb") as stream:
         process = subprocess.Popen(
             [tool("moto") / "moto_server", "-H", "127.0.0.1", "-p", str(port)],
-            stdout=stream, stderr=subprocess.STDOUT, env={**environment, **settings},
-        )  # fmt: skip
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            env={**environment, **settings},
+        )
     try:
         until = time.monotonic() + 60
         while True:
@@ -110,10 +112,12 @@ class Stack:
     def dead(self) -> list[dict[str, Any]]:
         """Body of each dead letter, with its attributes."""
         return [
-            {"attributes": {name: value["StringValue"] for name, value in message["MessageAttributes"].items()},
-             **json.loads(message["Body"])}
+            {
+                "attributes": {name: value["StringValue"] for name, value in message["MessageAttributes"].items()},
+                **json.loads(message["Body"]),
+            }
             for message in self.take(self.letters)
-        ]  # fmt: skip
+        ]
 
     def poll(self, **seams: Any) -> subprocess.CompletedProcess:
         """Run the function on the queue, in a process of its own, until the queue is empty or a seam ends it."""
@@ -127,9 +131,12 @@ def client(moto: dict[str, str], service: str) -> Any:
     import boto3
 
     return boto3.client(
-        service, endpoint_url=moto["AWS_ENDPOINT_URL"], region_name="us-east-1",
-        aws_access_key_id="testing", aws_secret_access_key="testing",
-    )  # fmt: skip
+        service,
+        endpoint_url=moto["AWS_ENDPOINT_URL"],
+        region_name="us-east-1",
+        aws_access_key_id="testing",
+        aws_secret_access_key="testing",
+    )
 
 
 @pytest.fixture

@@ -114,8 +114,12 @@ def test_what_is_missing_and_what_fails_are_told_apart(stack):
 
 
 def test_forms_are_posted_to_the_bucket_in_its_region_signed_with_version_4(monkeypatch):
-    for name, value in {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_SESSION_TOKEN": "t",
-                        "AWS_DEFAULT_REGION": "eu-central-1"}.items():  # fmt: skip
+    for name, value in {
+        "AWS_ACCESS_KEY_ID": "a",
+        "AWS_SECRET_ACCESS_KEY": "b",
+        "AWS_SESSION_TOKEN": "t",
+        "AWS_DEFAULT_REGION": "eu-central-1",
+    }.items():
         monkeypatch.setenv(name, value)
     form = Storage().form("bucket", "uploads/a", 10, 60)
     assert form.url == "https://bucket.s3.eu-central-1.amazonaws.com/"

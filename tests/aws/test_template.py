@@ -12,23 +12,28 @@ OWN_LINES = {"logs:CreateLogStream", "logs:PutLogEvents"}
 TRACES = {"xray:PutTraceSegments", "xray:PutTelemetryRecords"}
 GRANTED = {
     "Role": {
-        "Logs.Arn": OWN_LINES, "*": TRACES,
+        "Logs.Arn": OWN_LINES,
+        "*": TRACES,
         "${Data.Outputs.BucketArn}/uploads/*": {"s3:GetObject", "s3:PutObject"},
         "Data.Outputs.BucketArn": {"s3:ListBucket"},
     },
     "HookRole": {
-        "Logs.Arn": OWN_LINES, "*": TRACES,
+        "Logs.Arn": OWN_LINES,
+        "*": TRACES,
         "${Function.Arn}:*": {"lambda:InvokeFunction"},
-        "codedeploy:deploymentgroup:${ServerlessDeploymentApplication}/*":
-            {"codedeploy:PutLifecycleEventHookExecutionStatus"},
+        "codedeploy:deploymentgroup:${ServerlessDeploymentApplication}/*": {
+            "codedeploy:PutLifecycleEventHookExecutionStatus"
+        },
     },
     "ReleaseRole": {
         "Function.Arn": {"lambda:GetAlias", "lambda:UpdateAlias", "lambda:GetProvisionedConcurrencyConfig"},
         "${Function.Arn}:*": {"lambda:GetAlias", "lambda:UpdateAlias", "lambda:GetProvisionedConcurrencyConfig"},
-        "Hook.Arn": {"lambda:InvokeFunction"}, "*": {"cloudwatch:DescribeAlarms"},
+        "Hook.Arn": {"lambda:InvokeFunction"},
+        "*": {"cloudwatch:DescribeAlarms"},
     },
     "QueueRole": {
-        "BatchLogs.Arn": OWN_LINES, "*": TRACES,
+        "BatchLogs.Arn": OWN_LINES,
+        "*": TRACES,
         "Data.Outputs.QueueArn": {"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"},
         "Data.Outputs.DeadLettersArn": {"sqs:SendMessage"},
         "Data.Outputs.TableArn": {"dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem"},
@@ -37,7 +42,8 @@ GRANTED = {
         "Data.Outputs.BucketArn": {"s3:ListBucket"},
     },
     "MapRole": {
-        "BatchLogs.Arn": OWN_LINES, "*": TRACES,
+        "BatchLogs.Arn": OWN_LINES,
+        "*": TRACES,
         "${Data.Outputs.BucketArn}/incoming/*": {"s3:GetObject"},
         "Data.Outputs.BucketArn": {"s3:ListBucket"},
     },
@@ -46,10 +52,14 @@ GRANTED = {
         "states:stateMachine:${AWS::StackName}-score": {"states:StartExecution"},
         "states:execution:${AWS::StackName}-score/*": {"states:DescribeExecution", "states:StopExecution"},
         "Data.Outputs.BucketArn": {"s3:ListBucket"},
-        "${Data.Outputs.BucketArn}/maps/*":
-            {"s3:GetObject", "s3:PutObject", "s3:ListMultipartUploadParts", "s3:AbortMultipartUpload"},
+        "${Data.Outputs.BucketArn}/maps/*": {
+            "s3:GetObject",
+            "s3:PutObject",
+            "s3:ListMultipartUploadParts",
+            "s3:AbortMultipartUpload",
+        },
     },
-}  # fmt: skip
+}
 """What each role may do to what; nothing beside it."""
 
 
@@ -67,9 +77,10 @@ def properties(template):
 def functions(template):
     """Properties of each function by its name."""
     return {
-        name: resource["Properties"] for name, resource in template["Resources"].items()
+        name: resource["Properties"]
+        for name, resource in template["Resources"].items()
         if resource["Type"] == "AWS::Serverless::Function"
-    }  # fmt: skip
+    }
 
 
 @pytest.fixture(scope="module")
@@ -129,8 +140,11 @@ def test_the_url_asks_for_credentials_unless_public_is_chosen(template, properti
 
 
 def test_a_public_url_gets_both_permissions_on_the_alias_and_no_other_does(template):
-    to_all = {name: resource for name, resource in template["Resources"].items()
-              if resource["Properties"].get("Principal") == "*"}  # fmt: skip
+    to_all = {
+        name: resource
+        for name, resource in template["Resources"].items()
+        if resource["Properties"].get("Principal") == "*"
+    }
     assert {resource["Condition"] for resource in to_all.values()} == {"IsPublic"}
     granted = {resource["Properties"]["Action"]: resource["Properties"] for resource in to_all.values()}
     assert set(granted) == {"lambda:InvokeFunctionUrl", "lambda:InvokeFunction"}
@@ -218,8 +232,9 @@ print(json.dumps([resources(ImageUri="a"), resources(ImageUri="b")]))
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     first, second = json.loads(done.stdout)
-    versions = [{name for name, one in found.items() if one["Type"] == "AWS::Lambda::Version"}
-                for found in (first, second)]  # fmt: skip
+    versions = [
+        {name for name, one in found.items() if one["Type"] == "AWS::Lambda::Version"} for found in (first, second)
+    ]
     assert all(len(found) == 1 for found in versions)
     assert versions[0] != versions[1]
     (version,) = versions[0]
@@ -338,9 +353,7 @@ def test_what_is_kept_is_reached_over_tls_alone(kept):
             if one["Effect"] == "Deny":
                 assert one["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
                 denied[name] = (one["Principal"], one["Action"])
-    assert denied == {
-        "BucketPolicy": ("*", "s3:*"), "Announce": ("*", "sqs:*"), "DeadLettersPolicy": ("*", "sqs:*")
-    }  # fmt: skip
+    assert denied == {"BucketPolicy": ("*", "s3:*"), "Announce": ("*", "sqs:*"), "DeadLettersPolicy": ("*", "sqs:*")}
 
 
 def test_a_photo_comes_again_and_ends_among_the_dead_letters(kept, functions):

@@ -57,8 +57,13 @@ def project(tool, moto, tmp_path):
 
 @pytest.mark.slow
 def test_a_second_runner_goes_on_from_what_the_first_one_pushed(project, moto):
-    s3 = boto3.client("s3", endpoint_url=moto["AWS_ENDPOINT_URL"], region_name="us-east-1",
-                      aws_access_key_id="testing", aws_secret_access_key="testing")  # fmt: skip
+    s3 = boto3.client(
+        "s3",
+        endpoint_url=moto["AWS_ENDPOINT_URL"],
+        region_name="us-east-1",
+        aws_access_key_id="testing",
+        aws_secret_access_key="testing",
+    )
     s3.create_bucket(Bucket="trainings")
     files = {"dvc.yaml": STAGE, "photos.txt": "a photo"}
     first, run = project("first", **files)

@@ -46,9 +46,11 @@ def large() -> bytes:
 def endpoint(request, stack):
     """uvicorn, and the handler behind a Function URL, each with the bucket of a stack."""
     environment = {
-        **os.environ, **stack.environment,
-        "CATSDOGS_KEY_SHA256": KEY.sha256, "CATSDOGS_UPLOADS": f"s3://{stack.bucket}/uploads",
-    }  # fmt: skip
+        **os.environ,
+        **stack.environment,
+        "CATSDOGS_KEY_SHA256": KEY.sha256,
+        "CATSDOGS_UPLOADS": f"s3://{stack.bucket}/uploads",
+    }
     command = [CATSDOGS, *request.param, "--port", "0"]
     with contextlib.ExitStack() as opened:
         process = opened.enter_context(

@@ -14,9 +14,13 @@ from catsdogs_lib.serving.telemetry import RequestRecord
 
 ROOT = Path(__file__).parents[2]
 VALUES = {
-    "Service": "stack", "Function": "function", "Version": "7", "Queue": "queue", "DeadLetters": "letters",
+    "Service": "stack",
+    "Function": "function",
+    "Version": "7",
+    "Queue": "queue",
+    "DeadLetters": "letters",
     "AWS::Region": "us-east-1",
-}  # fmt: skip
+}
 BY_ALIAS = {"FunctionName": {"Ref": "Function"}, "Resource": {"Fn::Sub": "${Function}:live"}}
 SHIFTS = {"ConfidenceAlarm": "Confidence", "BalanceAlarm": "ClassPosition"}
 
@@ -162,8 +166,13 @@ def test_the_dashboard_asks_for_figures_that_exist(watch, alarms, sent, has_batc
                 asked.add((metric[1], frozenset([part for part in metric[2:] if isinstance(part, str)][::2])))
     assert asked <= sent
     assert {name for name, _ in asked} == {
-        "Requests", "PredictionsByClass", "Confidence", "Unsure", "ProblemsByType", "ColdStart"
-    }  # fmt: skip
+        "Requests",
+        "PredictionsByClass",
+        "Confidence",
+        "Unsure",
+        "ProblemsByType",
+        "ColdStart",
+    }
     corners = [(one["x"], one["y"]) for one in page["widgets"]]
     assert len(set(corners)) == len(corners)
 

@@ -20,8 +20,16 @@ def photos(count, first=0):
 
 
 def row(path, version="v") -> Row:
-    return Row(path=path, prediction="cats", confidence=0.75, probabilities={"cats": 0.75, "dogs": 0.25},
-               confident=True, reason=None, error=None, model_version=version)  # fmt: skip
+    return Row(
+        path=path,
+        prediction="cats",
+        confidence=0.75,
+        probabilities={"cats": 0.75, "dogs": 0.25},
+        confident=True,
+        reason=None,
+        error=None,
+        model_version=version,
+    )
 
 
 @pytest.fixture
@@ -58,8 +66,17 @@ def test_every_so_many_photos_are_a_part_and_nothing_else_is_left(fill, tmp_path
     fill(photos(12))
     assert names(tmp_path) == ["_score.json", *(f"part-0000{number}.parquet" for number in range(3))]
     found = table(tmp_path)
-    assert list(found) == ["path", "prediction", "confidence", "probability_cats", "probability_dogs", "confident",
-                           "reason", "error", "model_version"]  # fmt: skip
+    assert list(found) == [
+        "path",
+        "prediction",
+        "confidence",
+        "probability_cats",
+        "probability_dogs",
+        "confident",
+        "reason",
+        "error",
+        "model_version",
+    ]
     assert found["path"].tolist() == [photo.path for photo in photos(12)]
     assert found["probability_dogs"].tolist() == [0.25] * 12
     metadata = pq.read_schema(tmp_path / "out" / "part-00001.parquet").metadata

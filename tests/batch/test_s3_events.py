@@ -27,9 +27,14 @@ def detail(key, kind="Object Created", **described):
 
 @pytest.mark.parametrize(
     ("sent", "key"),
-    [("in/a.jpg", "in/a.jpg"), ("in/my+cat.jpg", "in/my cat.jpg"), ("in/1%2B1.jpg", "in/1+1.jpg"),
-     ("in/Gr%C3%B6%C3%9Fe/%E7%8C%AB.jpg", "in/Größe/猫.jpg"), ("in/100%25.jpg", "in/100%.jpg")],
-)  # fmt: skip
+    [
+        ("in/a.jpg", "in/a.jpg"),
+        ("in/my+cat.jpg", "in/my cat.jpg"),
+        ("in/1%2B1.jpg", "in/1+1.jpg"),
+        ("in/Gr%C3%B6%C3%9Fe/%E7%8C%AB.jpg", "in/Größe/猫.jpg"),
+        ("in/100%25.jpg", "in/100%.jpg"),
+    ],
+)
 def test_keys_are_read_as_s3_writes_them_and_taken_as_eventbridge_has_them(sent, key):
     (direct,), (bridged,) = read_message(message(record(sent))), read_message(detail(key))
     assert direct.key == bridged.key == key
@@ -53,20 +58,36 @@ def test_a_message_may_name_several_photos_and_each_keeps_its_own_notice():
 @pytest.mark.parametrize(
     "body",
     [
-        '{"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": "b"}', message(),
-        message(record("a", "ObjectRemoved:Delete")), message(record("in/folder/")), detail("a", "Object Deleted"),
+        '{"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": "b"}',
+        message(),
+        message(record("a", "ObjectRemoved:Delete")),
+        message(record("in/folder/")),
+        detail("a", "Object Deleted"),
         detail("in/folder/"),
     ],
-)  # fmt: skip
+)
 def test_messages_that_name_no_photo_are_passed_over(body):
     assert read_message(body) == []
 
 
 @pytest.mark.parametrize(
-    "body", ["", "hello", "[]", "3", "null", '"Records"', "{}", '{"Event": "other"}', '{"Records": [{}]}',
-             '{"Records": 3}', '{"detail": {}}', message({"eventName": "ObjectCreated:Put", "s3": {}}),
-             message(record(5))]
-)  # fmt: skip
+    "body",
+    [
+        "",
+        "hello",
+        "[]",
+        "3",
+        "null",
+        '"Records"',
+        "{}",
+        '{"Event": "other"}',
+        '{"Records": [{}]}',
+        '{"Records": 3}',
+        '{"detail": {}}',
+        message({"eventName": "ObjectCreated:Put", "s3": {}}),
+        message(record(5)),
+    ],
+)
 def test_what_is_no_notification_is_said_to_be_none(body):
     with pytest.raises(UnreadableMessageError, match="no notification of S3"):
         read_message(body)
@@ -82,5 +103,9 @@ def test_the_sample_event_names_its_photos():
     event = json.loads((ROOT / "lambda/events/sqs-s3-batch.json").read_text())
     keys = [[photo.key for photo in read_message(message["body"])] for message in event["Records"]]
     assert keys == [
-        [], ["incoming/cat.jpg"], ["incoming/my cat + dog.jpg"], ["incoming/Größe/猫.jpg"], ["incoming/dog.jpg"],
-    ]  # fmt: skip
+        [],
+        ["incoming/cat.jpg"],
+        ["incoming/my cat + dog.jpg"],
+        ["incoming/Größe/猫.jpg"],
+        ["incoming/dog.jpg"],
+    ]

@@ -53,9 +53,18 @@ def test_each_photo_is_a_row_with_what_the_classifier_and_the_service_answer(fol
     assert done.stderr == ""
     assert done.stdout.startswith(f"7 photos in {tmp_path / 'out'}: 5 answered, 2 not; ")
     found = pd.read_parquet(tmp_path / "out")
-    files = [os.fsencode(folder) + b"/" + name for name in
-             (b"bytes\xff.jpg", b"cat.jpg", b"cut.jpg", "katze ä 猫.jpg".encode(), b"text.png", b"two\nlines.jpg",
-              b"below/dog.JPEG")]  # fmt: skip
+    files = [
+        os.fsencode(folder) + b"/" + name
+        for name in (
+            b"bytes\xff.jpg",
+            b"cat.jpg",
+            b"cut.jpg",
+            "katze ä 猫.jpg".encode(),
+            b"text.png",
+            b"two\nlines.jpg",
+            b"below/dog.JPEG",
+        )
+    ]
     assert found["path"].tolist() == [
         name.decode(errors="backslashreplace").replace("\\xff", "\\udcff") for name in files
     ]

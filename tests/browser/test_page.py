@@ -449,8 +449,13 @@ def bundle_of(folder, reference, classes):
     data = model.SerializeToString()
     about = reference.description
     described = about.graph.model_copy(update={"sha256": files.sha256_bytes(data), "bytes": len(data)})
-    update = {"classes": tuple(classes), "graph": described, "golden": (), "temperature": 1.0,
-              "explanation": "occlusion"}  # fmt: skip
+    update = {
+        "classes": tuple(classes),
+        "graph": described,
+        "golden": (),
+        "temperature": 1.0,
+        "explanation": "occlusion",
+    }
     return Bundle.write(folder, about.model_copy(update=update), data).folder
 
 

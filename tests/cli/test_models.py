@@ -85,8 +85,9 @@ def test_records_like_those_of_validation_are_no_alarm_and_other_ones_are(packag
     assert same.exit_code == 0, same.output
     lines = [json.loads(line) for line in ws.reference.read_text().splitlines()]
     dark = tmp_path / "dark.jsonl"
-    dark.write_text("".join(json.dumps({**line, "photo_brightness": line["photo_brightness"] / 3}) + "\n"
-                            for line in lines * 3))  # fmt: skip
+    dark.write_text(
+        "".join(json.dumps({**line, "photo_brightness": line["photo_brightness"] / 3}) + "\n" for line in lines * 3)
+    )
     changed = catsdogs("monitor", dark, "--workspace", ws.root)
     assert changed.exit_code == 1, changed.output
     assert re.search(r"✗ +brightness", changed.output)

@@ -108,10 +108,19 @@ def test_an_http_api_takes_the_cookie_header_out_and_decodes_the_path():
 def test_a_rest_event_has_every_documented_field():
     event = rest_event(DOCUMENTED, ARRIVAL)
     assert set(event) == {
-        "resource", "path", "httpMethod", "headers", "multiValueHeaders", "queryStringParameters",
-        "multiValueQueryStringParameters", "pathParameters", "stageVariables", "requestContext", "body",
+        "resource",
+        "path",
+        "httpMethod",
+        "headers",
+        "multiValueHeaders",
+        "queryStringParameters",
+        "multiValueQueryStringParameters",
+        "pathParameters",
+        "stageVariables",
+        "requestContext",
+        "body",
         "isBase64Encoded",
-    }  # fmt: skip
+    }
     assert (event["resource"], event["path"], event["httpMethod"]) == ("/{proxy+}", "/my/path", "POST")
     assert event["pathParameters"] == {"proxy": "my/path"}
     assert event["headers"]["Header1"] == "value1"

@@ -85,19 +85,35 @@ class Endpoint(BaseHTTPRequestHandler):
     def answer(self):
         body = self.rfile.read(int(self.headers.get("content-length", 0)))
         if not right_signature(self, body):
-            return self.reply(403, b'{"Message":"The request signature we calculated does not match"}',
-                              [("x-amzn-ErrorType", "InvalidSignatureException")])  # fmt: skip
+            return self.reply(
+                403,
+                b'{"Message":"The request signature we calculated does not match"}',
+                [("x-amzn-ErrorType", "InvalidSignatureException")],
+            )
         if self.path == "/hop":
-            return self.reply(200, b"x", [("Keep-Alive", "timeout=5"), ("X-Mine", "1"), ("Connection", "x-mine, close"),
-                                          ("Set-Cookie", "a=1"), ("Set-Cookie", "b=2")])  # fmt: skip
+            return self.reply(
+                200,
+                b"x",
+                [
+                    ("Keep-Alive", "timeout=5"),
+                    ("X-Mine", "1"),
+                    ("Connection", "x-mine, close"),
+                    ("Set-Cookie", "a=1"),
+                    ("Set-Cookie", "b=2"),
+                ],
+            )
         if self.path == "/moved":
             return self.reply(307, b"", [("Location", f"http://{self.headers['host']}/elsewhere")])
         if self.path == "/forbidden":
             return self.reply(403, b'{"mine": true}')
         if self.path == "/endless":
             return self.reply(200, b"x" * 9_000_000)
-        arrived = {"target": self.path, "method": self.command, "headers": self.headers.items(),
-                   "sha256": hashlib.sha256(body).hexdigest()}  # fmt: skip
+        arrived = {
+            "target": self.path,
+            "method": self.command,
+            "headers": self.headers.items(),
+            "sha256": hashlib.sha256(body).hexdigest(),
+        }
         return self.reply(200, json.dumps(arrived).encode())
 
     do_GET = do_POST = do_PUT = do_DELETE = do_HEAD = do_OPTIONS = answer  # noqa: N815
@@ -119,9 +135,14 @@ class Endpoint(BaseHTTPRequestHandler):
 def credentials(monkeypatch, tmp_path):
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
-    settings = {"AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET, "AWS_EC2_METADATA_DISABLED": "true",
-                "AWS_CONFIG_FILE": str(tmp_path / "config"), "AWS_REGION": REGION,
-                "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "credentials")}  # fmt: skip
+    settings = {
+        "AWS_ACCESS_KEY_ID": KEY,
+        "AWS_SECRET_ACCESS_KEY": SECRET,
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_CONFIG_FILE": str(tmp_path / "config"),
+        "AWS_REGION": REGION,
+        "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "credentials"),
+    }
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
 
@@ -192,9 +213,16 @@ def test_bodies_are_signed_and_arrive(method, proxy, send):
 
 
 def test_headers_of_one_connection_and_of_other_signatures_stay_behind(proxy, send):
-    headers = [("Connection", "x-private"), ("X-Private", "1"), ("TE", "trailers"), ("Authorization", "Basic x"),
-               ("X-Amz-Date", "20200101T000000Z"), ("X-Amz-Security-Token", "old"), ("X-Amz-Content-SHA256", "no"),
-               ("Accept-Encoding", "gzip")]  # fmt: skip
+    headers = [
+        ("Connection", "x-private"),
+        ("X-Private", "1"),
+        ("TE", "trailers"),
+        ("Authorization", "Basic x"),
+        ("X-Amz-Date", "20200101T000000Z"),
+        ("X-Amz-Security-Token", "old"),
+        ("X-Amz-Content-SHA256", "no"),
+        ("Accept-Encoding", "gzip"),
+    ]
     status, _, text = send(proxy, headers=headers)
     assert status == 200, text
     heard = [name.lower() for name, _ in json.loads(text)["headers"]]

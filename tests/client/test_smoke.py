@@ -141,8 +141,14 @@ def test_the_commands_serve_and_smoke(tmp_path, reference):
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
         environment = {**os.environ, "CATSDOGS_BUNDLE": str(reference)}
-        child = subprocess.Popen([CATSDOGS, *map(str, command), "--port", str(port)], env=environment, cwd=ROOT,
-                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)  # fmt: skip
+        child = subprocess.Popen(
+            [CATSDOGS, *map(str, command), "--port", str(port)],
+            env=environment,
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
         try:
             done = run(f"http://127.0.0.1:{port}", "--wait", 60, "--bundle", reference)
         finally:

@@ -129,8 +129,18 @@ def test_the_container_gives_the_same_probabilities_for_100_real_photos(docker, 
 
 
 def test_the_same_image_serves_under_uvicorn_and_stops_when_told(docker, container, engine):
-    one = container("--publish", "127.0.0.1::8000", "--entrypoint", "python", "--", "-m", "catsdogs_lib", "serve",
-                    "--host", "0.0.0.0")  # fmt: skip
+    one = container(
+        "--publish",
+        "127.0.0.1::8000",
+        "--entrypoint",
+        "python",
+        "--",
+        "-m",
+        "catsdogs_lib",
+        "serve",
+        "--host",
+        "0.0.0.0",
+    )
     print(smoke(f"http://127.0.0.1:{port_of(docker, one, 8000)}", engine))
     began = time.monotonic()
     docker("stop", "--time", "20", one)

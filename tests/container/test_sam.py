@@ -16,12 +16,25 @@ from catsdogs_lib.inference.bundle import Bundle
 
 ROOT = Path(__file__).parents[2]
 EXPECTED = {
-    "function_url_multipart": 200, "function_url_bare": 200, "http_api_multipart": 200, "http_api_bare": 200,
-    "rest_multipart": 200, "rest_bare": 200, "function_url_text_file": 415, "function_url_cut_off": 422,
-    "function_url_no_photo": 400, "get_page": 200, "get_information": 200, "get_health": 200, "get_ready": 200,
-    "get_nothing": 404, "warm_up": None, "warm_up_schedule": None,
-    "map-batch": 400, "sqs-s3-batch": 400,
-}  # fmt: skip
+    "function_url_multipart": 200,
+    "function_url_bare": 200,
+    "http_api_multipart": 200,
+    "http_api_bare": 200,
+    "rest_multipart": 200,
+    "rest_bare": 200,
+    "function_url_text_file": 415,
+    "function_url_cut_off": 422,
+    "function_url_no_photo": 400,
+    "get_page": 200,
+    "get_information": 200,
+    "get_health": 200,
+    "get_ready": 200,
+    "get_nothing": 404,
+    "warm_up": None,
+    "warm_up_schedule": None,
+    "map-batch": 400,
+    "sqs-s3-batch": 400,
+}
 """The status that each sample event is answered with; None: a warm-up ping, which has none."""
 
 pytestmark = pytest.mark.slow
@@ -57,8 +70,12 @@ def test_checkov_has_nothing_to_say_that_is_not_answered_in_the_file(tool):
     assert {Path(name).name for name in stacks} - looked_at <= {"watch.yaml"}  # no check is about alarms
     failed = [check["check_id"] for report in found for check in report["results"]["failed_checks"]]
     assert (failed, done.returncode) == ([], 0)
-    unexplained = [check["check_id"] for report in found for check in report["results"]["skipped_checks"]
-                   if len(check["check_result"]["suppress_comment"].strip()) < 20]  # fmt: skip
+    unexplained = [
+        check["check_id"]
+        for report in found
+        for check in report["results"]["skipped_checks"]
+        if len(check["check_result"]["suppress_comment"].strip()) < 20
+    ]
     assert unexplained == []
 
 
@@ -90,8 +107,18 @@ def api(engine, sam_built, tmp_path_factory):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     log = tmp_path_factory.mktemp("api") / "log.txt"
-    command = ["scripts/sam", "local", "start-api", "-t", sam_built, "--port", str(port), "--warm-containers", "LAZY",
-               "--skip-pull-image"]  # fmt: skip
+    command = [
+        "scripts/sam",
+        "local",
+        "start-api",
+        "-t",
+        sam_built,
+        "--port",
+        str(port),
+        "--warm-containers",
+        "LAZY",
+        "--skip-pull-image",
+    ]
     with (
         log.open("wb") as output,
         subprocess.Popen(command, cwd=ROOT, env=engine, stdout=output, stderr=output) as process,

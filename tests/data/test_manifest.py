@@ -282,9 +282,19 @@ def test_folders_without_classes_are_refused_in_a_sentence(tmp_path: Path) -> No
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("validation", 0.0), ("validation", 1.0), ("validation", float("nan")), ("test", -0.1), ("test", "0.1"),
-     ("test", True), ("seed", -1), ("seed", 0.5), ("min_side", 0), ("exclusions", None)],
-)  # fmt: skip
+    [
+        ("validation", 0.0),
+        ("validation", 1.0),
+        ("validation", float("nan")),
+        ("test", -0.1),
+        ("test", "0.1"),
+        ("test", True),
+        ("seed", -1),
+        ("seed", 0.5),
+        ("min_side", 0),
+        ("exclusions", None),
+    ],
+)
 def test_settings_that_cannot_be_used_are_named(field: str, value: object) -> None:
     with pytest.raises(SettingsError) as caught:
         PrepareSettings(**{field: value})  # type: ignore[arg-type]
@@ -299,8 +309,11 @@ def test_shares_leave_something_to_train_on() -> None:
 def test_the_key_follows_what_decides_the_split() -> None:
     key = split_key(PrepareSettings())
     assert split_key(PrepareSettings(min_side=64, exclusions="x.csv")) == key
-    others = {split_key(PrepareSettings(validation=0.2)), split_key(PrepareSettings(test=0.2)),
-              split_key(PrepareSettings(seed=1))}  # fmt: skip
+    others = {
+        split_key(PrepareSettings(validation=0.2)),
+        split_key(PrepareSettings(test=0.2)),
+        split_key(PrepareSettings(seed=1)),
+    }
     assert len(others | {key}) == 4
 
 
@@ -322,9 +335,16 @@ def test_every_fault_of_the_drawn_sample_is_found(tmp_path: Path) -> None:
     assert (rows["cmyk"]["mode"], rows["cmyk"]["excluded"]) == ("CMYK", "")
     assert (rows["alpha"]["mode"], rows["alpha"]["excluded"]) == ("RGBA", "")
     assert {fault.name for fault in sown} == {
-        "truncated", "text", "exact_duplicate", "near_duplicate", "two_labels",
-        "exif_rotated", "grayscale", "cmyk", "alpha",
-    }  # fmt: skip
+        "truncated",
+        "text",
+        "exact_duplicate",
+        "near_duplicate",
+        "two_labels",
+        "exif_rotated",
+        "grayscale",
+        "cmyk",
+        "alpha",
+    }
     # Nothing but what was sown is left out or grouped: drawn pictures differ enough.
     assert (table["excluded"] != "").sum() == 5
     assert (table["group"].value_counts() > 1).sum() == 3

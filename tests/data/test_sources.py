@@ -69,9 +69,19 @@ def test_one_folder_a_class_is_copied_under_its_own_names(tmp_path):
 
 def test_junk_and_loose_files_are_left_behind(tmp_path):
     source = lay(
-        tmp_path / "pets", "cats/1.jpg", "dogs/2.jpg", "cats/Thumbs.db", "cats/._1.jpg", "dogs/.DS_Store",
-        "README.md", "labels.csv", "__MACOSX/cats/1.jpg", ".cache/3.jpg", "cats/.hidden/4.jpg", "cover.jpg",
-    )  # fmt: skip
+        tmp_path / "pets",
+        "cats/1.jpg",
+        "dogs/2.jpg",
+        "cats/Thumbs.db",
+        "cats/._1.jpg",
+        "dogs/.DS_Store",
+        "README.md",
+        "labels.csv",
+        "__MACOSX/cats/1.jpg",
+        ".cache/3.jpg",
+        "cats/.hidden/4.jpg",
+        "cover.jpg",
+    )
     assert get(source, tmp_path).files == 2
     assert files_in(tmp_path / "raw") == ["cats/1.jpg", "dogs/2.jpg"]
 
@@ -511,9 +521,11 @@ def test_oxford_pets_keeps_its_split_and_its_files(tmp_path, serve, at_oxford):
     fetched = get("oxford-pets", tmp_path)
     assert fetched == Fetched("oxford-pets", "oxford-pets", ("cats", "dogs"), ("train", "test"), 4)
     assert files_in(tmp_path / "raw") == [
-        "test/cats/Abyssinian_2.jpg", "test/dogs/beagle_10.jpg",
-        "train/cats/Abyssinian_1.jpg", "train/dogs/beagle_1.jpg",
-    ]  # fmt: skip
+        "test/cats/Abyssinian_2.jpg",
+        "test/dogs/beagle_10.jpg",
+        "train/cats/Abyssinian_1.jpg",
+        "train/dogs/beagle_1.jpg",
+    ]
     assert (tmp_path / "raw/test/dogs/beagle_10.jpg").read_bytes() == photo(3)
     at_oxford(closed_port(), bodies)
     assert get("oxford-pets", tmp_path).files == 4

@@ -96,9 +96,13 @@ def test_a_hundred_singles_are_split_exactly() -> None:
         (one.label, place.split) for one, place in zip(members, assign(members, pairs, SHARES, 0), strict=True)
     )
     assert have == {
-        ("cats", "train"): 70, ("cats", "val"): 15, ("cats", "test"): 15,
-        ("dogs", "train"): 140, ("dogs", "val"): 30, ("dogs", "test"): 30,
-    }  # fmt: skip
+        ("cats", "train"): 70,
+        ("cats", "val"): 15,
+        ("cats", "test"): 15,
+        ("dogs", "train"): 140,
+        ("dogs", "val"): 30,
+        ("dogs", "test"): 30,
+    }
 
 
 def test_the_seed_changes_the_split() -> None:

@@ -72,10 +72,13 @@ def test_the_core_answers_and_keeps_runs_over_a_restart(plain, base_image, image
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # a server that is lost is a failure, not a wait
     name, port, store = f"catsdogs-test-{os.getpid()}", free_port(), free_port()
     environment = plain | {
-        "COMPOSE_PROJECT_NAME": name, "CATSDOGS_IMAGE": image.name,
-        "CATSDOGS_PORT": str(port), "MLFLOW_PORT": str(store),
-        "MLFLOW_IMAGE": "catsdogs-mlflow-test", "BASE_IMAGE": base_image,
-    }  # fmt: skip
+        "COMPOSE_PROJECT_NAME": name,
+        "CATSDOGS_IMAGE": image.name,
+        "CATSDOGS_PORT": str(port),
+        "MLFLOW_PORT": str(store),
+        "MLFLOW_IMAGE": "catsdogs-mlflow-test",
+        "BASE_IMAGE": base_image,
+    }
 
     def make(target):
         command = ["make", target, f"BASE_IMAGE={base_image}"]

@@ -33,7 +33,12 @@ def test_every_query_goes_to_the_provisioned_source():
 def test_what_an_operator_asks_is_shown():
     text = json.dumps(DASHBOARD)
     shown = (
-        "prediction_requests_total", "prediction_latency_seconds_bucket", "predictions_by_class_total",
-        "predictions_unsure_total", "prediction_confidence_bucket", "problems_total", "model_info",
-    )  # fmt: skip
+        "prediction_requests_total",
+        "prediction_latency_seconds_bucket",
+        "predictions_by_class_total",
+        "predictions_unsure_total",
+        "prediction_confidence_bucket",
+        "problems_total",
+        "model_info",
+    )
     assert [figure for figure in shown if figure not in text] == []

@@ -29,9 +29,12 @@ def commit(tool, tmp_path_factory):
         subprocess.run(["git", "add", *files, ".pre-commit-config.yaml"], cwd=folder, env=environment, check=True)
         skipped = ",".join(sorted({"types", "floors", "ruff", "ruff-format", "notebooks"} - set(hooks)))
         done = subprocess.run(
-            [programs / "pre-commit", "run", "--color=never"], cwd=folder, capture_output=True, text=True,
+            [programs / "pre-commit", "run", "--color=never"],
+            cwd=folder,
+            capture_output=True,
+            text=True,
             env=environment | {"SKIP": skipped, "PRE_COMMIT_HOME": str(folder / "home")},
-        )  # fmt: skip
+        )
         return done, folder
 
     return ask

@@ -118,8 +118,10 @@ def test_the_pod_may_do_nothing_but_answer(documents, pod, container):
     assert pod["automountServiceAccountToken"] is False
     assert pod["securityContext"]["runAsNonRoot"] is True
     assert container["securityContext"] == {
-        "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]},
-    }  # fmt: skip
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
     assert set(container["resources"]["requests"]) == set(container["resources"]["limits"]) == {"cpu", "memory"}
     assert documents["NetworkPolicy"]["spec"]["egress"] == []
 
@@ -139,10 +141,26 @@ def test_the_image_runs_as_the_pod_says_and_waits_before_it_stops(docker, image,
     entry, *arguments = container["command"]
     memory = container["resources"]["limits"]["memory"].removesuffix("Mi") + "m"
     name = docker(
-        "run", "--detach", "--read-only", "--tmpfs", "/tmp", "--user", user, "--cap-drop", "ALL",
-        "--security-opt", "no-new-privileges", "--memory", memory, "--cpus", "1",
-        "--entrypoint", entry, image.name, *arguments,
-    ).strip()  # fmt: skip
+        "run",
+        "--detach",
+        "--read-only",
+        "--tmpfs",
+        "/tmp",
+        "--user",
+        user,
+        "--cap-drop",
+        "ALL",
+        "--security-opt",
+        "no-new-privileges",
+        "--memory",
+        memory,
+        "--cpus",
+        "1",
+        "--entrypoint",
+        entry,
+        image.name,
+        *arguments,
+    ).strip()
     try:
         assert docker("exec", name, "python", "-c", READY).strip() == "200"
         docker("exec", name, *container["lifecycle"]["preStop"]["exec"]["command"])

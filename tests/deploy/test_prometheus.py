@@ -117,9 +117,15 @@ class Prometheus:
             address = f"127.0.0.1:{free.getsockname()[1]}"
         self.client = httpx.Client(base_url=f"http://{address}/api/v1", timeout=10)
         self.process = subprocess.Popen(
-            ["prometheus", "--config.file=prometheus.yml", "--storage.tsdb.path=data", "--log.level=error",
-             f"--web.listen-address={address}"], cwd=folder,
-        )  # fmt: skip
+            [
+                "prometheus",
+                "--config.file=prometheus.yml",
+                "--storage.tsdb.path=data",
+                "--log.level=error",
+                f"--web.listen-address={address}",
+            ],
+            cwd=folder,
+        )
 
     def scrape(self, targets):
         partial = self.targets_file.with_suffix(".partial")

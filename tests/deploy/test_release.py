@@ -119,9 +119,16 @@ def shop(tmp_path, packaged, engine, base_image, registry, docker):
         return ask(f"http://{compose('port', 'service', '8000')}/version")
 
     yield SimpleNamespace(
-        project=project, first=made.bundle, model=made.registered, repository=repository, catsdogs=catsdogs,
-        compose=compose, version=version, artifacts=artifacts, environment=environment,
-    )  # fmt: skip
+        project=project,
+        first=made.bundle,
+        model=made.registered,
+        repository=repository,
+        catsdogs=catsdogs,
+        compose=compose,
+        version=version,
+        artifacts=artifacts,
+        environment=environment,
+    )
     compose("down", "--timeout", "1")
     for one in set(docker("image", "ls", "--quiet", "--filter", f"reference={repository}").split()):
         docker("image", "rm", "--force", one)
@@ -131,14 +138,28 @@ def shop(tmp_path, packaged, engine, base_image, registry, docker):
 def tracking_server(shop):
     """The project's store behind a server, as a team has it; gives its address."""
     port = free_port()
-    command = [CATSDOGS.with_name("mlflow"), "server", "--backend-store-uri", f"sqlite:///{shop.project / 'mlflow.db'}",
-               "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]  # fmt: skip
+    command = [
+        CATSDOGS.with_name("mlflow"),
+        "server",
+        "--backend-store-uri",
+        f"sqlite:///{shop.project / 'mlflow.db'}",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--workers",
+        "1",
+    ]
     environment = shop.environment | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     # The server is a child of this process: both are ended by their group.
     with subprocess.Popen(
-        command, cwd=shop.project.parent, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        command,
+        cwd=shop.project.parent,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
         start_new_session=True,
-    ) as process:  # fmt: skip
+    ) as process:
         try:
             wait_for(process, port)
             yield f"http://127.0.0.1:{port}"
@@ -223,8 +244,10 @@ def test_a_champion_is_released_another_follows_and_one_command_goes_back(shop, 
     found = shop.version()
     assert (found["image"], found["model_version"]) == (first, shop.first.version)
     assert [(line["image"], line["back"], line["stands"]) for line in lines(shop)] == [
-        (first, False, False), (second, False, False), (first, True, True),
-    ]  # fmt: skip
+        (first, False, False),
+        (second, False, False),
+        (first, True, True),
+    ]
     refused = shop.catsdogs("release", "--back", "--to", "compose", status=2)
     assert f"only {first} was released" in refused.stderr
 
@@ -262,8 +285,10 @@ def test_a_release_that_answers_wrongly_where_it_runs_is_taken_back_without_a_ha
     found = shop.version()
     assert (found["image"], found["model_version"]) == (first, shop.first.version)
     assert [(line["status"], line["stands"]) for line in lines(shop)] == [
-        ("FAILED", False), ("FINISHED", True), ("FAILED", False),
-    ]  # fmt: skip
+        ("FAILED", False),
+        ("FINISHED", True),
+        ("FAILED", False),
+    ]
 
 
 @pytest.mark.slow

@@ -174,8 +174,15 @@ def test_options_that_are_collected_first_are_known_too():
 
 
 def test_ci_installs_and_runs_what_a_desk_does():
-    targets = {tuple(words[1:2]) for one in JOBS if one[0] == "ci" for step in JOBS[one]["steps"] if "run" in step
-               for words in commands(step["run"]) if words[0] == "make"}  # fmt: skip
+    targets = {
+        tuple(words[1:2])
+        for one in JOBS
+        if one[0] == "ci"
+        for step in JOBS[one]["steps"]
+        if "run" in step
+        for words in commands(step["run"])
+        if words[0] == "make"
+    }
     assert {("lint",), ("test",), ("notebooks",), ("pipeline",), ("image",), ("tools",)} <= targets
 
 

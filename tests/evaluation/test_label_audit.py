@@ -52,8 +52,9 @@ def test_most_flipped_labels_are_among_the_first_few(photos):
 @pytest.mark.slow
 def test_a_class_with_fewer_photos_than_folds_is_refused(photos):
     keep = np.r_[np.flatnonzero(photos.labels != 0), np.flatnonzero(photos.labels == 0)[:4]]
-    few = replace(photos, labels=photos.labels[keep], features=photos.features[keep],
-                  groups=[photos.groups[i] for i in keep])  # fmt: skip
+    few = replace(
+        photos, labels=photos.labels[keep], features=photos.features[keep], groups=[photos.groups[i] for i in keep]
+    )
     with pytest.raises(label_audit.EvaluationError, match="fewer than 5 photos"):
         label_audit.cross_validated(few)
 

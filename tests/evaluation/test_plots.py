@@ -65,13 +65,21 @@ def slices():
     return pd.DataFrame(
         [
             {
-                "slice": name, "value": value, "photos": photos, "accuracy": accuracy, "accuracy_low": accuracy - 0.05,
-                "accuracy_high": accuracy + 0.05, "log_loss": 1 - accuracy, "log_loss_low": 0.9 - accuracy,
-                "log_loss_high": 1.1 - accuracy, "p_value": 0.01 if worse else 1.0, "worse": worse,
+                "slice": name,
+                "value": value,
+                "photos": photos,
+                "accuracy": accuracy,
+                "accuracy_low": accuracy - 0.05,
+                "accuracy_high": accuracy + 0.05,
+                "log_loss": 1 - accuracy,
+                "log_loss_low": 0.9 - accuracy,
+                "log_loss_high": 1.1 - accuracy,
+                "p_value": 0.01 if worse else 1.0,
+                "worse": worse,
             }
             for name, value, photos, accuracy, worse in rows
         ]
-    )  # fmt: skip
+    )
 
 
 HISTORY = pd.DataFrame(

@@ -35,8 +35,11 @@ def test_the_graph_is_one_file_with_the_contracts_names(bundle):
     graph = onnx.load_model_from_string(bundle.graph)
     assert [node.name for node in graph.graph.input] == ["image"]
     assert [node.name for node in graph.graph.output] == [
-        "logits", "probabilities", "unfamiliarity", "activation_map",
-    ]  # fmt: skip
+        "logits",
+        "probabilities",
+        "unfamiliarity",
+        "activation_map",
+    ]
     assert not any(initializer.external_data for initializer in graph.graph.initializer)
     shape = [d.dim_param or d.dim_value for d in graph.graph.input[0].type.tensor_type.shape.dim]
     assert isinstance(shape[0], str)

@@ -35,7 +35,11 @@ def small(whole):
 
 
 def layers(graph):
-    return [node for node in onnx.load_model_from_string(graph).graph.node if node.op_type in quantization.WEIGHTED_OPERATORS]
+    return [
+        node
+        for node in onnx.load_model_from_string(graph).graph.node
+        if node.op_type in quantization.WEIGHTED_OPERATORS
+    ]
 
 
 def test_it_has_the_same_doors_and_gives_nearly_the_same_answers(whole, small):

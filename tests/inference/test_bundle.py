@@ -29,9 +29,20 @@ def test_a_bundle_is_two_files_that_load(folder):
 def test_the_description_holds_what_the_contract_names(folder):
     value = files.read_json(folder / "model.json")
     names = {
-        "schema_version", "classes", "graph", "preprocessing", "temperature", "thresholds", "metrics", "golden",
-        "data", "git_commit", "mlflow_run", "created", "weights_licence",
-    }  # fmt: skip
+        "schema_version",
+        "classes",
+        "graph",
+        "preprocessing",
+        "temperature",
+        "thresholds",
+        "metrics",
+        "golden",
+        "data",
+        "git_commit",
+        "mlflow_run",
+        "created",
+        "weights_licence",
+    }
     assert names <= set(value)
     assert set(value["graph"]) == {"file", "sha256", "bytes", "weights"}
     assert set(value["metrics"]["accuracy"]) == {"value", "low", "high"}

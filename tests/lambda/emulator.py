@@ -108,9 +108,15 @@ class RuntimeEmulator:
     def __enter__(self) -> "RuntimeEmulator":
         self._port, api = _free_ports(2)
         command = [
-            self._binary, "--log-level", "info", "--runtime-interface-emulator-address", f"127.0.0.1:{self._port}",
-            "--runtime-api-address", f"127.0.0.1:{api}", *self._command,
-        ]  # fmt: skip
+            self._binary,
+            "--log-level",
+            "info",
+            "--runtime-interface-emulator-address",
+            f"127.0.0.1:{self._port}",
+            "--runtime-api-address",
+            f"127.0.0.1:{api}",
+            *self._command,
+        ]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 command, cwd=self._folder, env=self._environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log

@@ -18,10 +18,23 @@ MOST_MEGABYTES = 190
 MOST_MODULES = 560
 """In the process once the handler is imported; it has about 525."""
 PACKAGES = {
-    "PIL", "annotated_types", "anyio", "aws_lambda_powertools", "catsdogs_lib", "handler",
-    "jmespath", "mangum", "numpy", "onnxruntime", "pydantic", "pydantic_core",
-    "python_multipart", "starlette", "typing_extensions", "typing_inspection",
-}  # fmt: skip
+    "PIL",
+    "annotated_types",
+    "anyio",
+    "aws_lambda_powertools",
+    "catsdogs_lib",
+    "handler",
+    "jmespath",
+    "mangum",
+    "numpy",
+    "onnxruntime",
+    "pydantic",
+    "pydantic_core",
+    "python_multipart",
+    "starlette",
+    "typing_extensions",
+    "typing_inspection",
+}
 """All that the handler may import."""
 LOOK = """
 import json, sys

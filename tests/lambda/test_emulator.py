@@ -23,19 +23,49 @@ SLOWEST = 1.0
 """Seconds that any answer may take."""
 MUTATIONS = 2000
 ANSWER = {
-    "prediction", "confidence", "probabilities", "latency_seconds", "confident", "reason", "model_version",
+    "prediction",
+    "confidence",
+    "probabilities",
+    "latency_seconds",
+    "confident",
+    "reason",
+    "model_version",
     "prediction_id",
-}  # fmt: skip
+}
 NOT_SERVED = {
-    "torch", "torchvision", "timm", "mlflow", "pandas", "matplotlib", "scipy", "sklearn", "pyarrow", "onnx", "botocore",
-}  # fmt: skip
+    "torch",
+    "torchvision",
+    "timm",
+    "mlflow",
+    "pandas",
+    "matplotlib",
+    "scipy",
+    "sklearn",
+    "pyarrow",
+    "onnx",
+    "botocore",
+}
 METRICS = {"Requests", "Latency", "Problems", "UnhandledError", "Confidence", "WarmUps", "UnknownEvents"}
 EVENTS = {
-    "function_url_bare": 200, "function_url_multipart": 200, "http_api_bare": 200, "http_api_multipart": 200,
-    "rest_bare": 200, "rest_multipart": 200, "function_url_text_file": 415, "function_url_cut_off": 422,
-    "function_url_no_photo": 400, "get_page": 200, "get_information": 200, "get_health": 200, "get_ready": 200,
-    "get_nothing": 404, "warm_up": None, "warm_up_schedule": None, "map-batch": 400, "sqs-s3-batch": 400,
-}  # fmt: skip
+    "function_url_bare": 200,
+    "function_url_multipart": 200,
+    "http_api_bare": 200,
+    "http_api_multipart": 200,
+    "rest_bare": 200,
+    "rest_multipart": 200,
+    "function_url_text_file": 415,
+    "function_url_cut_off": 422,
+    "function_url_no_photo": 400,
+    "get_page": 200,
+    "get_information": 200,
+    "get_health": 200,
+    "get_ready": 200,
+    "get_nothing": 404,
+    "warm_up": None,
+    "warm_up_schedule": None,
+    "map-batch": 400,
+    "sqs-s3-batch": 400,
+}
 
 
 def judge(response):

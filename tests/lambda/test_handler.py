@@ -168,11 +168,17 @@ def test_metrics_have_few_dimensions_and_the_cold_start_comes_once(monkeypatch, 
             named.setdefault(metric["Name"], []).append((dimensions, blob))
     request, whole = frozenset({"service", "route", "model_version"}), frozenset({"service"})
     expected = {
-        "Requests": {request}, "Latency": {request}, "Problems": {request}, "UnhandledError": {request},
-        "PredictionsByClass": {whole | {"class_name"}}, "ProblemsByType": {whole | {"problem"}},
-        "Confidence": {whole, whole | {"function_version"}}, "ClassPosition": {whole, whole | {"function_version"}},
-        "Unsure": {whole, whole | {"function_version"}}, "ColdStart": {whole | {"function_name"}},
-    }  # fmt: skip
+        "Requests": {request},
+        "Latency": {request},
+        "Problems": {request},
+        "UnhandledError": {request},
+        "PredictionsByClass": {whole | {"class_name"}},
+        "ProblemsByType": {whole | {"problem"}},
+        "Confidence": {whole, whole | {"function_version"}},
+        "ClassPosition": {whole, whole | {"function_version"}},
+        "Unsure": {whole, whole | {"function_version"}},
+        "ColdStart": {whole | {"function_name"}},
+    }
     assert {name: dimensions for name, found in named.items() for dimensions, _ in found} == expected
     assert [blob["Requests"] for _, blob in named["Requests"]] == [[1.0], [1.0]]
     assert [blob["Problems"] for _, blob in named["Problems"]] == [[0.0], [1.0]]

@@ -15,9 +15,11 @@ ROOT = Path(__file__).parents[2]
 REFERENCE = ROOT / "models" / "reference"
 EVENT = {"DeploymentId": "d-1", "LifecycleEventHookExecutionId": "hook-1"}
 CONTEXT = SimpleNamespace(
-    function_name="hook", memory_limit_in_mb=512, invoked_function_arn="arn:aws:lambda:::function:hook",
+    function_name="hook",
+    memory_limit_in_mb=512,
+    invoked_function_arn="arn:aws:lambda:::function:hook",
     aws_request_id="11111111-2222-3333-4444-555555555555",
-)  # fmt: skip
+)
 
 pytestmark = pytest.mark.slow
 
@@ -48,9 +50,12 @@ def told(monkeypatch):
 @pytest.fixture
 def hook(monkeypatch):
     for name, value in {
-        "AWS_ACCESS_KEY_ID": "none", "AWS_SECRET_ACCESS_KEY": "none", "AWS_DEFAULT_REGION": "us-east-1",
-        "CATSDOGS_RELEASED": "function", "CATSDOGS_BUNDLE": str(REFERENCE),
-    }.items():  # fmt: skip
+        "AWS_ACCESS_KEY_ID": "none",
+        "AWS_SECRET_ACCESS_KEY": "none",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "CATSDOGS_RELEASED": "function",
+        "CATSDOGS_BUNDLE": str(REFERENCE),
+    }.items():
         monkeypatch.setenv(name, value)
     spec = importlib.util.spec_from_file_location("hook", ROOT / "lambda" / "hook.py")
     module = importlib.util.module_from_spec(spec)

@@ -8,19 +8,38 @@ from catsdogs_lib.monitoring import records
 
 def line(name, **changes):
     return {
-        "timestamp": "2026-01-02T03:04:05Z", "level": "INFO", "message": "prediction", "prediction_id": name,
-        "prediction": "cats", "confidence": 0.9, "probabilities": {"cats": 0.9, "dogs": 0.1}, "unfamiliarity": 0.2,
-        "confident": True, "latency_seconds": 0.01, "model_version": "abc", "photo_format": "JPEG",
-        "photo_width": 500, "photo_height": 400, "photo_brightness": 0.5, "photo_sharpness": 0.01, **changes,
-    }  # fmt: skip
+        "timestamp": "2026-01-02T03:04:05Z",
+        "level": "INFO",
+        "message": "prediction",
+        "prediction_id": name,
+        "prediction": "cats",
+        "confidence": 0.9,
+        "probabilities": {"cats": 0.9, "dogs": 0.1},
+        "unfamiliarity": 0.2,
+        "confident": True,
+        "latency_seconds": 0.01,
+        "model_version": "abc",
+        "photo_format": "JPEG",
+        "photo_width": 500,
+        "photo_height": 400,
+        "photo_brightness": 0.5,
+        "photo_sharpness": 0.01,
+        **changes,
+    }
 
 
 def told(name, truth):
     return {"message": "feedback", "prediction_id": name, "truth": truth}
 
 
-ROWS = [line("a"), line("b", prediction="dogs"), {"message": "request", "route": "/health"}, told("a", "dogs"),
-        told("a", "cats"), told("nobody", "cats")]  # fmt: skip
+ROWS = [
+    line("a"),
+    line("b", prediction="dogs"),
+    {"message": "request", "route": "/health"},
+    told("a", "dogs"),
+    told("a", "cats"),
+    told("nobody", "cats"),
+]
 
 
 def as_lines(path):

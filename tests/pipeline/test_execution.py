@@ -36,8 +36,10 @@ def test_a_notebook_leaves_an_executed_copy_a_report_and_an_index(tmp_path, capf
     assert '<a href="01_test.html">Say &lt;it&gt;</a>' in index
     assert path.read_bytes() == before
     assert sorted(left.name for left in (tmp_path / "reports").iterdir()) == [
-        "01_test.html", "01_test.ipynb", "index.html"
-    ]  # fmt: skip
+        "01_test.html",
+        "01_test.ipynb",
+        "index.html",
+    ]
 
 
 def test_an_error_of_ours_in_a_cell_is_its_sentence(tmp_path):
@@ -129,11 +131,19 @@ def test_the_file_is_not_touched_when_nothing_differs(project):
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("data.per_class", 0), ("data.seed", "x"), ("data.source", "it's"),
-     ("package.int8", "yes"), ("train.epochs", 0),
-     ("train.baseline_epochs", -1), ("prepare.validation", 2), ("train", 1), ("train.none", 1),
-     ("train.model.deep", 1)],
-)  # fmt: skip
+    [
+        ("data.per_class", 0),
+        ("data.seed", "x"),
+        ("data.source", "it's"),
+        ("package.int8", "yes"),
+        ("train.epochs", 0),
+        ("train.baseline_epochs", -1),
+        ("prepare.validation", 2),
+        ("train", 1),
+        ("train.none", 1),
+        ("train.model.deep", 1),
+    ],
+)
 def test_a_bad_parameter_leaves_the_file_as_it_was(project, name, value):
     before = (project / "params.yaml").read_bytes()
     with pytest.raises(SettingsError):

@@ -314,10 +314,14 @@ def test_a_request_id_is_kept_if_it_is_harmless(ask):
     ("accept", "page"),
     [
         ("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", True),
-        ("application/json", False), ("*/*", False), ("", False), ("text/html;q=0.5, application/json", False),
-        ("text/html;q=bad", False), ("application/json;q=0.2, TEXT/HTML", True),
+        ("application/json", False),
+        ("*/*", False),
+        ("", False),
+        ("text/html;q=0.5, application/json", False),
+        ("text/html;q=bad", False),
+        ("application/json;q=0.2, TEXT/HTML", True),
     ],
-)  # fmt: skip
+)
 def test_browsers_get_the_page_and_programs_json(ask, accept, page):
     assert wants_page(accept) is page
     response = ask.get("/", headers={"accept": accept})

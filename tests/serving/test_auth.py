@@ -125,11 +125,16 @@ def test_settings_come_from_the_environment(monkeypatch):
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("CATSDOGS_KEY_SHA256", KEY), ("CATSDOGS_KEY_SHA256", DIGEST[:-1]), ("CATSDOGS_KEY_SHA256", f"{DIGEST[:-1]}g"),
-        ("CATSDOGS_KEY_COVERS", "nothing"), ("CATSDOGS_UPLOADS", "bucket/uploads"), ("CATSDOGS_UPLOADS", "s3://bucket"),
-        ("CATSDOGS_UPLOADS", "s3://bucket/"), ("CATSDOGS_UPLOADS", "s3://Bad_Bucket/uploads"),
+        ("CATSDOGS_KEY_SHA256", KEY),
+        ("CATSDOGS_KEY_SHA256", DIGEST[:-1]),
+        ("CATSDOGS_KEY_SHA256", f"{DIGEST[:-1]}g"),
+        ("CATSDOGS_KEY_COVERS", "nothing"),
+        ("CATSDOGS_UPLOADS", "bucket/uploads"),
+        ("CATSDOGS_UPLOADS", "s3://bucket"),
+        ("CATSDOGS_UPLOADS", "s3://bucket/"),
+        ("CATSDOGS_UPLOADS", "s3://Bad_Bucket/uploads"),
     ],
-)  # fmt: skip
+)
 def test_a_setting_that_cannot_be_used_is_named_and_a_key_in_its_place_is_not_repeated(name, value, monkeypatch):
     monkeypatch.setenv(name, value)
     with pytest.raises(SettingsError, match=name) as raised:

@@ -39,10 +39,12 @@ def test_the_model_s_figure_says_where_it_comes_from(model, monkeypatch):
     bundle = model.classifier.bundle
     (labels,) = [dict(key[1:]) for key in series(ServerTelemetry(bundle)) if key[0] == "model_info"]
     assert labels == {
-        "model_version": bundle.version, "mlflow_run": bundle.description.mlflow_run,
-        "git_commit": bundle.description.git_commit, "data": bundle.description.data.sha256,
+        "model_version": bundle.version,
+        "mlflow_run": bundle.description.mlflow_run,
+        "git_commit": bundle.description.git_commit,
+        "data": bundle.description.data.sha256,
         "image": "catsdogs@sha256:0",
-    }  # fmt: skip
+    }
     assert "model_info" not in {key[0] for key in series(ServerTelemetry())}
 
 

@@ -49,12 +49,22 @@ def test_uploads_are_in_the_openapi_document_where_they_are_on(client):
 @pytest.mark.parametrize(
     "key",
     [
-        "", NAME, f"uploads/{NAME}", f"some/uploads/../uploads/{NAME}", f"some/uploads//{NAME}",
-        f"/some/uploads/{NAME}", f"some/uploads/{NAME}/",
-        f"some/uploads/{NAME.upper()}", f"some/uploads/{NAME}\n", f"some/uploads/{NAME[:-1]}",
-        f"some/uploads/x/{NAME}", "some/uploads/..%2fresults", "results/incoming/a.jpg.json", f"some/uploads/{NAME}\0",
+        "",
+        NAME,
+        f"uploads/{NAME}",
+        f"some/uploads/../uploads/{NAME}",
+        f"some/uploads//{NAME}",
+        f"/some/uploads/{NAME}",
+        f"some/uploads/{NAME}/",
+        f"some/uploads/{NAME.upper()}",
+        f"some/uploads/{NAME}\n",
+        f"some/uploads/{NAME[:-1]}",
+        f"some/uploads/x/{NAME}",
+        "some/uploads/..%2fresults",
+        "results/incoming/a.jpg.json",
+        f"some/uploads/{NAME}\0",
     ],
-)  # fmt: skip
+)
 def test_only_keys_of_uploads_are_looked_for(client, key):
     # There is no S3 here: a key that came so far would end with 503.
     response = client(**SETTINGS).post("/predict", json={"key": key})
@@ -72,9 +82,11 @@ def test_json_of_another_shape_is_malformed(client, body):
 
 def test_where_s3_cannot_be_asked_the_sender_hears_no_names_and_the_log_does(client, monkeypatch, caplog):
     for name, value in {
-        "AWS_ENDPOINT_URL": "http://127.0.0.1:1", "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b",
+        "AWS_ENDPOINT_URL": "http://127.0.0.1:1",
+        "AWS_ACCESS_KEY_ID": "a",
+        "AWS_SECRET_ACCESS_KEY": "b",
         "AWS_DEFAULT_REGION": "us-east-1",
-    }.items():  # fmt: skip
+    }.items():
         monkeypatch.setenv(name, value)
     with caplog.at_level("INFO", "catsdogs"):
         response = client(**SETTINGS).post("/predict", json={"key": f"some/uploads/{NAME}"})

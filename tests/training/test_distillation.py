@@ -70,7 +70,8 @@ def test_without_a_teacher_labels_are_learned(pupil):
 
 
 def test_a_teacher_is_trained_as_its_pupil_but_for_size_epochs_and_blend():
-    settings = TrainingSettings(method="finetune", size=96, epochs=9, teacher_size=128, teacher_epochs=3, seed=5,
-                                blend=0.5)  # fmt: skip
+    settings = TrainingSettings(
+        method="finetune", size=96, epochs=9, teacher_size=128, teacher_epochs=3, seed=5, blend=0.5
+    )
     assert settings.teacher == TrainingSettings(method="finetune", size=128, epochs=3, teacher_epochs=3, seed=5)
     assert settings.teacher.teacher is None

@@ -6,9 +6,20 @@ from catsdogs_lib.training.settings import TrainingSettings, baseline_settings
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("epochs", 0), ("epochs", "many"), ("learning_rate", -1), ("layer_decay", 1.5), ("averaging", 1), ("seed", -1),
-     ("weights", "int8"), ("method", "magic"), ("head_c", 0), ("head_c", float("nan")), ("batch_size", 1)],
-)  # fmt: skip
+    [
+        ("epochs", 0),
+        ("epochs", "many"),
+        ("learning_rate", -1),
+        ("layer_decay", 1.5),
+        ("averaging", 1),
+        ("seed", -1),
+        ("weights", "int8"),
+        ("method", "magic"),
+        ("head_c", 0),
+        ("head_c", float("nan")),
+        ("batch_size", 1),
+    ],
+)
 def test_a_bad_value_is_refused_with_its_field(field, value):
     with pytest.raises(SettingsError, match=f"'train.{field}'") as caught:
         TrainingSettings.checked(**{field: value})
@@ -29,10 +40,12 @@ def test_a_method_that_does_not_suit_the_model_is_refused(model, method):
 
 @pytest.mark.parametrize(
     ("values", "problem"),
-    [({"teacher_size": 288}, "goes with method 'finetune'"),
-     ({"blend": 0.5}, "goes with method 'finetune'"),
-     ({"teacher_size": 160, "size": 192, "method": "finetune"}, "sees more than its pupil")],
-)  # fmt: skip
+    [
+        ({"teacher_size": 288}, "goes with method 'finetune'"),
+        ({"blend": 0.5}, "goes with method 'finetune'"),
+        ({"teacher_size": 160, "size": 192, "method": "finetune"}, "sees more than its pupil"),
+    ],
+)
 def test_settings_that_need_fine_tuning_or_a_larger_teacher_say_so(values, problem):
     with pytest.raises(SettingsError, match=problem):
         TrainingSettings.checked(**values)

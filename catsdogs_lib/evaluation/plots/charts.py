@@ -31,10 +31,20 @@ from catsdogs_lib.evaluation.plots.style import (
 )
 
 __all__ = [
-    "GalleryItem", "augmentation_figure", "comparison_figure", "confidence_histogram", "confusion_figure",
-    "counts_figure", "gallery_figure", "histogram_figure", "loss_figure", "photos_figure",
-    "reliability_figure", "roc_figure", "slices_figure",
-]  # fmt: skip
+    "GalleryItem",
+    "augmentation_figure",
+    "comparison_figure",
+    "confidence_histogram",
+    "confusion_figure",
+    "counts_figure",
+    "gallery_figure",
+    "histogram_figure",
+    "loss_figure",
+    "photos_figure",
+    "reliability_figure",
+    "roc_figure",
+    "slices_figure",
+]
 
 Answers = Mapping[str, tuple[ArrayLike, ArrayLike]]
 """For each model its probabilities (N, C) and the labels (N,)."""
@@ -70,9 +80,14 @@ def confusion_figure(matrix: ArrayLike, classes: Sequence[str], title: str = "Co
             dark = shares[row, column] > 0.55
             size_of_text = 11 if size <= 6 else 7
             axes.text(
-                column, row, f"{count}{share}", ha="center", va="center",
-                color="white" if dark else INK, fontsize=size_of_text,
-            )  # fmt: skip
+                column,
+                row,
+                f"{count}{share}",
+                ha="center",
+                va="center",
+                color="white" if dark else INK,
+                fontsize=size_of_text,
+            )
     return figure
 
 
@@ -94,9 +109,16 @@ def reliability_figure(models: Answers, title: str = "Reliability: is confidence
         spread = [[b.value - b.low for b in bars], [b.high - b.value for b in bars]]
         colour = PALETTE[i % len(PALETTE)]
         top.errorbar(
-            bins["confidence"] + shift, bins["accuracy"], yerr=spread, fmt=MARKERS[i % len(MARKERS)], color=colour,
-            markersize=6, linewidth=1.3, capsize=3, label=f"{name}: calibration error {error:.4f}",
-        )  # fmt: skip
+            bins["confidence"] + shift,
+            bins["accuracy"],
+            yerr=spread,
+            fmt=MARKERS[i % len(MARKERS)],
+            color=colour,
+            markersize=6,
+            linewidth=1.3,
+            capsize=3,
+            label=f"{name}: calibration error {error:.4f}",
+        )
         confidence = np.asarray(probabilities).max(axis=1)
         edges = np.linspace(floor, 1, 21)
         below.hist(confidence.clip(floor, 1), bins=list(edges), histtype="step", color=colour, linewidth=1.6)
@@ -199,11 +221,15 @@ def loss_figure(history: pd.DataFrame, title: str = "Training") -> Figure:
         for axes, column in ((losses, "val_loss"), (accuracies, "val_accuracy")):
             axes.axvline(best["epoch"], color=GREY, linestyle="--", linewidth=1.2)
             axes.plot(
-                [best["epoch"]], [best[column]], marker="*", markersize=15, color=VERMILION, linestyle="none",
-                label=f"best epoch {best['epoch']:g}: " + (
-                    f"{best[column]:.4f}" if column == "val_loss" else f"{best[column]:.1%}"
-                ),
-            )  # fmt: skip
+                [best["epoch"]],
+                [best[column]],
+                marker="*",
+                markersize=15,
+                color=VERMILION,
+                linestyle="none",
+                label=f"best epoch {best['epoch']:g}: "
+                + (f"{best[column]:.4f}" if column == "val_loss" else f"{best[column]:.1%}"),
+            )
     for axes in (losses, accuracies):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         legend(axes, "best")
@@ -232,9 +258,14 @@ def comparison_figure(
             axes.plot([found.low, found.high], [row, row], color=colour, linewidth=2.4, solid_capstyle="butt")
             axes.plot([found.value], [row], marker=MARKERS[row % len(MARKERS)], markersize=7, color=colour)
             axes.annotate(
-                f"{found.value:.4f}", (found.value, row), xytext=(0, 7), textcoords="offset points",
-                ha="center", fontsize=9, color=INK,
-            )  # fmt: skip
+                f"{found.value:.4f}",
+                (found.value, row),
+                xytext=(0, 7),
+                textcoords="offset points",
+                ha="center",
+                fontsize=9,
+                color=INK,
+            )
         dress(axes, "", _NAMES.get(metric, metric), "")
         axes.set_yticks(range(len(models)), list(models))
         axes.set_ylim(len(models) - 0.5, -0.65)

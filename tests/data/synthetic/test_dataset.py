@@ -71,9 +71,16 @@ def test_samples_of_other_seeds_and_small_seeds_of_draw_share_no_scene(tmp_path,
 def test_every_fault_is_sown_once_and_is_a_file_of_its_own(written):
     folder, sown = written
     assert {one.name for one in sown} == {
-        "truncated", "text", "exact_duplicate", "near_duplicate", "two_labels", "exif_rotated", "grayscale", "cmyk",
+        "truncated",
+        "text",
+        "exact_duplicate",
+        "near_duplicate",
+        "two_labels",
+        "exif_rotated",
+        "grayscale",
+        "cmyk",
         "alpha",
-    }  # fmt: skip
+    }
     assert len({one.path for one in sown}) == len(sown)
     assert all((folder / one.path).is_file() and one.what for one in sown)
 
@@ -117,10 +124,12 @@ def test_the_near_duplicate_looks_like_its_original_alone(written):
     bad = {one.path for one in sown}
     mine = imagehash.phash(read(path))
     near = {
-        name for name in files(folder)
-        if name not in bad and imagehash.phash(read(folder / name)) - mine <= 6
+        name
+        for name in files(folder)
+        if name not in bad
+        and imagehash.phash(read(folder / name)) - mine <= 6
         and np.corrcoef(grey(folder / name), grey(path))[0, 1] > 0.97
-    }  # fmt: skip
+    }
     assert len(near) == 1
     original = near.pop()
     assert original in found.what
@@ -201,10 +210,13 @@ def test_a_folder_with_anything_else_is_left_alone(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "field"),
     [
-        ({"per_class": 0}, "per_class"), ({"seed": -1}, "seed"), ({"kinds": ("cat", "cow")}, "kinds"),
-        ({"kinds": ()}, "kinds"), ({"kinds": ("cat", "cat")}, "kinds"),
+        ({"per_class": 0}, "per_class"),
+        ({"seed": -1}, "seed"),
+        ({"kinds": ("cat", "cow")}, "kinds"),
+        ({"kinds": ()}, "kinds"),
+        ({"kinds": ("cat", "cat")}, "kinds"),
     ],
-)  # fmt: skip
+)
 def test_settings_that_cannot_be_used_are_named(tmp_path, settings, field):
     with pytest.raises(SettingsError) as refused:
         write_sample(tmp_path / "s", **settings)
@@ -218,10 +230,13 @@ def test_colours_at_fixed_places_do_not_tell_the_kinds_apart(kinds, side):
     from sklearn.linear_model import LogisticRegression
 
     seeds, small = range(320), (side, side)
-    pixels = np.stack([
-        np.asarray(draw(kind, seed, (64, 64)).resize(small, Image.Resampling.BOX), dtype=np.float64).ravel() / 255
-        for seed in seeds for kind in kinds
-    ])  # fmt: skip
+    pixels = np.stack(
+        [
+            np.asarray(draw(kind, seed, (64, 64)).resize(small, Image.Resampling.BOX), dtype=np.float64).ravel() / 255
+            for seed in seeds
+            for kind in kinds
+        ]
+    )
     labels = np.array([kind for _ in seeds for kind in range(len(kinds))])
     train = np.arange(len(labels)) < 200 * len(kinds)  # 200 a class, as the pretrained features get
     pixels -= pixels[train].mean(axis=0)
