@@ -18,7 +18,7 @@ from aws_lambda_powertools.utilities.idempotency import (
     idempotent_function,
 )
 
-from catsdogs_lib.batch.s3_events import S3Batch, DeadLetters, S3PhotoProcessor
+from catsdogs_lib.batch.s3_events import DeadLetters, S3Batch, S3PhotoProcessor
 from catsdogs_lib.common.s3 import Address, Storage
 from catsdogs_lib.inference.classifier import Classifier
 from catsdogs_lib.serving.model import Model

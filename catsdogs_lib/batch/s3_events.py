@@ -17,7 +17,7 @@ from urllib.parse import unquote_plus
 
 from botocore.session import Session
 
-from catsdogs_lib.batch.rows import Row, answered_row, score_photo, error_row
+from catsdogs_lib.batch.rows import Row, answered_row, error_row, score_photo
 from catsdogs_lib.common.errors import CatsdogsError
 from catsdogs_lib.common.s3 import About, Address, ChangedError, MissingError, Opened, Storage
 from catsdogs_lib.imaging.decoding import MAX_BYTES, PhotoError, PhotoTooLargeError
@@ -243,7 +243,7 @@ class S3PhotoProcessor(S3Batch):
         Returns
         -------
         dict
-            `outcome`: ``answered_row``; ``error_row``, and a letter was sent; ``known``, its row was there; ``replaced`` by
+            `outcome`: ``answered``; ``refused``, and a letter was sent; ``known``, its row was there; ``replaced`` by
             another photo, which has a message of its own; ``result``, a row is no photo. With it what its row says.
 
         Raises

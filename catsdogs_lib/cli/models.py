@@ -39,7 +39,7 @@ def promote(folder: Path, root: str, force: str) -> None:
     if champion is not None and champion.version == version.version:
         click.echo(f"{name} version {version.version} is champion already")
         return
-    verdict = promotion.judge(ws, steps.read_manifest(ws), bundle, champion)
+    verdict = promotion.judge(ws.raw, steps.read_manifest(ws), bundle, champion)
     _show(verdict)
     if not promotion.settle(version, verdict, force):
         raise SystemExit(1)

@@ -162,4 +162,4 @@ def trace(url: str) -> None:
         raise SystemExit(1)
 
 
-COMMANDS = (release, trace_endpoint)
+COMMANDS = (release, trace)

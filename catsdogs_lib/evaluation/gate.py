@@ -103,7 +103,8 @@ def judge(
         )
     if len(truth) < MIN_PHOTOS:
         raise EvaluationError(
-            f"only {len(truth)} photos are left that neither model has learned from, {MIN_PHOTOS} are needed; add photos"
+            f"only {len(truth)} photos are left that neither model has learned from, "
+            f"{MIN_PHOTOS} are needed; add photos"
         )
     checks = (
         *_figures(candidate, champion, truth),

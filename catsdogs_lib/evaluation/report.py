@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from catsdogs_lib.evaluation import calibration, metrics, selective, slices
 from catsdogs_lib.evaluation.metrics import Interval
-from catsdogs_lib.inference.bundle import RiskBound, SelectiveMetrics, Metric, Slice, Thresholds
+from catsdogs_lib.inference.bundle import Metric, RiskBound, SelectiveMetrics, Slice, Thresholds
 from catsdogs_lib.training import trainer as training
 from catsdogs_lib.training.checkpoint import TrainedModel
 

@@ -28,10 +28,11 @@ def choose_thresholds(
     photo of the same world exceeds it with a chance of at most `UNFAMILIAR`, or 1 / (N + 1) where N is too small.
 
     Of the familiar photos those count as confident whose mean probability of being wrong, as the calibrated model
-    itself says, is within the tightest of `LEVELS` that leaves `MIN_CONFIDENT_SHARE` of them. So the labels choose nothing here but
-    the one temperature, and counting wrong answers afterwards is an honest test: the exact upper bound of their share
-    (Clopper and Pearson, 1934) holds with probability `CONFIDENCE_LEVEL`, also when each photo has a risk of its own (Hoeffding,
-    1956). A threshold at the first wrong validation answer would be tighter on paper, and hang on a single photo.
+    itself says, is within the tightest of `LEVELS` that leaves `MIN_CONFIDENT_SHARE` of them. So the labels choose
+    nothing here but the one temperature, and counting wrong answers afterwards is an honest test: the exact upper
+    bound of their share (Clopper and Pearson, 1934) holds with probability `CONFIDENCE_LEVEL`, also when each photo
+    has a risk of its own (Hoeffding, 1956). A threshold at the first wrong validation answer would be tighter on
+    paper, and hang on a single photo.
 
     Parameters
     ----------

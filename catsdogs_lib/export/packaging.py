@@ -23,13 +23,13 @@ from catsdogs_lib.evaluation.metrics import Interval
 from catsdogs_lib.inference.bundle import (
     Bundle,
     Card,
-    RiskBound,
     Data,
     Description,
     Golden,
     Graph,
     Metric,
     Parity,
+    RiskBound,
     Thresholds,
 )
 from catsdogs_lib.inference.classifier import ACTIVATION_MAP, LOGITS, PROBABILITIES, UNFAMILIARITY, Classifier, Outputs

@@ -136,7 +136,8 @@ def compare(
     """
     if min(len(reference), len(window)) < MIN_RECORDS:
         raise RecordsError(
-            f"{len(window)} records against {len(reference)} of the reference; at least {MIN_RECORDS} each say something"
+            f"{len(window)} records against {len(reference)} of the reference; "
+            f"at least {MIN_RECORDS} each say something"
         )
     found = {name: signal(reference, window) for name, signal in signals(limit).items()}
     corrected: NDArray[np.float64] = holm([raw.p_value for raw in found.values()])

@@ -236,7 +236,7 @@ def package(ws: Workspace, int8: bool = False) -> Packaged:
         tracking.log_learned_photos(manifest.used(table, "train"))
         champion = tracking.champion(registered)
         version = tracking.register(bundle, registered)
-        verdict = promotion.judge(ws, table, bundle, champion)
+        verdict = promotion.judge(ws.raw, table, bundle, champion)
         promotion.settle(version, verdict)
         val = manifest.used(table, "val")
         made = records.make(

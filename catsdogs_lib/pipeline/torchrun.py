@@ -40,7 +40,8 @@ def main(arguments: Sequence[str]) -> None:
         if distributed.rank() == 0:
             last = trained.record.history[-1]
             print(
-                f"{distributed.world_size()} processes, epoch {last.epoch}: log loss {last.val_loss:.4f} on validation photos"
+                f"{distributed.world_size()} processes, epoch {last.epoch}: "
+                f"log loss {last.val_loss:.4f} on validation photos"
             )
 
 

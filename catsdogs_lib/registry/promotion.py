@@ -13,7 +13,6 @@ from catsdogs_lib.evaluation import gate
 from catsdogs_lib.evaluation.robustness import examine_behaviour
 from catsdogs_lib.inference.bundle import Bundle, BundleVersionError
 from catsdogs_lib.inference.classifier import Classifier
-from catsdogs_lib.pipeline.workspace import Workspace
 from catsdogs_lib.registry import tracking
 from catsdogs_lib.training.trainer import label_indices, photo_paths
 
@@ -21,13 +20,13 @@ TIMED_PHOTOS = 15
 """Photos that both are timed on, in turn."""
 
 
-def judge(ws: Workspace, table: pd.DataFrame, candidate: Bundle, champion: ModelVersion | None) -> gate.Verdict:
+def judge(raw: Path, table: pd.DataFrame, candidate: Bundle, champion: ModelVersion | None) -> gate.Verdict:
     """Hold a candidate against the champion, both as bundles, on validation photos that neither has learned from.
 
     Parameters
     ----------
-    ws
-        Holds the photos.
+    raw
+        Folder that the manifest's paths start from.
     table
         The manifest.
     candidate
@@ -42,17 +41,17 @@ def judge(ws: Workspace, table: pd.DataFrame, candidate: Bundle, champion: Model
     """
     val = manifest.used(table, "val")
     if champion is None:
-        return _alone(ws, val, candidate)
+        return _alone(raw, val, candidate)
     with tempfile.TemporaryDirectory() as folder:
         try:
             rival = tracking.champion_bundle(champion, Path(folder))
         except BundleVersionError as error:
-            return _alone(ws, val, candidate, f"the champion cannot be compared ({error})")
+            return _alone(raw, val, candidate, f"the champion cannot be compared ({error})")
         if rival.description.classes != candidate.description.classes:
-            return _alone(ws, val, candidate, "the champion has other classes")
+            return _alone(raw, val, candidate, "the champion has other classes")
         learned = tracking.learned_photos(champion, Path(folder))
         val = val[~val["sha256"].isin(learned)]
-        paths = photo_paths(val, ws.raw)
+        paths = photo_paths(val, raw)
         labels = label_indices(val, candidate.description.classes)
         if len(paths) < gate.MIN_PHOTOS:
             return gate.Verdict(
@@ -69,11 +68,9 @@ def judge(ws: Workspace, table: pd.DataFrame, candidate: Bundle, champion: Model
         return gate.judge(ours, labels, val, theirs, slower)
 
 
-def _alone(ws: Workspace, val: pd.DataFrame, candidate: Bundle, why: str = "there is no champion yet") -> gate.Verdict:
+def _alone(raw: Path, val: pd.DataFrame, candidate: Bundle, why: str = "there is no champion yet") -> gate.Verdict:
     labels = label_indices(val, candidate.description.classes)
-    return gate.judge(
-        examine_behaviour(candidate, photo_paths(val, ws.raw), "the candidate"), labels, val, why_none=why
-    )
+    return gate.judge(examine_behaviour(candidate, photo_paths(val, raw), "the candidate"), labels, val, why_none=why)
 
 
 def latency_ratio(candidate: Bundle, champion: Bundle, photos: list[Path]) -> float:

@@ -16,6 +16,7 @@ import numpy as np
 import onnx
 import pandas as pd
 from mlflow.entities.model_registry import ModelVersion
+from mlflow.environment_variables import MLFLOW_TRACKING_URI
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.tracking import MlflowClient
@@ -25,7 +26,6 @@ from sqlalchemy.exc import SQLAlchemyError
 from catsdogs_lib.common.errors import CatsdogsError
 from catsdogs_lib.inference.bundle import Bundle
 from catsdogs_lib.inference.classifier import INPUT, LOGITS, PROBABILITIES
-from catsdogs_lib.pipeline.workspace import URI_VARIABLE
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -66,12 +66,12 @@ def connect(uri: str, artifacts: Path) -> None:
     local = uri.startswith("sqlite:")
     if local:
         Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-    named = os.environ.get(URI_VARIABLE)
+    named = os.environ.get(MLFLOW_TRACKING_URI.name)
     try:
         mlflow.set_tracking_uri(uri)
         if named is None:
             # MLflow puts the address into the environment, where the next workspace would take it for a wish.
-            os.environ.pop(URI_VARIABLE, None)
+            os.environ.pop(MLFLOW_TRACKING_URI.name, None)
         if mlflow.get_experiment_by_name(EXPERIMENT) is None:
             mlflow.create_experiment(EXPERIMENT, artifact_location=artifacts.resolve().as_uri() if local else None)
         mlflow.set_experiment(EXPERIMENT)

@@ -23,11 +23,11 @@ INSIDE = "/opt/bundle"
 HARDENED_OPTIONS = (
     "--read-only",
     "--tmpfs",
-    "/tmp",
+    "/tmp",  # noqa: S108 - the container's own
     "--cap-drop",
     "ALL",
     "--security-opt",
-    "no-new-privileges",  # noqa: S108
+    "no-new-privileges",
     "--memory",
     "1769m",
 )
@@ -201,9 +201,9 @@ def running(image: str) -> Iterator[str]:
         "catsdogs_lib",
         "serve",
         "--host",
-        "0.0.0.0",
+        "0.0.0.0",  # noqa: S104 - inside the container
         "--port",
-        str(PORT),  # noqa: S104 - inside its container
+        str(PORT),
         failing="the image cannot be started; see docker's message",
     )
     try:

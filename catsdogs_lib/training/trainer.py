@@ -13,13 +13,13 @@ from catsdogs_lib.common import files
 from catsdogs_lib.data import manifest
 from catsdogs_lib.imaging.decoding import Preprocessing
 from catsdogs_lib.training import distributed, feature_extractor, loop, precision
-from catsdogs_lib.training.checkpoint import Epoch, TrainingRecord, TrainedModel, network_outputs
+from catsdogs_lib.training.checkpoint import Epoch, TrainedModel, TrainingRecord, network_outputs
 from catsdogs_lib.training.dataset import Augmentation, PhotoDataset
 from catsdogs_lib.training.distillation import Teacher
 from catsdogs_lib.training.features import FeatureCache
 from catsdogs_lib.training.head import fit_head
 from catsdogs_lib.training.loop import Fit, OnEpoch
-from catsdogs_lib.training.models import ModelSpec, interpolate_weights, build, round_to_fp16
+from catsdogs_lib.training.models import ModelSpec, build, interpolate_weights, round_to_fp16
 from catsdogs_lib.training.prototypes import prototypes
 from catsdogs_lib.training.settings import TrainingSettings
 

@@ -11,7 +11,7 @@ import pytest
 
 from catsdogs_lib.data.synthetic.render import draw
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 CATSDOGS = Path(sys.executable).parent / "catsdogs"
 
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from catsdogs_lib.data.duplicates import components
-from catsdogs_lib.data.splits import Member, Assignment, assign
+from catsdogs_lib.data.splits import Assignment, Member, assign
 
 SHARES = {"train": 0.7, "val": 0.15, "test": 0.15}
 Sizes = dict[str, list[int]]

@@ -6,10 +6,10 @@ from hypothesis import strategies as st
 from catsdogs_lib.evaluation import metrics
 from catsdogs_lib.evaluation.selective import (
     LEVELS,
-    risk_bound_sentence,
     choose_thresholds,
     confident_from,
     familiar_limit,
+    risk_bound_sentence,
     upper_bound,
 )
 

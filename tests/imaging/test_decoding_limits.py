@@ -13,7 +13,7 @@ from PIL import Image
 from catsdogs_lib.data.synthetic.render import draw
 from catsdogs_lib.imaging import decoding
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 MEASURE = """
 import json, sys, time, warnings
 from pathlib import Path

@@ -108,7 +108,7 @@ def test_values_are_read_as_numbers_truth_or_text(text, value):
 def project(tmp_path):
     from pathlib import Path
 
-    text = (Path(__file__).parents[1] / "params.yaml").read_text()
+    text = (Path(__file__).parents[2] / "params.yaml").read_text()
     (tmp_path / "params.yaml").write_text(text)
     return tmp_path
 

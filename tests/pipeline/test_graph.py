@@ -13,7 +13,7 @@ import pytest
 
 from catsdogs_lib.data.synthetic.render import draw
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 KINDS = ("cat", "dog", "rabbit")
 

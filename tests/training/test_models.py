@@ -7,7 +7,7 @@ import torchvision
 from torch import nn
 
 from catsdogs_lib.imaging import decoding
-from catsdogs_lib.training.models import ModelError, interpolate_weights, build, round_to_fp16
+from catsdogs_lib.training.models import ModelError, build, interpolate_weights, round_to_fp16
 
 
 def test_the_baseline_is_the_network_of_the_design():

@@ -6,7 +6,7 @@ import torch
 
 from catsdogs_lib.data import manifest
 from catsdogs_lib.training import features, loop, precision
-from catsdogs_lib.training.checkpoint import TrainingRecord, TrainedModel, TrainedModelError
+from catsdogs_lib.training.checkpoint import TrainedModel, TrainedModelError, TrainingRecord
 from catsdogs_lib.training.features import FeatureCache
 from catsdogs_lib.training.models import build
 from catsdogs_lib.training.settings import TrainingSettings, baseline_settings

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from catsdogs_lib.data.synthetic.canvas import Colour, Canvas, mix
+from catsdogs_lib.data.synthetic.canvas import Canvas, Colour, mix
 
 POSES = ("portrait", "sitting", "standing", "lying")
 INK: Colour = (38, 32, 34)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image
 
-from catsdogs_lib.data.synthetic.canvas import Colour, Canvas, mix, smooth_noise
+from catsdogs_lib.data.synthetic.canvas import Canvas, Colour, mix, smooth_noise
 
 
 def any_colour(

@@ -10,9 +10,9 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from catsdogs_lib.common.errors import SettingsError
-from catsdogs_lib.data.synthetic.animals import IRISES, POSES, WHITE, Coat, Appearance, animal
+from catsdogs_lib.data.synthetic.animals import IRISES, POSES, WHITE, Appearance, Coat, animal
 from catsdogs_lib.data.synthetic.backgrounds import background, clutter
-from catsdogs_lib.data.synthetic.canvas import Colour, Canvas, mix, smooth_noise
+from catsdogs_lib.data.synthetic.canvas import Canvas, Colour, mix, smooth_noise
 
 KINDS = ("cat", "dog", "rabbit", "owl")
 """What can be drawn."""

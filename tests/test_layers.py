@@ -43,13 +43,13 @@ def test_modules_stay_short():
 @pytest.mark.parametrize(
     ("name", "floors"),
     [
-        ("handler.py", ("catsdogs_lib.inference.bundle", "catsdogs_lib.service")),
+        ("handler.py", ("catsdogs_lib.inference.bundle", "catsdogs_lib.serving")),
         (
             "batch.py",
             (
                 "catsdogs_lib.inference.classifier",
                 "catsdogs_lib.batch.s3_events",
-                "catsdogs_lib.service",
+                "catsdogs_lib.serving",
                 "catsdogs_lib.common.s3",
             ),
         ),
