@@ -12,7 +12,7 @@ SET ?=
 # small: 192 pixels, taught by a network that sees 288, in int8; what else was tried: docs/performance.md.
 PROFILE ?=
 SMALL = package.int8=true train.method=finetune train.size=192 train.teacher_size=288 train.epochs=12 \
-  train.learning_rate=0.0004 train.layer_decay=0.85 train.averaging=0.995 train.crop_scale=0.5 train.blend=0.5 train.seed=3
+  train.learning_rate=0.0004 train.layer_decay=0.85 train.ema_decay=0.995 train.crop_scale=0.5 train.weight_interpolation=0.5 train.seed=3
 BEST = train.method=finetune train.size=288 train.epochs=4 train.layer_decay=0.85 train.crop_scale=0.5 train.seed=3
 # What the image is made of, and its name. The bundle is the one that serving takes here.
 BASE_IMAGE ?= public.ecr.aws/lambda/python:3.13

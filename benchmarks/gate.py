@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from catsdogs_lib.common import files
 from catsdogs_lib.data import manifest
 from catsdogs_lib.data.synthetic.dataset import write_sample
-from catsdogs_lib.pipeline import steps
+from catsdogs_lib.pipeline.stages import evaluate, explore, package, prepare, train
 from catsdogs_lib.pipeline.workspace import Workspace
 from catsdogs_lib.training.settings import TrainingSettings
 
@@ -65,13 +65,13 @@ class Walk:
     def evaluated(self, table, seed: int = 0) -> None:
         """Train on a manifest and measure."""
         manifest.write_manifest(table, self.ws.manifest)
-        steps.train(self.ws, TrainingSettings(seed=seed))
-        steps.evaluate(self.ws)
+        train.train(self.ws, TrainingSettings(seed=seed))
+        evaluate.evaluate(self.ws)
 
     def judged(self, name: str) -> None:
         """Package what was trained and let the gate decide."""
-        packaged = steps.package(self.ws)
-        figures = files.read_json(self.ws.figures)["models"]["efficientnet_lite0"]["test"]
+        packaged = package.package(self.ws)
+        figures = files.read_json(self.ws.metrics)["models"]["efficientnet_lite0"]["test"]
         self.rows.append((name, figures["accuracy"]["value"], figures["log_loss"]["value"], packaged.verdict.sentence))
         print(name, "->", packaged.verdict.sentence, flush=True)
         self.last = packaged
@@ -79,16 +79,16 @@ class Walk:
     def badly_calibrated(self) -> None:
         """The network of all photos, at a sixth of its temperature."""
         self.evaluated(self.table)
-        summary = files.read_json(self.ws.figures)
+        summary = files.read_json(self.ws.metrics)
         for model in summary["models"].values():
             model["temperature"] /= 6
-        files.write_json(self.ws.figures, summary)
+        files.write_json(self.ws.metrics, summary)
         self.judged("as accurate, sure of everything")
 
     def blind_in_the_dark(self) -> None:
         """The network of all photos, which sees nothing where there is little light."""
         self.evaluated(self.table)
-        load = steps.trained_models
+        load = train.trained_models
 
         def blinded(ws: Workspace):
             found = load(ws)
@@ -96,11 +96,11 @@ class Walk:
                 one.network.backbone = BlindInTheDark(one.network.backbone).eval()
             return found
 
-        steps.trained_models = blinded
+        train.trained_models = blinded
         try:
             self.judged("blind in the dark")
         finally:
-            steps.trained_models = load
+            train.trained_models = load
 
 
 def served(ws: Workspace) -> str:
@@ -129,8 +129,8 @@ def main() -> None:
     if source is None:
         source = ws.root / "drawn"
         write_sample(source, given.per_class, kinds=given.kinds, faults=False)
-    steps.fetch(ws, str(Path(source).resolve()))
-    steps.prepare(ws)
+    explore.fetch(ws, str(Path(source).resolve()))
+    prepare.prepare(ws)
     walk = Walk(ws, manifest.read_manifest(ws.manifest))
     walk.evaluated(a_part(walk.table, 0.1, 0))
     walk.judged("first, of a tenth of the photos")

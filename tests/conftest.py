@@ -148,33 +148,33 @@ def copy_store(empty_store: Path, folder: Path) -> None:
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory, empty_store):
     """A workspace with the drawn sample, fetched and prepared."""
-    from catsdogs_lib.pipeline import steps
+    from catsdogs_lib.pipeline.stages import explore, prepare
     from catsdogs_lib.pipeline.workspace import Workspace
 
     ws = Workspace(tmp_path_factory.mktemp("prepared"))
     copy_store(empty_store, ws.root)
-    steps.fetch(ws, "sample", per_class=60)
-    steps.prepare(ws)
+    explore.fetch(ws, "sample", per_class=60)
+    prepare.prepare(ws)
     return ws
 
 
 @pytest.fixture(scope="session")
 def trained(prepared):
     """The same workspace with a candidate and a baseline, trained and measured."""
-    from catsdogs_lib.pipeline import steps
+    from catsdogs_lib.pipeline.stages import evaluate, train
     from catsdogs_lib.training.settings import TrainingSettings, baseline_settings
 
-    steps.train(prepared, TrainingSettings(), baseline_settings(1))
-    steps.evaluate(prepared)
+    train.train(prepared, TrainingSettings(), baseline_settings(1))
+    evaluate.evaluate(prepared)
     return prepared
 
 
 @pytest.fixture(scope="session")
 def packaged(trained):
     """The same workspace with its bundle, registered as the first champion."""
-    from catsdogs_lib.pipeline import steps
+    from catsdogs_lib.pipeline.stages import package
 
-    return trained, steps.package(trained)
+    return trained, package.package(trained)
 
 
 @pytest.fixture

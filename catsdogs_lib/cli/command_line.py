@@ -167,7 +167,7 @@ def pipeline_command(source: str, settings: tuple[str, ...]) -> None:
 def _show_result(workspace: Any) -> None:
     from catsdogs_lib.common import files
 
-    summary = files.read_json(workspace.figures)
+    summary = files.read_json(workspace.metrics)
     table = Table(title="Measured on test photos, with 95 % intervals", title_justify="left", box=None, pad_edge=False)
     table.add_column("")
     for name in summary["models"]:

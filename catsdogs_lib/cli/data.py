@@ -83,11 +83,11 @@ def doctor(root: str, output: Path) -> None:
     """Look for wrong labels, two classes in one photo, drawings and outliers; a page and a file of proposals."""
     from catsdogs_lib.common import files
     from catsdogs_lib.evaluation import label_audit_page
-    from catsdogs_lib.pipeline import studies
+    from catsdogs_lib.pipeline.stages import prepare
     from catsdogs_lib.pipeline.workspace import Workspace
 
     ws = Workspace.open(root)
-    findings = studies.ask_doctor(ws)
+    findings = prepare.ask_doctor(ws)
     files.write_text(output / "findings.html", label_audit_page.page(findings, ws.raw))
     files.write_text(output / "proposals.csv", findings.to_csv(index=False, lineterminator="\n"))
     shown = Table(box=None, pad_edge=False, header_style="bold")

@@ -23,7 +23,7 @@ def promote(folder: Path, root: str, force: str) -> None:
     """
     from catsdogs_lib.common import files
     from catsdogs_lib.inference.bundle import Bundle
-    from catsdogs_lib.pipeline import steps
+    from catsdogs_lib.pipeline.stages import prepare
     from catsdogs_lib.pipeline.workspace import Workspace
     from catsdogs_lib.registry import promotion, tracking
 
@@ -39,7 +39,7 @@ def promote(folder: Path, root: str, force: str) -> None:
     if champion is not None and champion.version == version.version:
         click.echo(f"{name} version {version.version} is champion already")
         return
-    verdict = promotion.judge(ws.raw, steps.read_manifest(ws), bundle, champion)
+    verdict = promotion.judge(ws.raw, prepare.read_manifest(ws), bundle, champion)
     _show(verdict)
     if not promotion.settle(version, verdict, force):
         raise SystemExit(1)
@@ -96,10 +96,10 @@ def monitor(window: tuple[Path, ...], reference: Path | None, root: str) -> None
     from rich.markup import escape
     from rich.table import Table
 
-    from catsdogs_lib.pipeline import studies
+    from catsdogs_lib.pipeline.stages import monitor
     from catsdogs_lib.pipeline.workspace import Workspace
 
-    found, _ = studies.monitor(Workspace.open(root), window, reference)
+    found, _ = monitor.monitor(Workspace.open(root), window, reference)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("", "signal", "validation", "now", "effect", "p"):
         table.add_column(column, justify="left" if column in ("", "signal") else "right")

@@ -35,7 +35,7 @@ class Evaluation:
         For ``val`` and ``test``: the manifest's rows.
     labels, probabilities, features, unfamiliarity
         For each of them: int64 (N,), calibrated float64 (N, C), float32 (N, F) and float32 (N,).
-    figures
+    metrics
         For each of them: every metric with its interval.
     calibrated_ece
         What the ECE of a perfectly calibrated model with these test confidences stays below in 95 of 100 cases.
@@ -51,7 +51,7 @@ class Evaluation:
     probabilities: dict[str, NDArray[np.float64]]
     features: dict[str, NDArray[np.float32]]
     unfamiliarity: dict[str, NDArray[np.float32]]
-    figures: dict[str, dict[str, Interval]]
+    metrics: dict[str, dict[str, Interval]]
     calibrated_ece: float
 
     def doubt(self) -> SelectiveMetrics:
@@ -99,7 +99,7 @@ class Evaluation:
                     name: {part: _plain(number) for part, number in asdict(interval).items()}
                     for name, interval in values.items()
                 }
-                for split, values in self.figures.items()
+                for split, values in self.metrics.items()
             },
         }
 
@@ -116,7 +116,7 @@ class Evaluation:
 
     def defined(self, split: str) -> dict[str, float]:
         """The figures of a split that are numbers."""
-        return {name: one.value for name, one in self.figures[split].items() if not math.isnan(one.value)}
+        return {name: one.value for name, one in self.metrics[split].items() if not math.isnan(one.value)}
 
 
 def assess(
@@ -151,7 +151,7 @@ def assess(
         probabilities=probabilities,
         features=features,
         unfamiliarity=unfamiliarity,
-        figures={split: metrics.with_intervals(probabilities[split], labels[split]) for split in SPLITS},
+        metrics={split: metrics.with_intervals(probabilities[split], labels[split]) for split in SPLITS},
         calibrated_ece=metrics.calibrated_ece_quantile(probabilities["test"]),
     )
 

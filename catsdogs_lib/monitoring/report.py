@@ -84,7 +84,7 @@ class Report:
         many = "one thing" if len(self.alarms) == 1 else f"{len(self.alarms)} things"
         return f"Look at {many} in {self.records} answers: {'; '.join(self.alarms)}."
 
-    def figures(self) -> dict[str, float]:
+    def metrics(self) -> dict[str, float]:
         """Numbers for MLflow."""
         found = {
             "records": float(self.records),

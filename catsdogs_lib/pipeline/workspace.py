@@ -95,13 +95,13 @@ class Workspace:
         return self.trained / "runs.json"
 
     @property
-    def figures(self) -> Path:
-        """Every model's figures, JSON."""
+    def metrics(self) -> Path:
+        """Metrics of every model, JSON."""
         return self.evaluation / "metrics.json"
 
     @property
     def evaluation(self) -> Path:
-        """Figures and predictions."""
+        """Metrics and predictions."""
         return self.root / "evaluation"
 
     @property

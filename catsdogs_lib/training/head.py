@@ -25,13 +25,13 @@ def fit_head(
     labels
         int64 (photos,), 0..C-1.
     settings
-        `head_c` is the inverse strength of the L2 penalty.
+        `logistic_regression_c` is the inverse strength of the L2 penalty.
     head
         Linear (features -> C). The standardisation is folded into its weights.
     """
     flat = features.reshape(-1, features.shape[-1]).astype(np.float64)
     scaler = StandardScaler().fit(flat)
-    regression = LogisticRegression(C=settings.head_c, max_iter=2000)
+    regression = LogisticRegression(C=settings.logistic_regression_c, max_iter=2000)
     with warnings.catch_warnings():
         # A head that stopped early is as good a head; validation, not the optimiser, judges it.
         warnings.simplefilter("ignore", ConvergenceWarning)

@@ -180,8 +180,8 @@ class TrainingRun:
             self.optimizer, [group["lr"] for group in groups], total_steps=max(2, settings.epochs * steps)
         )
         self.averaged: AveragedModel | None = None
-        if settings.averaging > 0:
-            average = get_ema_multi_avg_fn(settings.averaging)  # type: ignore[no-untyped-call]
+        if settings.ema_decay > 0:
+            average = get_ema_multi_avg_fn(settings.ema_decay)  # type: ignore[no-untyped-call]
             self.averaged = AveragedModel(self.network, multi_avg_fn=average, use_buffers=False)
 
     @property

@@ -39,14 +39,16 @@ class TrainingSettings(BaseModel):
     learning_rate: float = Field(2e-4, gt=0, le=1, description="the highest rate, that of the head")
     weight_decay: float = Field(0.01, ge=0, le=10, description="AdamW's")
     layer_decay: float = Field(0.75, gt=0, le=1, description="factor on the rate from each block to the one below")
-    averaging: float = Field(0.99, ge=0, lt=1, description="decay a step of the averaged weights; 0 for none")
-    blend: float = Field(
+    ema_decay: float = Field(0.99, ge=0, lt=1, description="decay a step of the averaged weights; 0 for none")
+    weight_interpolation: float = Field(
         1.0,
         gt=0,
         le=1,
         description="share of the fine-tuned weights in the kept backbone; the rest are the pretrained ones",
     )
-    head_c: float = Field(0.03, gt=0, le=1e6, description="inverse strength of the head's L2 penalty, as in sklearn")
+    logistic_regression_c: float = Field(
+        0.03, gt=0, le=1e6, description="inverse strength of the head's L2 penalty, as in sklearn"
+    )
     crop_scale: float = Field(0.6, gt=0, le=1, description="smallest share of the photo that a random crop keeps")
     jitter: float = Field(0.2, ge=0, le=1, description="how far brightness, contrast and saturation vary")
     weights: Literal["fp32", "fp16"] = Field("fp16", description="how the trained weights are stored")
@@ -61,8 +63,8 @@ class TrainingSettings(BaseModel):
             raise ValueError("model 'baseline_cnn' has an input of 224 pixels; leave size at 0")
         if self.teacher_size and self.method != "finetune":
             raise ValueError("teacher_size goes with method 'finetune'; leave it at 0")
-        if self.blend < 1 and self.method != "finetune":
-            raise ValueError("blend goes with method 'finetune'; leave it at 1")
+        if self.weight_interpolation < 1 and self.method != "finetune":
+            raise ValueError("weight_interpolation goes with method 'finetune'; leave it at 1")
         if 0 < self.teacher_size < self.size:
             raise ValueError("a teacher sees more than its pupil: teacher_size must not be below size")
         return self
@@ -72,7 +74,12 @@ class TrainingSettings(BaseModel):
         """How the teacher is trained, where there is one."""
         if not self.teacher_size:
             return None
-        change = {"size": self.teacher_size, "epochs": self.teacher_epochs, "teacher_size": 0, "blend": 1.0}
+        change = {
+            "size": self.teacher_size,
+            "epochs": self.teacher_epochs,
+            "teacher_size": 0,
+            "weight_interpolation": 1.0,
+        }
         return self.model_copy(update=change)
 
     @classmethod
@@ -101,7 +108,7 @@ def baseline_settings(epochs: int, seed: int = 0, **overrides: Any) -> TrainingS
         "method": "scratch",
         "epochs": epochs,
         "learning_rate": 6e-4,
-        "averaging": 0.0,
+        "ema_decay": 0.0,
         "seed": seed,
     }
     return TrainingSettings.checked(**{**values, **overrides})

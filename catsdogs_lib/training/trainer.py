@@ -85,8 +85,8 @@ def train(
     pretrained = copy.deepcopy(built.network.backbone.state_dict())
     fitted = _learn(built, settings, material, on_epoch, teacher)
     before = sum(epoch.seconds for epoch in fitted.history)
-    if settings.blend < 1:
-        interpolate_weights(built.network.backbone, pretrained, settings.blend)
+    if settings.weight_interpolation < 1:
+        interpolate_weights(built.network.backbone, pretrained, settings.weight_interpolation)
     if settings.weights == "fp16":
         round_to_fp16(built.network)
     with distributed.first_one_then_all():

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from catsdogs_lib.cli.command_line import cli
 from catsdogs_lib.common import files
 from catsdogs_lib.inference.bundle import Bundle
-from catsdogs_lib.pipeline import steps
+from catsdogs_lib.pipeline.stages import evaluate, package, train
 from catsdogs_lib.registry import tracking
 from catsdogs_lib.training.settings import TrainingSettings
 
@@ -34,9 +34,9 @@ def test_a_bundle_that_is_not_registered_cannot_be_promoted(packaged):
 
 @pytest.mark.slow
 def test_a_worse_candidate_becomes_champion_by_force_alone_until_a_better_one_comes(copy, packaged):
-    steps.train(copy, TrainingSettings(head_c=1e-6))  # the penalty presses the head to nothing
-    steps.evaluate(copy)
-    worse = steps.package(copy)
+    train.train(copy, TrainingSettings(logistic_regression_c=1e-6))  # the penalty presses the head to nothing
+    evaluate.evaluate(copy)
+    worse = package.package(copy)
     assert worse.verdict.sentence.startswith("Not promoted: ")
     assert worse.registered == packaged[1].registered
     assert str(tracking.champion(worse.registered).version) == packaged[1].version != worse.version
@@ -50,9 +50,9 @@ def test_a_worse_candidate_becomes_champion_by_force_alone_until_a_better_one_co
     assert str(champion.version) == worse.version
     assert "the other one is lost" in json.dumps(champion.tags)
 
-    steps.train(copy, TrainingSettings())
-    steps.evaluate(copy)
-    better = steps.package(copy)
+    train.train(copy, TrainingSettings())
+    evaluate.evaluate(copy)
+    better = package.package(copy)
     assert better.verdict.promoted, better.verdict.sentence
     assert str(tracking.champion(better.registered).version) == better.version
 

@@ -115,4 +115,4 @@ def test_two_models_in_one_window_are_named():
 def test_without_feedback_accuracy_is_only_estimated():
     found = report(window(420, 1000), window(400, 1).assign(truth=""), LIMIT)
     assert found.measured is None
-    assert "accuracy_measured" not in found.figures()
+    assert "accuracy_measured" not in found.metrics()

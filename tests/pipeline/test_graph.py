@@ -114,7 +114,7 @@ def test_data_can_be_pushed_to_a_remote_and_pulled_elsewhere(walked, tmp_path):
 def test_another_head_runs_training_again_but_not_the_preparation(walked):
     parameters = walked.folder / "params.yaml"
     before = parameters.read_text()
-    parameters.write_text(before.replace("head_c: 0.03", "head_c: 0.05"))
+    parameters.write_text(before.replace("logistic_regression_c: 0.03", "logistic_regression_c: 0.05"))
     assert parameters.read_text() != before
     said = run(walked.folder, BIN / "dvc", "repro", "train")
     assert said.count("didn't change, skipping") == 2

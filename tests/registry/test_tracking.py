@@ -20,7 +20,7 @@ def test_parameters_and_figures_are_in_the_run(run):
     assert found.info.status == "FINISHED"
     assert found.data.params["method"] == "frozen"
     assert found.data.params["data_hash"] == files.read_json(ws.summary)["data_hash"]
-    expected = files.read_json(ws.figures)["models"]["efficientnet_lite0"]["test"]["log_loss"]["value"]
+    expected = files.read_json(ws.metrics)["models"]["efficientnet_lite0"]["test"]["log_loss"]["value"]
     assert found.data.metrics["test_log_loss"] == pytest.approx(expected)
     assert "commit" in found.data.tags
 

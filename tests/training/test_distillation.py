@@ -41,7 +41,7 @@ def pupil(monkeypatch):
     monkeypatch.setattr(loop, "parameter_groups", lambda network, _: [{"params": network.parameters(), "lr": 1}])
 
     def make(teacher):
-        settings = TrainingSettings(method="finetune", precision="fp32", averaging=0)
+        settings = TrainingSettings(method="finetune", precision="fp32", ema_decay=0)
         return loop.TrainingRun(averaging_network(1), PhotoDataset([], [], Preprocessing()), settings, 100, teacher)
 
     return make
@@ -71,7 +71,7 @@ def test_without_a_teacher_labels_are_learned(pupil):
 
 def test_a_teacher_is_trained_as_its_pupil_but_for_size_epochs_and_blend():
     settings = TrainingSettings(
-        method="finetune", size=96, epochs=9, teacher_size=128, teacher_epochs=3, seed=5, blend=0.5
+        method="finetune", size=96, epochs=9, teacher_size=128, teacher_epochs=3, seed=5, weight_interpolation=0.5
     )
     assert settings.teacher == TrainingSettings(method="finetune", size=128, epochs=3, teacher_epochs=3, seed=5)
     assert settings.teacher.teacher is None

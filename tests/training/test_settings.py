@@ -11,12 +11,12 @@ from catsdogs_lib.training.settings import TrainingSettings, baseline_settings
         ("epochs", "many"),
         ("learning_rate", -1),
         ("layer_decay", 1.5),
-        ("averaging", 1),
+        ("ema_decay", 1),
         ("seed", -1),
         ("weights", "int8"),
         ("method", "magic"),
-        ("head_c", 0),
-        ("head_c", float("nan")),
+        ("logistic_regression_c", 0),
+        ("logistic_regression_c", float("nan")),
         ("batch_size", 1),
     ],
 )
@@ -42,7 +42,7 @@ def test_a_method_that_does_not_suit_the_model_is_refused(model, method):
     ("values", "problem"),
     [
         ({"teacher_size": 288}, "goes with method 'finetune'"),
-        ({"blend": 0.5}, "goes with method 'finetune'"),
+        ({"weight_interpolation": 0.5}, "goes with method 'finetune'"),
         ({"teacher_size": 160, "size": 192, "method": "finetune"}, "sees more than its pupil"),
     ],
 )

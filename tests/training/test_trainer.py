@@ -31,13 +31,13 @@ def weights(model):
 
 
 FINETUNE = TrainingSettings(method="finetune", epochs=2, batch_size=8, learning_rate=1e-4)
-TAUGHT = FINETUNE.model_copy(update={"size": 96, "teacher_size": 128, "teacher_epochs": 1, "blend": 0.5})
+TAUGHT = FINETUNE.model_copy(update={"size": 96, "teacher_size": 128, "teacher_epochs": 1, "weight_interpolation": 0.5})
 
 
 def test_a_frozen_head_on_pretrained_features_exceeds_95_percent(trained):
     from catsdogs_lib.common import files
 
-    figures = files.read_json(trained.figures)["models"]["efficientnet_lite0"]
+    figures = files.read_json(trained.metrics)["models"]["efficientnet_lite0"]
     right = sum(figures[split]["accuracy"]["value"] * n for split, n in (("val", 1), ("test", 1))) / 2
     assert right > 0.95
 
@@ -81,9 +81,11 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_figures(table, places, sett
 @pytest.mark.slow
 def test_a_blended_backbone_has_taken_back_its_share(table, places):
     # From a head that knows nothing, so that the epoch is sure to be kept.
-    change = {"size": 96, "epochs": 1, "weights": "fp32", "averaging": 0.0, "head_c": 1e-6}
+    change = {"size": 96, "epochs": 1, "weights": "fp32", "ema_decay": 0.0, "logistic_regression_c": 1e-6}
     settings = FINETUNE.model_copy(update=change)
-    whole, half = (train(table, places, settings.model_copy(update={"blend": share})) for share in (1.0, 0.5))
+    whole, half = (
+        train(table, places, settings.model_copy(update={"weight_interpolation": share})) for share in (1.0, 0.5)
+    )
     assert whole.record.best_epoch == half.record.best_epoch == 1
     before = dict(build("efficientnet_lite0", 2).network.named_parameters())
     tuned = dict(whole.network.named_parameters())
@@ -96,7 +98,7 @@ def test_a_blended_backbone_has_taken_back_its_share(table, places):
 @pytest.mark.slow
 def test_the_best_epoch_is_kept_not_the_last(table, places):
     # A rate at which the third epoch is sure to spoil what came before.
-    wild = FINETUNE.model_copy(update={"learning_rate": 0.5, "averaging": 0.0, "epochs": 1, "weights": "fp32"})
+    wild = FINETUNE.model_copy(update={"learning_rate": 0.5, "ema_decay": 0.0, "epochs": 1, "weights": "fp32"})
     model = train(table, places, wild)
     assert model.record.best_epoch == 0
     frozen = train(table, places, TrainingSettings(weights="fp32"))

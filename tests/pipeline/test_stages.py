@@ -4,7 +4,7 @@ import pytest
 
 from catsdogs_lib.common import files
 from catsdogs_lib.data import manifest
-from catsdogs_lib.pipeline import steps
+from catsdogs_lib.pipeline.stages import evaluate, package, prepare, train
 from catsdogs_lib.pipeline.workspace import MissingInputError, Workspace, project_root
 from catsdogs_lib.registry import tracking
 from catsdogs_lib.training.settings import TrainingSettings
@@ -12,14 +12,18 @@ from catsdogs_lib.training.settings import TrainingSettings
 
 def test_what_is_missing_is_named_with_the_notebook_that_makes_it(tmp_path):
     ws = Workspace(tmp_path)
-    for step, notebook in ((steps.prepare, "01_explore"), (steps.evaluate, "02_prepare"), (steps.package, "03_train")):
+    for step, notebook in (
+        (prepare.prepare, "01_explore"),
+        (evaluate.evaluate, "02_prepare"),
+        (package.package, "03_train"),
+    ):
         with pytest.raises(MissingInputError, match=notebook):
             step(ws)
 
 
 def test_preparing_again_changes_nothing(copy):
     before = copy.manifest.read_bytes()
-    steps.prepare(copy)
+    prepare.prepare(copy)
     assert copy.manifest.read_bytes() == before
 
 
@@ -29,19 +33,19 @@ def test_added_photos_move_none_of_those_already_there(copy):
 
     for number in range(15):
         draw("cat", 7000 + number).save(copy.raw / "cats" / f"added-{number}.jpg")
-    after = manifest.used(steps.prepare(copy)).set_index("sha256")["split"]
+    after = manifest.used(prepare.prepare(copy)).set_index("sha256")["split"]
     assert len(after) == len(before) + 15
     assert (after[before.index] == before).all()
 
 
 def test_other_split_settings_draw_another_split(copy):
     before = copy.manifest.read_bytes()
-    steps.prepare(copy, manifest.PrepareSettings(seed=1))
+    prepare.prepare(copy, manifest.PrepareSettings(seed=1))
     assert copy.manifest.read_bytes() != before
 
 
 def test_evaluation_writes_figures_with_intervals_and_predictions(trained):
-    value = files.read_json(trained.figures)
+    value = files.read_json(trained.metrics)
     assert value["candidate"] == "efficientnet_lite0"
     for figures in value["models"].values():
         for interval in figures["test"].values():
@@ -64,41 +68,41 @@ def test_what_a_kill_left_unfinished_is_swept(copy):
     for place in places:
         place.mkdir(exist_ok=True)
         (place / f"{files.PARTIAL}12345678-thing").mkdir()
-    steps.prepare(copy)
+    prepare.prepare(copy)
     assert list(copy.root.rglob(f"{files.PARTIAL}*")) == []
 
 
 def test_a_baseline_as_candidate_is_trained_once(copy):
     from catsdogs_lib.training.settings import baseline_settings
 
-    models = steps.train(copy, baseline_settings(1, seed=4), baseline_settings(2))
+    models = train.train(copy, baseline_settings(1, seed=4), baseline_settings(2))
     assert [model.record.settings.epochs for model in models] == [1]
     assert files.read_json(copy.runs)["candidate"] == "baseline_cnn"
 
 
 def test_a_figure_that_is_not_defined_is_null_in_the_files(trained):
-    nothing = steps.Interval(float("nan"), float("nan"), float("nan"))
+    nothing = evaluate.Interval(float("nan"), float("nan"), float("nan"))
     table = manifest.read_manifest(trained.manifest)
-    name, model = next(iter(steps.trained_models(trained).items()))
-    one = steps._evaluate_one(trained, table, name, model)
+    name, model = next(iter(train.trained_models(trained).items()))
+    one = evaluate._evaluate_one(trained, table, name, model)
     odd = dataclasses.replace(one, figures={"test": {"roc_auc": nothing}})
     assert odd.summary()["test"]["roc_auc"] == {"value": None, "low": None, "high": None}
 
 
 def test_a_killed_training_goes_on_in_the_same_run(copy, monkeypatch):
-    settings = TrainingSettings(head_c=0.02)
-    save = steps.TrainedModel.save
+    settings = TrainingSettings(logistic_regression_c=0.02)
+    save = train.TrainedModel.save
 
     def killed(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(steps.TrainedModel, "save", killed)
+    monkeypatch.setattr(train.TrainedModel, "save", killed)
     with pytest.raises(KeyboardInterrupt):
-        steps.train(copy, settings)
+        train.train(copy, settings)
     (pending,) = copy.checkpoints.glob("*.run.json")
     begun = files.read_json(pending)["run_id"]
-    monkeypatch.setattr(steps.TrainedModel, "save", save)
-    steps.train(copy, settings)
+    monkeypatch.setattr(train.TrainedModel, "save", save)
+    train.train(copy, settings)
     assert files.read_json(copy.runs)["runs"]["efficientnet_lite0"] == begun
     assert not list(copy.checkpoints.glob("*.run.json"))
     history = tracking.MlflowClient().get_metric_history(begun, "val_loss")

@@ -1,0 +1,1 @@
+"""One module for each notebook: what it does to a workspace, as functions."""

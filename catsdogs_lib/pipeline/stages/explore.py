@@ -1,0 +1,15 @@
+"""The photos of a source, brought into the workspace."""
+
+from dataclasses import asdict
+
+from catsdogs_lib.common import files
+from catsdogs_lib.data import sources
+from catsdogs_lib.pipeline.workspace import Workspace
+
+
+def fetch(ws: Workspace, source: str, per_class: int = 300, seed: int = 0) -> sources.Fetched:
+    """Bring the photos of `source` into the workspace; see `sources.fetch`."""
+    ws.sweep()
+    fetched = sources.fetch(source, ws.raw, downloads=ws.downloads, per_class=per_class, seed=seed)
+    files.write_json(ws.source, asdict(fetched))
+    return fetched
