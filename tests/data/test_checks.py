@@ -17,10 +17,10 @@ EDGE = ROOT / "../shared/data/edge"
 MEASURE_EDGE = """
 import resource, sys
 from pathlib import Path
-from catsdogs_lib.data.checks import check_all
+from catsdogs_lib.data.checks import check_photos
 paths = sorted(path for path in Path(sys.argv[1]).rglob("*") if path.is_file())
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-for path, checked in zip(paths, check_all(paths, 32, workers=2), strict=True):
+for path, checked in zip(paths, check_photos(paths, 32, workers=2), strict=True):
     print(path.relative_to(sys.argv[1]).as_posix(), bool(checked.phash), checked.excluded, checked.warning, sep="|")
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 """
