@@ -29,7 +29,7 @@ def test_predict_works_without_the_training_tools(base, bundle_folder, tmp_path)
     command = [base / "bin" / "catsdogs", "predict", tmp_path, "--bundle", bundle_folder, "--json"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["prediction"] == "cats"
+    assert json.loads(done.stdout)["prediction"] == "cat"
 
 
 @pytest.mark.slow

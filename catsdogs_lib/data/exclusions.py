@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+from catsdogs_lib.common.class_names import canonical_class
 from catsdogs_lib.common.errors import SettingsError
 from catsdogs_lib.data.folders import FoundPhoto
 
@@ -43,8 +44,9 @@ def relabelled(one: FoundPhoto, decision: Decision | None, labels: Sequence[str]
     """The file with the label that a person wants, where there is one; raises `SettingsError` for no class."""
     if decision is None or not decision.label:
         return one
-    if decision.label not in labels:
+    label = canonical_class(decision.label, labels)
+    if label not in labels:
         raise SettingsError(
             "exclusions", f"label '{decision.label}' of {one.name} is no class; use one of {', '.join(labels)}"
         )
-    return replace(one, label=decision.label)
+    return replace(one, label=label)

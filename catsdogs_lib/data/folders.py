@@ -4,6 +4,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from catsdogs_lib.common.class_names import canonical_class, canonical_classes
 from catsdogs_lib.common.errors import CatsdogsError
 
 SPLIT_FOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
@@ -52,7 +53,8 @@ def find_photos(raw: Path) -> tuple[list[FoundPhoto], tuple[str, ...]]:
     -------
     list of Found
     tuple of str
-        The classes that have a folder, sorted; one may be empty.
+        The classes that have a folder, sorted; one may be empty. Folders of cats and dogs alone, whatever their
+        names, are the classes ``cat`` and ``dog``.
 
     Raises
     ------
@@ -77,14 +79,14 @@ def find_photos(raw: Path) -> tuple[list[FoundPhoto], tuple[str, ...]]:
             raw, f"'{classes[0]}' is the only class; put the photos of a second one in a folder beside it"
         )
     found = [
-        FoundPhoto(path, _name(path.relative_to(raw)), label, split)
+        FoundPhoto(path, _name(path.relative_to(raw)), canonical_class(label, classes), split)
         for split, labels in tops
         for label, folder in labels.items()
         for path in _files(folder)
     ]
     if not found:
         raise LayoutError(raw, f"the folders of its {len(classes)} classes hold no files; add photos")
-    return sorted(found, key=lambda one: one.name), tuple(classes)
+    return sorted(found, key=lambda one: one.name), tuple(sorted(canonical_classes(classes)))
 
 
 def _name(path: Path) -> str:

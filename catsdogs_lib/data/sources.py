@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from catsdogs_lib.common import files
+from catsdogs_lib.common.class_names import canonical_classes
 from catsdogs_lib.common.progress import track
 from catsdogs_lib.data import downloads as networks
 from catsdogs_lib.data.archives import ArchiveError, is_archive, unpack
@@ -45,7 +46,7 @@ class Fetched:
     slug
         A short name for registries, of a-z, 0-9 and hyphens.
     classes
-        Sorted names of the class folders.
+        Sorted names of the classes; see `catsdogs_lib.common.class_names`.
     splits
         Those of train, val, test that the source comes with; empty where it has none.
     files
@@ -93,7 +94,8 @@ def fetch(source: str, destination: Path, *, downloads: Path, per_class: int = 3
             _place(layout, partial, shutil.copyfile, "copying photos")
         else:
             layout = _own(source, destination, partial)
-    return Fetched(source, slug(source), layout.classes, layout.splits, len(layout.photos))
+    classes = tuple(sorted(canonical_classes(layout.classes)))
+    return Fetched(source, slug(source), classes, layout.splits, len(layout.photos))
 
 
 def _own(source: str, destination: Path, partial: Path) -> Layout:

@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 
 from catsdogs_lib.common import files
+from catsdogs_lib.common.class_names import canonical_class
 from catsdogs_lib.common.errors import CatsdogsError
 from catsdogs_lib.common.progress import track
 from catsdogs_lib.inference.classifier import Classifier
@@ -49,7 +50,8 @@ def read(paths: Sequence[Path]) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        With `COLUMNS`, a row an answer, by time. ``truth`` is the last that came in, empty where none did.
+        With `COLUMNS`, a row an answer, by time. ``truth`` is the last that came in, empty where none did. Cats and
+        dogs are ``cat`` and ``dog``, whatever the model called them; `catsdogs_lib.common.class_names` says when.
 
     Raises
     ------
@@ -76,8 +78,16 @@ def read(paths: Sequence[Path]) -> pd.DataFrame:
     table["timestamp"] = pd.to_datetime(table["timestamp"], utc=True, format="mixed", errors="coerce")
     table[list(NUMBERS)] = table[list(NUMBERS)].apply(pd.to_numeric, errors="coerce")
     table[list(TEXTS)] = table[list(TEXTS)].fillna("").astype(str)
+    for column in ("prediction", "truth"):
+        pairs = zip(table[column], table["probabilities"], strict=True)
+        table[column] = [canonical_class(name, _classes(probabilities)) for name, probabilities in pairs]
     table["confident"] = table["confident"].fillna(value=False).astype(bool)
     return table.sort_values("timestamp", kind="stable", ignore_index=True)
+
+
+def _classes(probabilities: Any) -> list[str]:
+    # Parquet fills in the classes of other rows with None.
+    return [name for name, value in probabilities.items() if value is not None] if probabilities else []
 
 
 def _files(paths: Sequence[Path]) -> Iterator[Path]:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from mlflow.entities.model_registry import ModelVersion
 
+from catsdogs_lib.common.class_names import canonical_classes
 from catsdogs_lib.data import manifest
 from catsdogs_lib.evaluation import gate
 from catsdogs_lib.evaluation.robustness import examine_behaviour
@@ -47,7 +48,7 @@ def judge(raw: Path, table: pd.DataFrame, candidate: Bundle, champion: ModelVers
             rival = tracking.champion_bundle(champion, Path(folder))
         except BundleVersionError as error:
             return _alone(raw, val, candidate, f"the champion cannot be compared ({error})")
-        if rival.description.classes != candidate.description.classes:
+        if canonical_classes(rival.description.classes) != canonical_classes(candidate.description.classes):
             return _alone(raw, val, candidate, "the champion has other classes")
         learned = tracking.learned_photos(champion, Path(folder))
         val = val[~val["sha256"].isin(learned)]

@@ -23,6 +23,7 @@ from mlflow.tracking import MlflowClient
 from mlflow.types import Schema, TensorSpec
 from sqlalchemy.exc import SQLAlchemyError
 
+from catsdogs_lib.common.class_names import canonical_classes
 from catsdogs_lib.common.errors import CatsdogsError
 from catsdogs_lib.inference.bundle import Bundle
 from catsdogs_lib.inference.classifier import INPUT, LOGITS, PROBABILITIES
@@ -173,10 +174,18 @@ def log_data(rows: pd.DataFrame, source: str, digest: str, splits: Sequence[str]
 
 
 def registered_name(slug: str, classes: Sequence[str]) -> str:
-    """Name in the registry: one for each set of classes and data source."""
-    words = [re.sub(r"\W+", "-", word.lower()).strip("-") or "x" for word in (slug, *classes)]
+    """Name in the registry: one for each set of classes and data source.
+
+    A model that was registered when ``cat`` and ``dog`` were ``cats`` and ``dogs`` keeps its name.
+    """
+    names = canonical_classes(classes)
+    words = [re.sub(r"\W+", "-", word.lower()).strip("-") or "x" for word in (slug, *names)]
     # Two hyphens between words that hold no two themselves: other sets of classes get other names.
-    return "--".join(["catsdogs", *words])[:200]
+    name = "--".join(["catsdogs", *words])[:200]
+    former = name.replace("--cat--dog", "--cats--dogs")
+    if names == ("cat", "dog") and MlflowClient().search_registered_models(f"name = '{former}'"):
+        return former
+    return name
 
 
 def champion(name: str) -> ModelVersion | None:

@@ -23,7 +23,7 @@ class _Answer(BaseModel):
 class PredictionAnswer(_Answer):
     """The answer for one photo."""
 
-    prediction: str = Field(description="the most probable class", examples=["cats"])
+    prediction: str = Field(description="the most probable class", examples=["cat"])
     confidence: float = Field(ge=0, le=1, description="its calibrated probability")
     probabilities: dict[str, float] = Field(description="of each class; they sum to 1")
     latency_seconds: float = Field(ge=0, description="decoding and looking, without waiting and network")
@@ -50,7 +50,7 @@ class PredictionAnswer(_Answer):
 class ExplanationAnswer(_Answer):
     """The answer for one photo, and where it came from."""
 
-    prediction: str = Field(description="the most probable class", examples=["cats"])
+    prediction: str = Field(description="the most probable class", examples=["cat"])
     confidence: float = Field(ge=0, le=1, description="its calibrated probability")
     probabilities: dict[str, float] = Field(description="of each class; they sum to 1")
     confident: bool

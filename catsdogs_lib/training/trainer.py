@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from catsdogs_lib.common import files
+from catsdogs_lib.common.class_names import canonical_class, canonical_classes
 from catsdogs_lib.data import manifest
 from catsdogs_lib.imaging.decoding import Preprocessing
 from catsdogs_lib.training import distributed, feature_extractor, loop, precision
@@ -50,8 +51,8 @@ def photo_paths(rows: pd.DataFrame, raw: Path) -> list[Path]:
 
 def label_indices(rows: pd.DataFrame, classes: tuple[str, ...]) -> NDArray[np.int64]:
     """Labels of manifest rows as int64 (photos,), positions in `classes`."""
-    positions = {name: index for index, name in enumerate(classes)}
-    return np.array([positions[label] for label in rows["label"]], dtype=np.int64)
+    positions = {name: index for index, name in enumerate(canonical_classes(classes))}
+    return np.array([positions[canonical_class(label, classes)] for label in rows["label"]], dtype=np.int64)
 
 
 def train(

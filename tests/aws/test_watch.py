@@ -50,7 +50,7 @@ def sent(monkeypatch, capsys):
     def handler(event, context):
         telemetry = LambdaTelemetry(Logger(service="stack", location=None), metrics)
         telemetry.model_version = "abc"
-        answer = Prediction("cats", 0.9, {"cats": 0.9, "dogs": 0.1}, 0.1, True, None)
+        answer = Prediction("cat", 0.9, {"cat": 0.9, "dog": 0.1}, 0.1, True, None)
         telemetry.record(RequestRecord("1", route="/predict", status=200, prediction=answer, prediction_id="1"))
 
     from aws_lambda_powertools.metrics.provider import cold_start

@@ -22,9 +22,9 @@ def photos(count, first=0):
 def row(path, version="v") -> Row:
     return Row(
         path=path,
-        prediction="cats",
+        prediction="cat",
         confidence=0.75,
-        probabilities={"cats": 0.75, "dogs": 0.25},
+        probabilities={"cat": 0.75, "dog": 0.25},
         confident=True,
         reason=None,
         error=None,

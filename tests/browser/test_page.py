@@ -84,9 +84,9 @@ def sentence_of_error(page):
 
 def test_the_page_is_named_after_the_classes(visit):
     page = visit()
-    expect(page.get_by_role("heading", level=1)).to_have_text("Cats or dogs?")
-    expect(page).to_have_title("Cats or dogs?")
-    expect(page.locator("#limits")).to_contain_text("knows only cats and dogs")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Cat or dog?")
+    expect(page).to_have_title("Cat or dog?")
+    expect(page.locator("#limits")).to_contain_text("knows only cat and dog")
 
 
 def test_a_dropped_photo_is_answered_with_a_bar_for_each_class(visit, classifier):
@@ -98,7 +98,7 @@ def test_a_dropped_photo_is_answered_with_a_bar_for_each_class(visit, classifier
     expect(page.locator("#badge")).to_have_text("Confident")
     expect(page.locator("#version")).to_have_text(classifier.bundle.version)
     expect(page.locator("#latency")).to_have_text(re.compile(r"^\d+ ms$"))
-    expect(page.locator("#said")).to_have_text(re.compile(r"^Dogs, (> )?\d\d\.\d%\. Confident\.$"))
+    expect(page.locator("#said")).to_have_text(re.compile(r"^Dog, (> )?\d\d\.\d%\. Confident\.$"))
     width = page.locator(".best .bar i").evaluate("e => e.clientWidth / e.parentElement.clientWidth")
     assert width == pytest.approx(expected.confidence, abs=0.02)
 
@@ -143,7 +143,7 @@ def test_pasted_text_is_met_with_a_sentence(visit):
 
 def test_the_keyboard_alone_chooses_a_photo(visit):
     page = visit()
-    expect(page).to_have_title("Cats or dogs?")
+    expect(page).to_have_title("Cat or dog?")
     page.keyboard.press("Tab")
     button = page.get_by_role("button", name="Choose a photo")
     expect(button).to_be_focused()
@@ -160,7 +160,7 @@ def test_the_keyboard_alone_chooses_a_photo(visit):
         if chosen:
             break
     chosen[0].set_files(CAT)
-    assert max(bars(page), key=bars(page).get) == "cats"
+    assert max(bars(page), key=bars(page).get) == "cat"
     expect(page.get_by_role("button", name="Choose another photo")).to_be_focused()
 
 
@@ -231,7 +231,7 @@ def test_a_photo_that_only_the_service_can_read_is_answered_without_preview(visi
     stream = io.BytesIO()
     draw("dog", 36, (320, 240)).save(stream, "TIFF")
     choose(page, {"name": "scan.tif", "mimeType": "image/tiff", "buffer": stream.getvalue()})
-    assert max(bars(page), key=bars(page).get) == "dogs"
+    assert max(bars(page), key=bars(page).get) == "dog"
     expect(page.get_by_text("No preview")).to_be_visible()
 
 
@@ -240,7 +240,7 @@ def test_a_photo_that_only_the_browser_can_read_is_sent_as_jpeg(visit):
     stream = io.BytesIO()
     draw("dog", 36, (320, 240)).save(stream, "AVIF")
     choose(page, {"name": "phone.avif", "mimeType": "image/avif", "buffer": stream.getvalue()})
-    assert max(bars(page), key=bars(page).get) == "dogs"
+    assert max(bars(page), key=bars(page).get) == "dog"
 
 
 def test_of_several_photos_the_first_is_looked_at(visit):
@@ -260,11 +260,11 @@ def test_a_newer_photo_ends_the_older_one(visit):
         drop(page, CAT)
     drop(page, DOG)
     expect(page.locator("#name")).to_have_text("dog.jpg")
-    assert max(bars(page), key=bars(page).get) == "dogs"
+    assert max(bars(page), key=bars(page).get) == "dog"
     assert failed == ["net::ERR_ABORTED"]
     with contextlib.suppress(Error):  # it has ended
         held[0].abort()
-    expect(page.locator("#verdict")).to_have_text("dogs")
+    expect(page.locator("#verdict")).to_have_text("dog")
 
 
 def test_a_photo_that_takes_long_to_prepare_is_not_the_services_fault_and_is_overtaken(visit):
@@ -289,8 +289,8 @@ def test_a_photo_that_takes_long_to_prepare_is_not_the_services_fault_and_is_ove
     page.clock.run_for(61_000)
     page.evaluate("release()")
     page.clock.run_for(61_000)
-    expect(page.locator("#verdict")).to_have_text("dogs")
-    expect(page.locator("#said")).to_have_text(re.compile("^Dogs, "))
+    expect(page.locator("#verdict")).to_have_text("dog")
+    expect(page.locator("#said")).to_have_text(re.compile("^Dog, "))
 
 
 def test_while_it_looks_the_page_says_so(visit):
@@ -318,7 +318,7 @@ def test_the_map_takes_the_photos_place_and_gives_it_back(visit):
     button = page.get_by_role("button", name="Where did it look?")
     expect(button).to_have_attribute("aria-pressed", "false")
     button.press("Enter")
-    shown = page.get_by_role("img", name=re.compile("Where the model looked for dogs"))
+    shown = page.get_by_role("img", name=re.compile("Where the model looked for dog"))
     expect(shown).to_be_visible()
     expect(page.get_by_role("img", name="Your photo dog.jpg")).to_be_hidden()
     assert shown.evaluate("e => e.naturalWidth") >= 224
@@ -339,7 +339,7 @@ def test_a_photo_unlike_any_that_the_model_knows_is_doubted_in_words(visit, star
 def test_a_service_that_is_gone_is_a_sentence_and_another_try(visit, start, request):
     with start(request.config.rootpath / "models/reference") as server:
         page = visit(server.url)
-        expect(page).to_have_title("Cats or dogs?")
+        expect(page).to_have_title("Cat or dog?")
         server.stop()
         page.watched.expected.append("ERR_CONNECTION_REFUSED")
         drop(page, DOG)
@@ -350,7 +350,7 @@ def test_a_service_that_is_gone_is_a_sentence_and_another_try(visit, start, requ
 
 def test_without_a_network_the_page_says_that_it_is_offline(visit):
     page = visit()
-    expect(page).to_have_title("Cats or dogs?")
+    expect(page).to_have_title("Cat or dog?")
     page.watched.expected.append("ERR_INTERNET_DISCONNECTED")
     page.context.set_offline(True)
     drop(page, DOG)
@@ -395,7 +395,7 @@ def test_the_page_works_below_a_stage_prefix(visit, server):
 
     page.route(re.compile("^http"), below)
     page.goto(f"{server.url}Prod/")
-    expect(page).to_have_title("Cats or dogs?")
+    expect(page).to_have_title("Cat or dog?")
     drop(page, DOG)
     bars(page)
     assert outside == []
@@ -406,7 +406,7 @@ def test_the_page_works_below_a_stage_prefix(visit, server):
 def test_no_accessibility_fault_is_found(visit, scheme, device):
     page = visit(color_scheme=scheme, **device)
     page.watched.expected.append(REFUSED)
-    expect(page).to_have_title("Cats or dogs?")
+    expect(page).to_have_title("Cat or dog?")
     assert_accessible(page, "empty")
     drop(page, DOG)
     bars(page)
@@ -502,6 +502,6 @@ def test_the_docs_show_the_prediction_and_try_it(visit, server, scheme):
     operation.get_by_role("button", name="Try it out").click()
     operation.locator("input[type=file]").set_input_files(DOG)
     operation.get_by_role("button", name="Execute").click()
-    expect(operation.locator(".live-responses-table")).to_contain_text('"prediction": "dogs"')
+    expect(operation.locator(".live-responses-table")).to_contain_text('"prediction": "dog"')
     dark = page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(28, 32, 34)"
     assert dark == (scheme == "dark")

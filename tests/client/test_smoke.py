@@ -124,9 +124,9 @@ def put(**values):
         (put(prediction="rabbits"), ["shape"]),
         (put(confidence=0.5), ["shape"]),
         (put(confident=None), ["shape"]),
-        (put(probabilities={"cats": 0.9, "dogs": 0.9}), ["golden"] * 4 + ["shape"]),
-        (put(probabilities={"cats": None, "dogs": True}), ["golden"] * 4 + ["shape"]),
-        (put(probabilities={"cats": float("nan"), "dogs": 1.0}), ["golden"] * 4 + ["shape"]),
+        (put(probabilities={"cat": 0.9, "dog": 0.9}), ["golden"] * 4 + ["shape"]),
+        (put(probabilities={"cat": None, "dog": True}), ["golden"] * 4 + ["shape"]),
+        (put(probabilities={"cat": float("nan"), "dog": 1.0}), ["golden"] * 4 + ["shape"]),
         (put(model_version="old"), ["shape"]),
     ],
 )

@@ -97,7 +97,7 @@ def test_sam_local_invoke_answers_a_sample_event(engine, sam_built, name):
         assert headers["content-type"] == "application/problem+json"
         assert json.loads(body)["status"] == answer["statusCode"]
     elif name.endswith(("multipart", "bare")):
-        assert json.loads(body)["prediction"] == "cats"
+        assert json.loads(body)["prediction"] == "cat"
 
 
 @pytest.fixture(scope="module")

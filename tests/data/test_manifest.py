@@ -76,8 +76,8 @@ def counts(table: pd.DataFrame) -> dict[tuple[str, str], int]:
 def test_a_clean_folder_is_used_whole(raw: Path) -> None:
     table = build_manifest(raw, SETTINGS)
     assert list(table["path"]) == sorted(f"{label}/{n}.jpg" for label in ("cats", "dogs") for n in range(10))
-    assert counts(table) == {(c, s): n for c in ("cats", "dogs") for s, n in (("train", 6), ("val", 2), ("test", 2))}
-    assert classes(table) == ("cats", "dogs")
+    assert counts(table) == {(c, s): n for c in ("cat", "dog") for s, n in (("train", 6), ("val", 2), ("test", 2))}
+    assert classes(table) == ("cat", "dog")
     assert table["group"].nunique() == 20
     assert (table["excluded"] == "").all()
     assert len(used(table, "val")) == 4
@@ -143,7 +143,7 @@ def test_a_near_duplicate_is_used_in_the_same_split(raw: Path) -> None:
     table = build_manifest(raw, SETTINGS)
     assert len(used(table)) == 30
     assert (used(table).groupby("group")["split"].nunique() == 1).all()
-    assert Counter(table.loc[table["label"] == "cats", "group"].value_counts()) == {2: 9, 4: 1}
+    assert Counter(table.loc[table["label"] == "cat", "group"].value_counts()) == {2: 9, 4: 1}
 
 
 def test_the_same_photo_under_two_labels_is_left_out_under_both(raw: Path) -> None:
@@ -192,7 +192,7 @@ def test_exclusions_that_cannot_be_read_are_refused(raw: Path, tmp_path: Path, c
 
 def test_a_given_split_is_kept_and_val_is_cut_off_train(halves: Path) -> None:
     table = build_manifest(halves, SETTINGS)
-    assert counts(table) == {(c, s): n for c in ("cats", "dogs") for s, n in (("train", 8), ("val", 2), ("test", 4))}
+    assert counts(table) == {(c, s): n for c in ("cat", "dog") for s, n in (("train", 8), ("val", 2), ("test", 4))}
     assert used(table, "test")["path"].str.startswith("test/").all()
     (halves / "train").rename(halves / "learn")
     for number in range(3):
@@ -201,7 +201,7 @@ def test_a_given_split_is_kept_and_val_is_cut_off_train(halves: Path) -> None:
     (halves / "learn").rename(halves / "train")
     shutil.copy(halves / "val/cats/1.jpg", halves / "train/cats/copy.jpg")
     table = build_manifest(halves, SETTINGS)
-    assert counts(table)["cats", "val"] == 3
+    assert counts(table)["cat", "val"] == 3
     assert reason(table, "train/cats/copy.jpg") == "exact duplicate of val/cats/1.jpg"
 
 
@@ -223,7 +223,7 @@ def test_adding_photos_moves_none(raw: Path) -> None:
     after = build_manifest(raw, SETTINGS, build_manifest_of(before, raw))
     now = after.set_index("sha256")["split"]
     assert (now[before.index] == before).all()
-    assert counts(after)["cats", "train"] == 15
+    assert counts(after)["cat", "train"] == 15
 
 
 def build_manifest_of(split: "pd.Series[str]", raw: Path) -> pd.DataFrame:

@@ -17,8 +17,8 @@ def test_the_doctor_shows_what_it_found_and_a_person_decides(prepared, tmp_path)
     # A label that is surely wrong: a dog among the cats.
     table = manifest.read_manifest(prepared.manifest)
     before = prepared.manifest.read_bytes()
-    dog = manifest.used(table, "train").query("label == 'dogs'").index[0]
-    table.loc[dog, "label"] = "cats"
+    dog = manifest.used(table, "train").query("label == 'dog'").index[0]
+    table.loc[dog, "label"] = "cat"
     manifest.write_manifest(table, prepared.manifest)
     try:
         done = catsdogs("data", "doctor", "--workspace", prepared.root, "-o", tmp_path / "doctor")
@@ -31,7 +31,7 @@ def test_the_doctor_shows_what_it_found_and_a_person_decides(prepared, tmp_path)
     assert page.count("<img") >= len(rows) > 0
     wrong = next(row for row in rows if row["path"] == table.loc[dog, "path"])
     assert wrong["finding"] == "wrong label"
-    assert wrong["proposal"] == "relabel:dogs"
+    assert wrong["proposal"] == "relabel:dog"
     assert {row["action"] for row in rows} == {""}, "nothing is decided by itself"
 
     wrong["action"] = wrong["proposal"]

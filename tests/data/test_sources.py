@@ -105,7 +105,7 @@ def test_folders_around_are_looked_through(tmp_path):
 
 def test_train_alone_is_no_split(tmp_path):
     fetched = get(lay(tmp_path / "x", "train/cats/1.jpg", "train/dogs/1.jpg", "test/17.jpg", "test/18.jpg"), tmp_path)
-    assert (fetched.classes, fetched.splits, fetched.files) == (("cats", "dogs"), (), 2)
+    assert (fetched.classes, fetched.splits, fetched.files) == (("cat", "dog"), (), 2)
 
 
 def test_classes_may_be_called_like_parts(tmp_path):
@@ -279,7 +279,7 @@ def test_a_zip_is_read_like_the_folder_in_it(tmp_path):
     lay(folder, "pets/test/dogs/2.jpg", "__MACOSX/pets/._1.jpg")
     archive = pack(folder, tmp_path / "Meine Tiere.zip")
     fetched = get(archive, tmp_path)
-    assert fetched == Fetched(str(archive), "meine-tiere", ("cats", "dogs"), ("train", "test"), 4)
+    assert fetched == Fetched(str(archive), "meine-tiere", ("cat", "dog"), ("train", "test"), 4)
     assert files_in(tmp_path / "raw/test") == ["cats/2.jpg", "dogs/2.jpg"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["Meine Tiere.zip", "raw", "x"]
 
@@ -319,7 +319,7 @@ def test_slugs_are_plain(tmp_path):
 
 def test_the_sample_is_drawn(tmp_path):
     fetched = get("sample", tmp_path, per_class=4, seed=1)
-    assert (fetched.source, fetched.slug, fetched.classes, fetched.splits) == ("sample", "sample", ("cats", "dogs"), ())
+    assert (fetched.source, fetched.slug, fetched.classes, fetched.splits) == ("sample", "sample", ("cat", "dog"), ())
     assert fetched.files == len([name for name in files_in(tmp_path / "raw") if layouts.is_photo(name)])
     assert fetched.files >= 8
 
@@ -519,7 +519,7 @@ def test_oxford_pets_keeps_its_split_and_its_files(tmp_path, serve, at_oxford):
     server = serve({f"/{name}.tar.gz": body for name, body in bodies.items()})
     at_oxford(server.url, bodies)
     fetched = get("oxford-pets", tmp_path)
-    assert fetched == Fetched("oxford-pets", "oxford-pets", ("cats", "dogs"), ("train", "test"), 4)
+    assert fetched == Fetched("oxford-pets", "oxford-pets", ("cat", "dog"), ("train", "test"), 4)
     assert files_in(tmp_path / "raw") == [
         "test/cats/Abyssinian_2.jpg",
         "test/dogs/beagle_10.jpg",

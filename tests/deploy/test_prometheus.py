@@ -180,7 +180,7 @@ class Traffic(threading.Thread):
 @pytest.fixture(scope="module")
 def golden(familiar_bundle):
     """The drawn photos that look most like a cat and most like a dog."""
-    found = sorted(familiar_bundle.description.golden, key=lambda one: one.probabilities["dogs"])
+    found = sorted(familiar_bundle.description.golden, key=lambda one: one.probabilities["dog"])
     return found[0], found[-1]
 
 

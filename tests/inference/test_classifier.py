@@ -25,13 +25,13 @@ def test_drawn_pictures_are_told_apart(classifier):
     from catsdogs_lib.export.packaging import _png
 
     answers = {kind: [classifier.predict(_png(kind, 500 + n)).prediction for n in range(20)] for kind in ("cat", "dog")}
-    right = answers["cat"].count("cats") + answers["dog"].count("dogs")
+    right = answers["cat"].count("cat") + answers["dog"].count("dog")
     assert right >= 36, answers
 
 
 def test_an_answer_has_every_class_and_sums_to_one(classifier):
     answer = classifier.predict(classifier.bundle.description.golden[0].data)
-    assert list(answer.probabilities) == ["cats", "dogs"]
+    assert list(answer.probabilities) == ["cat", "dog"]
     assert sum(answer.probabilities.values()) == pytest.approx(1, abs=1e-6)
     assert answer.confidence == max(answer.probabilities.values())
 
@@ -42,8 +42,8 @@ def test_golden_answers_hold(classifier):
 
 def test_golden_answers_find_another_model(classifier):
     golden = classifier.bundle.description.golden[0]
-    flipped = golden.model_copy(update={"probabilities": {"cats": 1.0, "dogs": 0.0}})
-    contrary = golden.model_copy(update={"probabilities": {"cats": 0.0, "dogs": 1.0}})
+    flipped = golden.model_copy(update={"probabilities": {"cat": 1.0, "dog": 0.0}})
+    contrary = golden.model_copy(update={"probabilities": {"cat": 0.0, "dog": 1.0}})
     description = classifier.bundle.description.model_copy(update={"golden": (flipped, contrary)})
     other = Classifier(dataclasses.replace(classifier.bundle, description=description))
     assert golden_difference(other) > 0.4
@@ -54,15 +54,15 @@ def test_below_the_threshold_an_answer_says_why_it_is_not_confident(classifier):
     assert sure.confident
     assert sure.reason is None
     unsure = classifier.judge(outputs(0.501, 0.499))
-    assert unsure.prediction == "cats"
+    assert unsure.prediction == "cat"
     assert not unsure.confident
-    assert "it may be cats or dogs" in unsure.reason
+    assert "it may be cat or dog" in unsure.reason
     assert "below the threshold" in unsure.reason
 
 
 def test_an_unfamiliar_photo_is_doubted_however_probable_its_answer(classifier):
     strange = classifier.judge(outputs(0.0, 1.0, unfamiliarity=1.5))
-    assert strange.prediction == "dogs"
+    assert strange.prediction == "dog"
     assert not strange.confident
     assert strange.reason.startswith("the photo is unlike those that the model has learned from (unfamiliarity 1.500")
     assert not classifier.judge(outputs(0.0, 1.0, unfamiliarity=float("nan"))).confident

@@ -183,7 +183,7 @@ def test_metrics_have_few_dimensions_and_the_cold_start_comes_once(monkeypatch, 
     assert {name: dimensions for name, found in named.items() for dimensions, _ in found} == expected
     assert [blob["Requests"] for _, blob in named["Requests"]] == [[1.0], [1.0]]
     assert [blob["Problems"] for _, blob in named["Problems"]] == [[0.0], [1.0]]
-    assert [blob["class_name"] for _, blob in named["PredictionsByClass"]] == ["cats"]
+    assert [blob["class_name"] for _, blob in named["PredictionsByClass"]] == ["cat"]
     assert [blob["problem"] for _, blob in named["ProblemsByType"]] == ["not-a-photo"]
     ((_, compared),) = named["Confidence"]
     assert compared["Confidence"] == [pytest.approx(max(golden.probabilities.values()), abs=1e-3)]

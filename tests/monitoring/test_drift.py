@@ -9,7 +9,7 @@ from catsdogs_lib.monitoring.report import report
 LIMIT = 0.5
 
 
-def window(count, seed=0, classes=("cats", "dogs")):
+def window(count, seed=0, classes=("cat", "dog")):
     """Records of one world, drawn by chance."""
     rng = np.random.default_rng(seed)
     prediction = rng.choice(classes, count)
@@ -53,7 +53,7 @@ def strange(table):
     return table.assign(unfamiliarity=table["unfamiliarity"].where(~far, 0.8))
 
 
-@pytest.mark.parametrize("classes", [("cats", "dogs"), ("cats", "dogs", "rabbits")])
+@pytest.mark.parametrize("classes", [("cat", "dog"), ("cats", "dogs", "rabbits")])
 def test_unchanged_windows_raise_no_alarm(classes):
     alarms = [
         drift.watch(window(420, 1000, classes), window(500, seed, classes), LIMIT)[0] is not None for seed in range(40)
@@ -70,7 +70,7 @@ def test_unchanged_windows_raise_no_alarm(classes):
         (strange, "share of unfamiliar photos"),
     ],
 )
-@pytest.mark.parametrize("classes", [("cats", "dogs"), ("cats", "dogs", "rabbits")])
+@pytest.mark.parametrize("classes", [("cat", "dog"), ("cats", "dogs", "rabbits")])
 def test_each_change_is_found_by_its_own_signal(change, signal, classes):
     for seed in range(5):
         count, findings = drift.watch(window(420, 1000, classes), change(window(500, seed, classes)), LIMIT)
@@ -102,7 +102,7 @@ def test_a_quiet_week_has_nothing_to_do():
 
 def test_feedback_shows_what_confidence_hides():
     week = window(400, 1)
-    found = report(window(420, 1000), week.assign(truth=np.where(np.arange(400) % 4 == 0, "cats", "dogs")), LIMIT)
+    found = report(window(420, 1000), week.assign(truth=np.where(np.arange(400) % 4 == 0, "cat", "dog")), LIMIT)
     assert any(sentence.startswith("accuracy:") for sentence in found.alarms)
     assert found.sentence.startswith("Look at")
 

@@ -12,9 +12,9 @@ def line(name, **changes):
         "level": "INFO",
         "message": "prediction",
         "prediction_id": name,
-        "prediction": "cats",
+        "prediction": "cat",
         "confidence": 0.9,
-        "probabilities": {"cats": 0.9, "dogs": 0.1},
+        "probabilities": {"cat": 0.9, "dog": 0.1},
         "unfamiliarity": 0.2,
         "confident": True,
         "latency_seconds": 0.01,
@@ -34,11 +34,11 @@ def told(name, truth):
 
 ROWS = [
     line("a"),
-    line("b", prediction="dogs"),
+    line("b", prediction="dog"),
     {"message": "request", "route": "/health"},
-    told("a", "dogs"),
-    told("a", "cats"),
-    told("nobody", "cats"),
+    told("a", "dog"),
+    told("a", "cat"),
+    told("nobody", "cat"),
 ]
 
 
@@ -62,8 +62,8 @@ def test_records_are_found_in_whatever_the_log_comes_as(tmp_path, name, write):
     write(tmp_path / name)
     found = records.read([tmp_path])
     assert found["prediction_id"].tolist() == ["a", "b"]
-    assert found["prediction"].tolist() == ["cats", "dogs"]
-    assert found["truth"].tolist() == ["cats", ""]  # the last word counts, and only for answers that there are
+    assert found["prediction"].tolist() == ["cat", "dog"]
+    assert found["truth"].tolist() == ["cat", ""]  # the last word counts, and only for answers that there are
     assert found["photo_width"].tolist() == [500, 500]
     assert str(found["timestamp"].dt.tz) == "UTC"
 

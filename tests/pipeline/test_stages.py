@@ -53,7 +53,7 @@ def test_evaluation_writes_figures_with_intervals_and_predictions(trained):
     assert value["models"]["efficientnet_lite0"]["test"]["log_loss"]["value"] < 0.4
     assert value["models"]["baseline_cnn"]["epochs"] == 1
     lines = (trained.evaluation / "predictions-efficientnet_lite0.csv").read_text().splitlines()
-    assert lines[0] == "path,split,label,p_cats,p_dogs,unfamiliarity"
+    assert lines[0] == "path,split,label,p_cat,p_dog,unfamiliarity"
     table = manifest.read_manifest(trained.manifest)
     assert len(lines) - 1 == len(manifest.used(table, "val")) + len(manifest.used(table, "test"))
 

@@ -49,7 +49,7 @@ def test_artifacts_lie_in_the_place_that_was_named(run):
 def test_the_registered_model_has_a_signature_and_is_champion(run, packaged):
     _, made = packaged
     version = tracking.champion(made.registered)
-    assert made.registered == "catsdogs--sample--cats--dogs"
+    assert made.registered == "catsdogs--sample--cat--dog"
     assert str(version.version) == made.version
     assert version.tags["bundle_version"] == made.bundle.version
     info = mlflow.models.get_model_info(f"models:/{made.registered}@champion")

@@ -65,7 +65,7 @@ def test_formats_are_read_by_content_whatever_the_content_type_says(ask, photo, 
     body = encoded(Image.open(io.BytesIO(photo)), name)
     response = ask.post("/predict", content=body, headers={"content-type": "image/x-odd"})
     assert response.status_code == 200
-    assert response.json()["prediction"] == "cats"
+    assert response.json()["prediction"] == "cat"
 
 
 def test_an_unsure_answer_says_why(ask, model):
@@ -344,7 +344,7 @@ def test_metrics_count_by_their_names(ask, photo, telemetry):
     text = ask.get("/metrics").text
     assert 'prediction_requests_total{status="200"} 1.0' in text
     assert 'prediction_requests_total{status="415"} 1.0' in text
-    assert 'predictions_by_class_total{class_name="cats"} 1.0' in text
+    assert 'predictions_by_class_total{class_name="cat"} 1.0' in text
     assert "prediction_latency_seconds_count 1.0" in text
     assert 'problems_total{problem="not-a-photo"} 1.0' in text
 
@@ -416,7 +416,7 @@ def test_log_lines_are_json_with_the_names_of_the_contract(model, photo, capsys)
     (line,) = capsys.readouterr().out.splitlines()
     logged = json.loads(line)
     assert logged["request_id"] == "r-1"
-    assert logged["prediction"] == "cats"
+    assert logged["prediction"] == "cat"
     assert {"timestamp", "confidence", "latency_seconds", "model_version"} <= set(logged)
     assert "name.png" in logged["filename"]
     assert len(line) < 1000

@@ -10,7 +10,7 @@ from catsdogs_lib.serving.metrics_prometheus import ServerTelemetry
 from catsdogs_lib.serving.model import Model
 from catsdogs_lib.serving.problems import KINDS
 
-HOSTILE = ('cats" } 1\nup{job="x', "dogs\\")
+HOSTILE = ('cat" } 1\nup{job="x', "dog\\")
 
 
 def series(telemetry):
@@ -27,7 +27,7 @@ def test_what_is_counted_is_there_with_nought_before_the_first_request(telemetry
     found = series(telemetry)
     for name in KINDS:
         assert found["problems_total", ("problem", name)] == 0
-    for name in ("cats", "dogs"):
+    for name in ("cat", "dog"):
         assert found["predictions_by_class_total", ("class_name", name)] == 0
         assert found["prediction_confidence_count", ("class_name", name)] == 0
     for status in ("200", "415", "499", "500", "503"):

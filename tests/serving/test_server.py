@@ -213,6 +213,6 @@ def test_a_request_that_is_still_arriving_at_the_signal_is_answered(photo):
         connection.sendall(head(len(photo))[30:] + photo)
         status, answer = status_and_document(everything(connection))
         assert status == 200
-        assert answer["prediction"] == "cats"
+        assert answer["prediction"] == "cat"
         assert everything(silent) == b""
         assert process.wait(20) == -signal.SIGTERM
