@@ -119,7 +119,7 @@ hooks: $(INSTALLED) .venv-checks/.installed ## Have git check what is committed 
 
 .PHONY: soak
 soak: $(INSTALLED) ## Load the server for ten minutes, one file in ten hostile, slow senders, a restart; MINUTES
-	@python benchmarks/soak.py $(if $(MINUTES),--minutes $(MINUTES))
+	@python scripts/soak.py $(if $(MINUTES),--minutes $(MINUTES))
 
 # Other servers and trainings to measure beside: what pins packages of its own in environments of its own, torch (5 GB)
 # from the project's.

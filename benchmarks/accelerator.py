@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from figures import Part
+from comparison import Part
 
 from catsdogs_lib.training import loop, precision
 from catsdogs_lib.training.dataset import Augmentation, PhotoDataset, batches, to_device
@@ -23,10 +23,10 @@ from catsdogs_lib.training.models import build
 from catsdogs_lib.training.settings import TrainingSettings
 
 
-def rate(photos: int, what: Callable[[], object]) -> float:
+def rate(photos: int, work: Callable[[], object]) -> float:
     """Photos a second."""
     begin = time.perf_counter()
-    what()
+    work()
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return photos / (time.perf_counter() - begin)
@@ -78,9 +78,9 @@ def main() -> None:
     rows = []
     for size in options.size:
         for batch in options.batch:
-            found = measured(paths, size, batch, options.rounds)
-            middle = {name: float(np.median([one[name] for one in found])) for name in found[0]}
-            shares = [one["loop"] / min(one["loader"], one["steps"]) for one in found]
+            rounds = measured(paths, size, batch, options.rounds)
+            middle = {name: float(np.median([speeds[name] for speeds in rounds])) for name in rounds[0]}
+            shares = [speeds["loop"] / min(speeds["loader"], speeds["steps"]) for speeds in rounds]
             rows.append({"pixels": size, "batch": batch, **middle, "share of the limit": float(np.median(shares))})
     where = torch.cuda.get_device_name() if torch.cuda.is_available() else "the CPU"
     how = f"{options.rounds} rounds, {len(paths)} photos, steps on {where} in {precision.resolve('auto')}."

@@ -1,10 +1,10 @@
-"""Runs the benchmarks beside others, one after the other, and writes reports/benchmarks/README.md.
+"""Run the benchmarks one after the other and write reports/benchmarks/README.md.
 
     python benchmarks/bench.py [PART ...] [--photos RAW_FOLDER]
 
-Parts are lambda, servers, scoring and profiles; and, where they are named, training and accelerator (which need
-photos) and containers (which needs Docker and the image). RAW_FOLDER holds `train/class/file` and `test/class/file`;
-without it photos are drawn.
+Parts are lambda, servers, scoring and profiles; training and accelerator (which need photos) and containers (which
+needs Docker and the image) run only when you name them. RAW_FOLDER holds `train/class/file` and `test/class/file`;
+without it photos are drawn. README.md beside this file says what each part answers.
 """
 
 import argparse
@@ -12,13 +12,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-from figures import FOLDER
+from comparison import FOLDER
 
 HERE = Path(__file__).parent
 
 
 def commands(photos: Path | None) -> dict[str, list[str]]:
-    """What each part runs."""
+    """Return the script and arguments of each part."""
     given = sorted(photos.rglob("*.jpg")) if photos else []
     small = ["--small", str(given[len(given) // 2])] if given else []
     return {

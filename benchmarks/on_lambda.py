@@ -26,9 +26,9 @@ from typing import Any
 import numpy as np
 import psutil
 import weights
-from figures import Part, Ratio
+from comparison import Part, Ratio
+from package_sizes import closure, size_of, size_without
 from PIL import Image
-from sizes import closure, size_of, size_without
 
 from catsdogs_lib.client.lambda_events import Arrival, HttpRequest, function_url_event
 from catsdogs_lib.data.synthetic.render import draw
@@ -100,12 +100,12 @@ def photo(given: Path | None, size: tuple[int, int]) -> bytes:
 
 def one_process(emulator: RuntimeEmulator, requests: Mapping[str, HttpRequest], count: int) -> dict[str, Any]:
     """Start a process, ask, and say what it took: seconds of each request, bytes, CPU seconds, and its answers."""
-    found: dict[str, Any] = {"answers": {}}
+    run: dict[str, Any] = {"answers": {}}
     began = time.perf_counter()
     with emulator as running:
         first = next(iter(requests.values()))
         _ask(running, first)
-        found["first answer"] = time.perf_counter() - began
+        run["first answer"] = time.perf_counter() - began
         process = psutil.Process(running.runtime_pid)
         for name, request in requests.items():
             before, seconds = process.cpu_times(), []
@@ -114,12 +114,12 @@ def one_process(emulator: RuntimeEmulator, requests: Mapping[str, HttpRequest], 
                 response = _ask(running, request)
                 seconds.append(time.perf_counter() - begin)
             after = process.cpu_times()
-            found[name] = seconds
-            found[f"CPU {name}"] = (after.user + after.system - before.user - before.system) / count
-            found["answers"][name] = json.loads(response.body)["probabilities"]
-        found["peak memory"] = running.memory()
-        found["without CUDA"] = found["peak memory"] - mapped(running.runtime_pid, CUDA)
-    return found
+            run[name] = seconds
+            run[f"CPU {name}"] = (after.user + after.system - before.user - before.system) / count
+            run["answers"][name] = json.loads(response.body)["probabilities"]
+        run["peak memory"] = running.memory()
+        run["without CUDA"] = run["peak memory"] - mapped(running.runtime_pid, CUDA)
+    return run
 
 
 def _ask(running: RuntimeEmulator, request: HttpRequest) -> Any:
@@ -159,8 +159,8 @@ def overhead(bundle: Bundle, served: Path, python: Path, event: Path, photo: Pat
     done = subprocess.run([python, "-c", code, event, photo], env=environment, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(done.stderr[-2000:])
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    medians: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return medians
 
 
 LAMBDA = {"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "1769", "AWS_LAMBDA_FUNCTION_NAME": "f", "POWERTOOLS_TRACE_DISABLED": "1"}
@@ -170,10 +170,10 @@ def percentiles(runs: Mapping[str, list[dict[str, Any]]], photos: list[str]) -> 
     """Milliseconds at p50, p95 and p99 of all requests."""
     rows = []
     for name in photos:
-        for side, found in runs.items():
-            values = 1e3 * np.concatenate([run[name] for run in found])
+        for side, side_runs in runs.items():
+            values = 1e3 * np.concatenate([run[name] for run in side_runs])
             p50, p95, p99 = (float(value) for value in np.quantile(values, (0.5, 0.95, 0.99)))
-            cpu = 1e3 * statistics.median(run[f"CPU {name}"] for run in found)
+            cpu = 1e3 * statistics.median(run[f"CPU {name}"] for run in side_runs)
             rows.append(
                 {"photo": f"{name}, {side}", "p50, ms": p50, "p95, ms": p95, "p99, ms": p99, "CPU, s a thousand": cpu}
             )
@@ -219,9 +219,9 @@ def main() -> None:
         (folder / "small.jpg").write_bytes(photos["small photo"])
         for number in range(-1, options.rounds):  # the first round only fills the disk cache
             for side in SIDES:
-                found = one_process(emulator(side), requests, options.requests)
+                run = one_process(emulator(side), requests, options.requests)
                 if number >= 0:
-                    runs[side].append(found)
+                    runs[side].append(run)
             for side, modules in IMPORTS.items():
                 where, interpreter = (
                     (folder / "served", python) if side == "catsdogs" else (RIVALS, Path(sys.executable))
@@ -258,8 +258,8 @@ def _costs(
     for megabytes in (256, 512, 1024, 1769, 3538):
         row: dict[str, Any] = {"memory, MB": str(megabytes)}
         for side in ("catsdogs", EAGER):
-            found = double[side] if megabytes > 1769 else runs[side]
-            seconds = statistics.median(float(np.median(run["small photo"])) for run in found)
+            side_runs = double[side] if megabytes > 1769 else runs[side]
+            seconds = statistics.median(float(np.median(run["small photo"])) for run in side_runs)
             seconds *= max(1.0, 1769 / megabytes)
             needs = 1.2e-6 * max(run["peak memory"] for run in runs[side])
             gigabyte_seconds = seconds * megabytes / 1024
@@ -281,9 +281,9 @@ def _ratios(runs: Mapping[str, list[dict[str, Any]]]) -> list[Ratio]:
             if side == "catsdogs":
                 continue
             scale = 1e3 if unit == "ms" else 1e-6
-            values = [[scale * float(np.median(run[what])) for run in runs[one]] for one in ("catsdogs", side)]
+            values = [[scale * float(np.median(run[what])) for run in runs[name]] for name in ("catsdogs", side)]
             ratios.append(Ratio(what, unit, side, *values, bar=BARS.get(what) if side == EAGER else None))
-    pairs = [[1e-6 * run["without CUDA"] for run in runs[one]] for one in ("catsdogs", EAGER)]
+    pairs = [[1e-6 * run["without CUDA"] for run in runs[name]] for name in ("catsdogs", EAGER)]
     ratios.append(Ratio("peak memory", "MB", "torch eager without CUDA's files", *pairs))
     return ratios
 
@@ -314,11 +314,11 @@ def _part(
         {
             "process": side,
             **{
-                what: statistics.median(run[place] for run in found)
-                for place, what in enumerate(("imports, ms", "load and warm up, ms", "first event, ms"))
+                what: statistics.median(run[phase] for run in side_runs)
+                for phase, what in enumerate(("imports, ms", "load and warm up, ms", "first event, ms"))
             },
         }
-        for side, found in apart.items()
+        for side, side_runs in apart.items()
     ]
     return Part(
         "lambda",

@@ -45,7 +45,7 @@ with contextlib.redirect_stdout(io.StringIO()):
             began = time.perf_counter()
             part()
             seconds[name].append(time.perf_counter() - began)
-found = {name: 1e3 * statistics.median(values) for name, values in seconds.items()}
+medians = {name: 1e3 * statistics.median(values) for name, values in seconds.items()}
 around = [
     1e3 * (whole - look - network)
     for whole, look, network in zip(
@@ -55,8 +55,8 @@ around = [
         strict=True,
     )
 ]
-found["around both (bar: 4)"] = statistics.median(around)
-found["decoding and preparing, by bare decoding (bar: 1.2)"] = (
-    found["decoding and preparing"] / found["Pillow's bare decoding"]
+medians["around both (bar: 4)"] = statistics.median(around)
+medians["decoding and preparing, by bare decoding (bar: 1.2)"] = (
+    medians["decoding and preparing"] / medians["Pillow's bare decoding"]
 )
-print(json.dumps(found))
+print(json.dumps(medians))

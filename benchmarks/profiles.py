@@ -3,7 +3,7 @@
     python benchmarks/profiles.py [BUNDLE ...] [--photos RAW_FOLDER]
 
 Without BUNDLE: models/reference, and models/bundle where there is one. One thread; every photo is asked of each bundle
-in turn. With photos (`test/class/file`) the test figures are measured anew, else those in the bundles are told.
+in turn. With photos (`test/class/file`) the test figures are measured anew, else those in the bundles are reported.
 """
 
 import argparse
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from figures import Part, Ratio
+from comparison import Part, Ratio
 from rich.progress import track
 
 from catsdogs_lib.data.synthetic.render import draw
@@ -65,9 +65,9 @@ def main() -> None:
     for place, classifier in enumerate(classifiers):
         described = classifier.bundle.description
         name = f"{classifier.bundle.version}: {described.preprocessing.size} px, {described.graph.weights}"
-        probabilities = np.array([one for one, _ in answers[place]])
+        probabilities = np.array([row for row, _ in answers[place]])
         right = probabilities.argmax(axis=1) == labels
-        told = {name: metric.value for name, metric in described.metrics.items()}
+        stated = {name: metric.value for name, metric in described.metrics.items()}
         measured = {
             "accuracy": float(right.mean()),
             "log loss": float(-np.log(probabilities[np.arange(len(labels)), labels].clip(1e-15)).mean()),
@@ -75,8 +75,8 @@ def main() -> None:
         }
         if options.photos is None:
             measured = {
-                "accuracy": told["accuracy"],
-                "log loss": told["log_loss"],
+                "accuracy": stated["accuracy"],
+                "log loss": stated["log_loss"],
                 "unsure": described.card.doubt.unsure,
             }
         rows.append(

@@ -2,7 +2,7 @@
 
     python benchmarks/score_against_bare_loop.py [--photos FOLDER] [--count 4000] [--rounds 3]
 
-The bare loop decodes (`images.model_input`) and runs the graph, no more: no errors, no order, no file, nothing to go
+The bare loop decodes (`classifier.load`) and runs the graph, no more: no errors, no order, no file, nothing to go
 on from. How many photos it gives the graph at once, and whether a core gets a process or a thread, is tried first.
 Timed is the whole command on either side, from its start to its end; the processor's time, too, which other work on
 the machine disturbs less. Without --photos they are drawn; too few are repeated under other names. Ends with 1 where
@@ -26,7 +26,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import psutil
-from figures import Part, Ratio
+from comparison import Part, Ratio
 
 from catsdogs_lib.data.synthetic.render import draw
 from catsdogs_lib.inference.bundle import Bundle
@@ -91,12 +91,12 @@ def timed(*command: object) -> Run:
         ended = threading.Event()
         watch = threading.Thread(target=_watch, args=(psutil.Process(process.pid), memory, ended))
         watch.start()
-        said, _ = process.communicate()
+        output, _ = process.communicate()
         seconds = time.monotonic() - begin
         ended.set()
         watch.join()
     if process.returncode:
-        raise SystemExit(f"{command} ended with {process.returncode}: {said.decode()[-1000:]}")
+        raise SystemExit(f"{command} ended with {process.returncode}: {output.decode()[-1000:]}")
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     processor = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return Run(seconds, processor, memory)
@@ -105,7 +105,7 @@ def timed(*command: object) -> Run:
 def _watch(process: psutil.Process, memory: list[int], ended: threading.Event) -> None:
     while not ended.wait(0.5):
         try:
-            memory.append(sum(one.memory_info().rss for one in (process, *process.children(recursive=True))))
+            memory.append(sum(member.memory_info().rss for member in (process, *process.children(recursive=True))))
         except psutil.NoSuchProcess:
             continue
 
@@ -119,17 +119,17 @@ def scored(folder: Path, workers: int) -> Run:
 
 def collect(folder: Path, given: Path | None, count: int) -> None:
     """Fill a folder with names of photos, and read each once, so that the disk is not what is measured."""
-    found = sorted(given.rglob("*.jpg")) if given else []
-    if not found:
+    photos = sorted(given.rglob("*.jpg")) if given else []
+    if not photos:
         drawn = folder.with_name("drawn")
         drawn.mkdir()
         for number in range(DRAWN):
             draw(("cat", "dog")[number % 2], number).resize((500, 375)).save(drawn / f"{number}.jpg", quality=90)
-        found = sorted(drawn.iterdir())
+        photos = sorted(drawn.iterdir())
     folder.mkdir()
-    for number, photo in zip(range(count), itertools.cycle(found), strict=False):
+    for number, photo in zip(range(count), itertools.cycle(photos), strict=False):
         (folder / f"{number:06d}.jpg").symlink_to(photo.resolve())
-        if number < len(found):
+        if number < len(photos):
             photo.read_bytes()
 
 
@@ -139,12 +139,12 @@ def tune(folder: Path) -> tuple[str, int]:
     few.mkdir()
     for photo in sorted(folder.iterdir())[:TRIED_PHOTOS]:
         (few / photo.name).symlink_to(photo.resolve())
-    found = dict.fromkeys(WAYS, float("inf"))
+    fastest = dict.fromkeys(WAYS, float("inf"))
     for way in WAYS * 3:
-        found[way] = min(found[way], _bare(few, CORES, *way).seconds)
-    for (layout, batch), seconds in found.items():
+        fastest[way] = min(fastest[way], _bare(few, CORES, *way).seconds)
+    for (layout, batch), seconds in fastest.items():
         print(f"bare loop, {CORES} {layout}, {batch} at once: {TRIED_PHOTOS / seconds:.0f} photos/s with its start")
-    return min(found, key=lambda way: found[way])
+    return min(fastest, key=lambda way: fastest[way])
 
 
 def _bare(folder: Path, cores: int, layout: str, batch: int) -> Run:
@@ -157,7 +157,7 @@ def growth(memory: Sequence[int]) -> float:
     return statistics.median(memory[-quarter:]) / statistics.median(memory[quarter : 2 * quarter])
 
 
-def show(count: int, ours: Sequence[Run], theirs: Sequence[Run], one: Sequence[Run]) -> bool:
+def show(count: int, ours: Sequence[Run], theirs: Sequence[Run], one_core: Sequence[Run]) -> bool:
     """Keep what was measured; whether enough is kept and memory is flat."""
     grown = statistics.median(growth(run.memory) for run in ours)
     peak = max(max(run.memory) for run in ours) / 2**20
@@ -175,7 +175,7 @@ def show(count: int, ours: Sequence[Run], theirs: Sequence[Run], one: Sequence[R
         [
             ratio("photos a second", "the bare loop", theirs, "seconds", BAR),
             ratio("per second of processor", "the bare loop", theirs, "processor_seconds"),
-            ratio(f"{CORES} cores", "one core", one, "seconds", SCALING),
+            ratio(f"{CORES} cores", "one core", one_core, "seconds", SCALING),
         ],
     )
     return part.keep() and grown <= GROWTH
@@ -197,13 +197,13 @@ def main() -> None:
         collect(folder, options.photos, options.count)
         layout, batch = tune(folder)
         print(f"taken: {layout}, {batch} at once")
-        ours, theirs, one = [], [], []
+        ours, theirs, one_core = [], [], []
         for number in range(options.rounds):
             # Whoever goes first in one round goes second in the next.
             for side in (ours, theirs) if number % 2 else (theirs, ours):
                 side.append(scored(folder, CORES) if side is ours else _bare(folder, CORES, layout, batch))
-            one.append(scored(folder, 1))
-        if not show(options.count, ours, theirs, one):
+            one_core.append(scored(folder, 1))
+        if not show(options.count, ours, theirs, one_core):
             raise SystemExit(1)
 
 

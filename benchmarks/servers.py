@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 import psutil
 import weights
-from figures import Part, Ratio
+from comparison import Part, Ratio
 from on_lambda import multipart, photo
 
 from catsdogs_lib.inference.bundle import Bundle
@@ -77,7 +77,7 @@ def sides(folder: Path, bundle: Bundle) -> list[Side]:
     flavour = ("--model-uri", str(folder / "flavour"), "--env-manager", "local")
     mlflow = (sys.executable, "-m", "mlflow", "models", "serve", *flavour, "--port", "PORT", "--workers", str(CORES))
     lit, bento = (ROOT / f".venv-{name}" / "bin" for name in ("litserve", "bentoml"))
-    found = [
+    servers = [
         Side(
             OURS,
             (sys.executable, "-m", "catsdogs_lib", "serve", "--port", "PORT"),
@@ -88,11 +88,13 @@ def sides(folder: Path, bundle: Bundle) -> list[Side]:
         Side("MLflow models serve", mlflow, torch, "/invocations", json=True),
     ]
     if lit.exists():
-        found.append(Side("LitServe", (str(lit / "python"), "lit.py"), torch))
+        servers.append(Side("LitServe", (str(lit / "python"), "lit.py"), torch))
     if bento.exists():
         command = (str(bento / "python"), "-m", "bentoml", "serve", "bento:Pets", "--port", "PORT")
-        found.append(Side("BentoML", command, {**torch, "DO_NOT_TRACK": "True", "BENTOML_HOME": str(folder / "bento")}))
-    return found
+        servers.append(
+            Side("BentoML", command, {**torch, "DO_NOT_TRACK": "True", "BENTOML_HOME": str(folder / "bento")})
+        )
+    return servers
 
 
 @contextlib.contextmanager
@@ -120,9 +122,9 @@ def running(side: Side, log: Path) -> Iterator[tuple[int, psutil.Process]]:
         family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
         process.send_signal(signal.SIGTERM)
         _, alive = psutil.wait_procs(family, timeout=8)
-        for one in alive:
+        for survivor in alive:
             with contextlib.suppress(psutil.NoSuchProcess):
-                one.kill()
+                survivor.kill()
         process.wait()
 
 
@@ -184,7 +186,7 @@ def open_loop(side: Side, port: int, data: bytes, rate: float, seconds: float) -
     local = threading.local()
     began = time.perf_counter()
 
-    def one(moment: float) -> float:
+    def ask_at(moment: float) -> float:
         if not hasattr(local, "client"):
             local.client = Client(side, port, data)
         time.sleep(max(0.0, began + moment - time.perf_counter()))
@@ -192,7 +194,7 @@ def open_loop(side: Side, port: int, data: bytes, rate: float, seconds: float) -
         return time.perf_counter() - began - moment
 
     with ThreadPoolExecutor(32) as pool:
-        return list(pool.map(one, due))
+        return list(pool.map(ask_at, due))
 
 
 def measure(side: Side, data: bytes, rate: float, seconds: float, log: Path) -> dict[str, Any]:
@@ -205,7 +207,7 @@ def measure(side: Side, data: bytes, rate: float, seconds: float, log: Path) -> 
         throughput = closed_loop(side, port, data, seconds)
         waits = open_loop(side, port, data, rate, seconds)
         family = [process, *process.children(recursive=True)]
-        memory = sum(one.memory_full_info().pss for one in family)
+        memory = sum(member.memory_full_info().pss for member in family)
     return {
         "start": first,
         "throughput": throughput,
@@ -236,10 +238,10 @@ def main() -> None:
         runs: dict[str, list[dict[str, Any]]] = {side.name: [] for side in all_sides}
         for number in range(options.rounds):
             for side in all_sides[number % 2 :] + all_sides[: number % 2]:
-                found = measure(side, data, options.rate, options.seconds, folder / "log")
-                runs[side.name].append(found)
+                run = measure(side, data, options.rate, options.seconds, folder / "log")
+                runs[side.name].append(run)
                 print(
-                    f"round {number + 1}, {side.name}: {found['throughput']:.1f}/s, p99 {1e3 * found['p99']:.0f} ms",
+                    f"round {number + 1}, {side.name}: {run['throughput']:.1f}/s, p99 {1e3 * run['p99']:.0f} ms",
                     flush=True,
                 )
     if not _part(runs, bundle, options).keep():
@@ -256,13 +258,13 @@ def _part(runs: dict[str, list[dict[str, Any]]], bundle: Bundle, options: argpar
         ("memory", "memory", "MB", 1e-6, False),
     ):
         for name in others:
-            ours, theirs = ([scale * run[key] for run in runs[one]] for one in (OURS, name))
+            ours, theirs = ([scale * run[key] for run in runs[side]] for side in (OURS, name))
             ratios.append(
                 Ratio(what, unit, name, ours, theirs, bar=1.0 if key in ("throughput", "p99") else None, more=more)
             )
-    for name, found in runs.items():
+    for name, side_runs in runs.items():
         keys = ("throughput", "p50", "p99", "start", "memory")
-        throughput, p50, p99, start, memory = (statistics.median(run[key] for run in found) for key in keys)
+        throughput, p50, p99, start, memory = (statistics.median(run[key] for run in side_runs) for key in keys)
         row = {"server": name, "answers/s": throughput, "p50, ms": 1e3 * p50, "p99, ms": 1e3 * p99}
         table.append({**row, "start, s": start, "memory, MB": 1e-6 * memory})
     seconds = f"{options.seconds:g} s"

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from figures import Part, Ratio
+from comparison import Part, Ratio
 
 from catsdogs_lib.data import manifest
 from catsdogs_lib.evaluation.calibration import softmax
@@ -56,8 +56,8 @@ def rival(python: Path, script: str, raw: Path, *arguments: object) -> dict[str,
     done = subprocess.run(command, cwd=RIVALS, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(done.stderr[-3000:])
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
 
 
 def main() -> None:
@@ -76,8 +76,8 @@ def main() -> None:
         if "fastai" not in options.skip and fastai.exists():
             runs.setdefault("fastai", []).append(rival(fastai, "fastai_training.py", raw, EPOCHS))
         if "torchvision" not in options.skip:
-            found = rival(Path(sys.executable), "torchvision_training.py", raw, EPOCHS, 1e-2)
-            runs.setdefault("torchvision's loop", []).append(found)
+            result = rival(Path(sys.executable), "torchvision_training.py", raw, EPOCHS, 1e-2)
+            runs.setdefault("torchvision's loop", []).append(result)
     if "fastai" in runs:
         for rate in options.rates:
             runs[f"fastai, rate {rate:g}"] = [rival(fastai, "fastai_training.py", raw, EPOCHS, rate)]
@@ -96,7 +96,7 @@ def part(runs: dict[str, list[dict[str, Any]]], rounds: int) -> Part:
     for name in others:
         pairs = column(ours, "seconds")[: len(runs[name])], column(name, "seconds")
         ratios.append(Ratio("training", "s", name, *pairs, bar=BAR if name == "fastai" else None))
-        errors = [[1 - value for value in column(one, "accuracy")] for one in (ours, name)]
+        errors = [[1 - value for value in column(side, "accuracy")] for side in (ours, name)]
         ratios.append(Ratio("errors on test photos", "", name, *errors, bar=1.0 if name == "fastai" else None))
     rows = [
         {"training": name, **{key: float(np.median(column(name, key))) for key in ("seconds", "accuracy", "log_loss")}}

@@ -54,8 +54,8 @@ def _check(network: torch.nn.Module, bundle: Bundle) -> None:
     for golden in bundle.description.golden:
         with torch.inference_mode():
             logits = network(torch.from_numpy(classifier.load(golden.data))[None]) / bundle.description.temperature
-            found = torch.softmax(logits, dim=1)[0].tolist()
-        worst = max(worst, *(abs(a - b) for a, b in zip(found, golden.probabilities.values(), strict=True)))
+            probabilities = torch.softmax(logits, dim=1)[0].tolist()
+        worst = max(worst, *(abs(a - b) for a, b in zip(probabilities, golden.probabilities.values(), strict=True)))
     print(f"the same network: on the same input a probability differs by at most {worst:.1e}")
     if worst > SAME:
         raise SystemExit("it is not the same network")

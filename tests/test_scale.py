@@ -9,7 +9,9 @@ import pytest
 
 @pytest.fixture(scope="module")
 def scale():
-    spec = importlib.util.spec_from_file_location("scale", Path(__file__).parents[1] / "benchmarks" / "scale.py")
+    spec = importlib.util.spec_from_file_location(
+        "scale", Path(__file__).parents[1] / "benchmarks" / "studies" / "scale.py"
+    )
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -17,26 +19,26 @@ def scale():
 
 def test_every_request_is_answered_or_throttled_and_new_environments_are_late(scale):
     service = np.full(100, 0.02)
-    found = scale.simulate(200, 30, service, scale.Limits(1000, 0.5))
-    assert found.throttled == 0
-    assert len(found.seconds) == pytest.approx(200 * 30, rel=0.05)
-    assert (found.seconds > 0.5).sum() == found.started > 0
-    assert set(found.seconds.round(6)) == {0.02, 0.52}
+    outcome = scale.simulate(200, 30, service, scale.Limits(1000, 0.5))
+    assert outcome.throttled == 0
+    assert len(outcome.seconds) == pytest.approx(200 * 30, rel=0.05)
+    assert (outcome.seconds > 0.5).sum() == outcome.started > 0
+    assert set(outcome.seconds.round(6)) == {0.02, 0.52}
 
 
 def test_a_limit_throttles_what_erlangs_formula_says(scale):
     # Erlang B: 8 servers offered 10 erlangs refuse 33.8 %. Starts that cost nothing leave the formula alone.
     service = np.random.default_rng(1).exponential(0.1, 100_000)
-    found = scale.simulate(100, 200, service, scale.Limits(8, 0.0))
-    assert found.throttled / (found.throttled + len(found.seconds)) == pytest.approx(0.338, abs=0.02)
-    assert found.most == 8
+    outcome = scale.simulate(100, 200, service, scale.Limits(8, 0.0))
+    assert outcome.throttled / (outcome.throttled + len(outcome.seconds)) == pytest.approx(0.338, abs=0.02)
+    assert outcome.most == 8
 
 
 def test_the_scaling_rate_bounds_how_many_start(scale):
-    found = scale.simulate(20_000, 5, np.full(10, 1.0), scale.Limits(100_000, 0.0))
+    outcome = scale.simulate(20_000, 5, np.full(10, 1.0), scale.Limits(100_000, 0.0))
     per, seconds = scale.SCALING
-    assert found.started <= per + per * 5 / seconds + 1
-    assert found.throttled > 0
+    assert outcome.started <= per + per * 5 / seconds + 1
+    assert outcome.throttled > 0
 
 
 def test_an_environment_that_was_idle_too_long_starts_anew(scale):

@@ -56,7 +56,7 @@ with learner.no_bar(), learner.no_logging():
 seconds = time.perf_counter() - began
 
 test = loaders.test_dl(sorted((raw / "test").rglob("*.jpg")), with_labels=True)
-probabilities, labels = (one.numpy() for one in learner.get_preds(dl=test))
+probabilities, labels = (tensor.numpy() for tensor in learner.get_preds(dl=test))
 truth = probabilities[np.arange(len(labels)), labels].clip(1e-15)
 print(
     json.dumps(

@@ -1,6 +1,6 @@
 """Lambda at 10, 1 000 and 100 000 requests a second, simulated from times that are measured here.
 
-    python benchmarks/scale.py [--large 0.2] [--start 0.5] [--reserved 1000 30000]
+    python benchmarks/studies/scale.py [--large 0.2] [--start 0.5] [--reserved 1000 30000]
 
 Answers to small and 12-megapixel photos are timed in this process, one thread, one at a time; the simulation draws from
 these times. Requests come by chance (a Poisson process). An environment answers one request at a time, is kept for ten
@@ -32,7 +32,7 @@ from catsdogs_lib.serving.metrics_prometheus import ServerTelemetry
 from catsdogs_lib.serving.model import Model
 from catsdogs_lib.serving.settings import ServiceSettings
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 import costs
 
 KEPT = 600.0
@@ -113,13 +113,13 @@ def answer_times(bundle: Bundle, photos: list[bytes], rounds: int) -> NDArray[np
     """Seconds of each answer, through the whole application, one thread."""
     app = create_app(Model(Classifier(bundle, threads=1)), ServerTelemetry(), ServiceSettings(alone=True))
     client = TestClient(app)
-    found = []
+    seconds = []
     for _ in range(rounds + 1):
         for data in photos:
             began = time.perf_counter()
             client.post("/predict", content=data, headers={"content-type": "image/jpeg"}).raise_for_status()
-            found.append(time.perf_counter() - began)
-    return np.array(found[len(photos) :])
+            seconds.append(time.perf_counter() - began)
+    return np.array(seconds[len(photos) :])
 
 
 def dollars_lambda(rate: float, seconds: float, started: float) -> float:

@@ -1,6 +1,6 @@
 """How soon changes are seen, and how often none is seen wrongly: streams of test photos against validation records.
 
-    python benchmarks/drift.py PROJECT OTHERS [--seeds 20]
+    python benchmarks/studies/drift.py PROJECT OTHERS [--seeds 20]
 
 PROJECT is a pipeline workspace that holds photos and a bundle, OTHERS a folder of photos of other things. The network
 runs once for each photo and change; streams are resamples of these answers, at most 500 records long.
@@ -35,12 +35,12 @@ def changed(path: Path, change) -> bytes:
     return stream.getvalue()
 
 
-def table_of(classifier, photos, labels, what, folder):
-    made = folder / "records.jsonl"
-    records.write(records.make(classifier, photos, labels, what), made)
-    found = records.read([made])
-    made.unlink()
-    return found
+def record_table(classifier, photos, labels, name, folder):
+    path = folder / "records.jsonl"
+    records.write(records.make(classifier, photos, labels, name), path)
+    table = records.read([path])
+    path.unlink()
+    return table
 
 
 def main() -> None:
@@ -58,27 +58,19 @@ def main() -> None:
     folder.mkdir(exist_ok=True)
     rows = {split: manifest.used(table, split) for split in ("val", "test")}
     paths = {split: [ws.raw / path for path in rows[split]["path"]] for split in rows}
-    # As bytes of the same encoder, so that a change is the change alone.
-    reference = table_of(
-        classifier,
-        [changed(one, CHANGES["unchanged"]) for one in paths["val"]],
-        rows["val"]["label"].tolist(),
-        "reference",
-        folder,
-    )
-    streams = {
-        name: table_of(
-            classifier, [changed(one, change) for one in paths["test"]], rows["test"]["label"].tolist(), name, folder
-        )
-        for name, change in CHANGES.items()
-    }
+
+    def recorded(name, photos, labels, change="unchanged"):
+        # Every photo goes through the same encoder, so that nothing but the change differs.
+        return record_table(classifier, [changed(path, CHANGES[change]) for path in photos], labels, name, folder)
+
+    reference = recorded("reference", paths["val"], rows["val"]["label"].tolist())
+    streams = {name: recorded(name, paths["test"], rows["test"]["label"].tolist(), name) for name in CHANGES}
     foreign = sorted(path for path in given.others.iterdir() if path.suffix.lower() in decoding.SUFFIXES)
-    others = table_of(
-        classifier, [changed(one, CHANGES["unchanged"]) for one in foreign], [""] * len(foreign), "other things", folder
-    )
+    others = recorded("other things", foreign, [""] * len(foreign))
     plain = streams["unchanged"]
     kinds = {
-        name: lambda rng, found=found: found.iloc[rng.integers(0, len(found), 500)] for name, found in streams.items()
+        name: lambda rng, stream=stream: stream.iloc[rng.integers(0, len(stream), 500)]
+        for name, stream in streams.items()
     }
     last = plain[plain["truth"] == classifier.classes[-1]]
     kinds[f"all {classifier.classes[-1]}"] = lambda rng: last.iloc[rng.integers(0, len(last), 500)]
@@ -92,9 +84,9 @@ def main() -> None:
             count, findings = drift.watch(reference, draw(np.random.default_rng([seed, 1])), limit)
             if count is not None:
                 took.append(count)
-                for one in findings:
-                    if one.alarm:
-                        named[one.signal] = named.get(one.signal, 0) + 1
+                for finding in findings:
+                    if finding.alarm:
+                        named[finding.signal] = named.get(finding.signal, 0) + 1
         spread = f"after {np.median(took):.0f} records ({min(took)} to {max(took)})" if took else ""
         print(f"{name:26s} {len(took):2d} of {given.seeds} alarms {spread}  {named}", flush=True)
 

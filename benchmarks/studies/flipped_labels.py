@@ -1,6 +1,6 @@
 """Does the doctor find labels that were flipped on purpose, and what is its advice worth?
 
-    python benchmarks/flipped_labels.py RAW_FOLDER [--share 0.03] [--seeds 5] [--features FOLDER]
+    python benchmarks/studies/flipped_labels.py RAW_FOLDER [--share 0.03] [--seeds 5] [--features FOLDER]
 
 RAW_FOLDER holds `train/class/file` and `test/class/file`. A flip goes to another class drawn evenly. The advice is
 followed in three ways: unattended, "wrong label" alone is relabelled; unattended, all contradicted labels are left
@@ -18,8 +18,7 @@ from rich.table import Table
 
 from catsdogs_lib.data import manifest
 from catsdogs_lib.evaluation import calibration, label_audit, metrics
-from catsdogs_lib.training import precision as arithmetic
-from catsdogs_lib.training import trainer as training
+from catsdogs_lib.training import precision, trainer
 from catsdogs_lib.training.features import FeatureCache
 from catsdogs_lib.training.head import fit_head
 from catsdogs_lib.training.models import LITE0, build
@@ -45,14 +44,14 @@ def load(raw: Path, kept: Path | None) -> tuple[label_audit.AuditData, int, np.n
     built = build(LITE0, len(classes))
     rows = {split: manifest.used(table, split) for split in ("train", "val", "test")}
     with tempfile.TemporaryDirectory() as folder:
-        cache = FeatureCache(kept or Path(folder), built, arithmetic.resolve("auto"))
+        cache = FeatureCache(kept or Path(folder), built, precision.resolve("auto"))
         features = {
-            split: cache.get(training.photo_paths(part, raw), part["sha256"].tolist()) for split, part in rows.items()
+            split: cache.get(trainer.photo_paths(part, raw), part["sha256"].tolist()) for split, part in rows.items()
         }
-    truth = {split: training.label_indices(part, classes) for split, part in rows.items()}
+    truth = {split: trainer.label_indices(part, classes) for split, part in rows.items()}
     known = [rows["train"], rows["val"]]
     photos = label_audit.AuditData(
-        paths=[path for part in known for path in training.photo_paths(part, raw)],
+        paths=[path for part in known for path in trainer.photo_paths(part, raw)],
         names=[name for part in known for name in part["path"]],
         sha256=[sha for part in known for sha in part["sha256"]],
         labels=np.concatenate([truth["train"], truth["val"]]),
@@ -76,7 +75,7 @@ def main() -> None:
     head_layer = build(LITE0, len(classes)).network.head
     position = {sha: index for index, sha in enumerate(photos.sha256)}
 
-    def figures(labels: np.ndarray, kept: np.ndarray) -> tuple[float, float]:
+    def test_metrics(labels: np.ndarray, kept: np.ndarray) -> tuple[float, float]:
         """Test accuracy and log loss of the default model, its temperature fitted on validation photos."""
         train = np.arange(len(kept)) < count
         inside, outside = np.flatnonzero(kept & train), np.flatnonzero(kept & ~train)
@@ -84,8 +83,8 @@ def main() -> None:
         weight, bias = head_layer.weight.detach().numpy(), head_layer.bias.detach().numpy()
         temperature = calibration.fit_temperature(photos.features[outside, 0] @ weight.T + bias, labels[outside])
         probabilities = calibration.softmax(test @ weight.T + bias, temperature)
-        found = metrics.point(probabilities, truth)
-        return found["accuracy"], found["log_loss"]
+        values = metrics.point(probabilities, truth)
+        return values["accuracy"], values["log_loss"]
 
     everything = np.ones(len(clean), dtype=bool)
     first = round(FIRST * len(clean))
@@ -104,7 +103,7 @@ def main() -> None:
         header_style="bold",
     )
     collected = []
-    before = figures(clean, everything)
+    before = test_metrics(clean, everything)
     for seed in range(options.seeds):
         labels = flipped(clean, len(classes), options.share, seed)
         wrong = labels != clean
@@ -119,19 +118,19 @@ def main() -> None:
         mended[at] = [classes.index(text.removeprefix("relabel:")) for text in advised["proposal"]]
         results = [
             before,
-            figures(labels, everything),
-            figures(mended, everything),
-            figures(labels, margin >= 0),
-            figures(confirmed, everything),
+            test_metrics(labels, everything),
+            test_metrics(mended, everything),
+            test_metrics(labels, margin >= 0),
+            test_metrics(confirmed, everything),
         ]
-        recall, precision = wrong[head].sum() / wrong.sum(), wrong[at].mean() if len(at) else 0.0
-        collected.append([recall, len(at), precision, *(value for pair in results for value in pair)])
+        recall, share = wrong[head].sum() / wrong.sum(), wrong[at].mean() if len(at) else 0.0
+        collected.append([recall, len(at), share, *(value for pair in results for value in pair)])
         shown.add_row(
             str(seed),
             str(wrong.sum()),
             f"{recall:.1%}",
             str(len(at)),
-            f"{precision:.1%}",
+            f"{share:.1%}",
             *(f"{accuracy:.2%} {loss:.4f}" for accuracy, loss in results),
         )
     mean = np.mean(collected, axis=0)

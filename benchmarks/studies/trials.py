@@ -1,7 +1,7 @@
 """Trials of training, judged on the validation photos of a project and kept in its MLflow.
 
-    python benchmarks/trials.py PROJECT --known
-    python benchmarks/trials.py PROJECT NAME train.layer_decay=0.85 --seeds 0 1 2
+    python benchmarks/studies/trials.py PROJECT --known
+    python benchmarks/studies/trials.py PROJECT NAME train.layer_decay=0.85 --seeds 0 1 2
 
 The first writes the tables of docs/trials.md to the experiment `trials`; the second measures another trial and adds it.
 Test photos are not touched.
@@ -21,13 +21,13 @@ from catsdogs_lib.registry import tracking
 from catsdogs_lib.training.settings import TrainingSettings
 from catsdogs_lib.training.trainer import TrainingPaths, forget_checkpoint, train
 
-TABLES = Path(__file__).parents[1] / "docs" / "trials.md"
+TABLES = Path(__file__).parents[2] / "docs" / "trials.md"
 EXPERIMENT = "trials"
 
 
 def known() -> list[dict[str, str]]:
     """The rows of docs/trials.md that have an accuracy and a log loss, with the heading above them."""
-    found, heading, columns = [], "", []
+    rows, heading, columns = [], "", []
     for line in TABLES.read_text().splitlines():
         if line.startswith("#"):
             heading, columns = line.lstrip("# "), []
@@ -36,8 +36,8 @@ def known() -> list[dict[str, str]]:
             if not columns:
                 columns = cells
             elif columns[:2] == ["trial", "settings"]:
-                found.append({**dict(zip(columns, cells, strict=True)), "judged on": heading})
-    return found
+                rows.append({**dict(zip(columns, cells, strict=True)), "judged on": heading})
+    return rows
 
 
 def log_known() -> None:
@@ -85,7 +85,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--known", action="store_true")
     given = parser.parse_args()
-    wrong = [one for one in given.settings if not re.fullmatch(r"train\.\w+=.+", one)]
+    wrong = [setting for setting in given.settings if not re.fullmatch(r"train\.\w+=.+", setting)]
     if wrong or given.known == bool(given.name):
         parser.error(f"write a setting as train.NAME=VALUE, not '{wrong[0]}'" if wrong else "say a name, or --known")
     ws = Workspace(given.project.resolve())
@@ -94,7 +94,7 @@ def main() -> None:
     if given.known:
         log_known()
     else:
-        changes = dict(one.removeprefix("train.").split("=", 1) for one in given.settings)
+        changes = dict(setting.removeprefix("train.").split("=", 1) for setting in given.settings)
         measure(ws, given.name, changes, given.seeds)
 
 

@@ -1,6 +1,6 @@
 """The gate, end to end: trained candidates that are worse, badly calibrated, blind in the dark, and better.
 
-    python benchmarks/gate.py SCRATCH [--photos FOLDER] [--kinds cat dog rabbit] [--per-class 100]
+    python benchmarks/studies/gate.py SCRATCH [--photos FOLDER] [--kinds cat dog rabbit] [--per-class 100]
 
 FOLDER is a source of photos like that of `catsdogs data fetch`; without one, the kinds are drawn. Each candidate goes
 the whole way in SCRATCH: training, evaluation, bundle, registry, gate. The service is started anew at the end.
@@ -50,9 +50,9 @@ class BlindInTheDark(nn.Module):
 def a_part(table, share: float, seed: int):
     """Most train photos left out."""
     rng, table = np.random.default_rng(seed), table.copy()
-    train = manifest.used(table, "train").index
-    kept = rng.choice(train, max(4, round(share * len(train))), replace=False)
-    table.loc[train.difference(kept), "excluded"] = "not for this candidate"
+    rows = manifest.used(table, "train").index
+    kept = rng.choice(rows, max(4, round(share * len(rows))), replace=False)
+    table.loc[rows.difference(kept), "excluded"] = "not for this candidate"
     return table
 
 
@@ -71,8 +71,8 @@ class Walk:
     def judged(self, name: str) -> None:
         """Package what was trained and let the gate decide."""
         packaged = package.package(self.ws)
-        figures = files.read_json(self.ws.metrics)["models"]["efficientnet_lite0"]["test"]
-        self.rows.append((name, figures["accuracy"]["value"], figures["log_loss"]["value"], packaged.verdict.sentence))
+        metrics = files.read_json(self.ws.metrics)["models"]["efficientnet_lite0"]["test"]
+        self.rows.append((name, metrics["accuracy"]["value"], metrics["log_loss"]["value"], packaged.verdict.sentence))
         print(name, "->", packaged.verdict.sentence, flush=True)
         self.last = packaged
 
@@ -88,19 +88,19 @@ class Walk:
     def blind_in_the_dark(self) -> None:
         """The network of all photos, which sees nothing where there is little light."""
         self.evaluated(self.table)
-        load = train.trained_models
+        load = package.trained_models
 
         def blinded(ws: Workspace):
-            found = load(ws)
-            for one in found.values():
-                one.network.backbone = BlindInTheDark(one.network.backbone).eval()
-            return found
+            models = load(ws)
+            for model in models.values():
+                model.network.backbone = BlindInTheDark(model.network.backbone).eval()
+            return models
 
-        train.trained_models = blinded
+        package.trained_models = blinded
         try:
             self.judged("blind in the dark")
         finally:
-            train.trained_models = load
+            package.trained_models = load
 
 
 def served(ws: Workspace) -> str:

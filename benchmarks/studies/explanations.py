@@ -1,6 +1,6 @@
-"""Whether maps are true, and what they and doubt cost.
+"""Check that saliency maps point at the evidence, and measure what they and the familiarity check cost.
 
-    python benchmarks/explanations.py PHOTOS [--bundle DIR] [--count 200]
+    python benchmarks/studies/explanations.py PHOTOS [--bundle DIR] [--count 200]
 
 PHOTOS is a folder; photos are taken evenly from it. The deletion test says by how much more the logit falls when the
 most important tenth is covered than a random patch of the same area. Times are medians of alternating requests to the
@@ -33,19 +33,19 @@ def seconds(work) -> float:
     return time.perf_counter() - began
 
 
-def ratio(name: str, one, other, rounds: int) -> None:
+def ratio(name: str, first, other, rounds: int) -> None:
     """Print the ratio of medians of two pieces of work that take turns."""
-    pairs = np.array([[seconds(one), seconds(other)] for _ in range(rounds)][rounds // 10 :])
-    first, second = np.median(pairs, axis=0) * 1000
+    pairs = np.array([[seconds(first), seconds(other)] for _ in range(rounds)][rounds // 10 :])
+    ours, theirs = np.median(pairs, axis=0) * 1000
     spread = np.quantile(pairs[:, 0] / pairs[:, 1], [0.25, 0.75])
     between = f"half of the pairs {spread[0]:.3f} to {spread[1]:.3f}"
-    print(f"{name}: {first:.2f} by {second:.2f} ms = {first / second:.3f} ({between})")
+    print(f"{name}: {ours:.2f} by {theirs:.2f} ms = {ours / theirs:.3f} ({between})")
 
 
 def plain_session(bundle: Bundle) -> ort.InferenceSession:
     """The same graph without what doubt and maps need."""
     graph = onnx.load_model_from_string(bundle.graph)
-    for output in [one for one in graph.graph.output if one.name not in (LOGITS, PROBABILITIES)]:
+    for output in [output for output in graph.graph.output if output.name not in (LOGITS, PROBABILITIES)]:
         graph.graph.output.remove(output)
     return session(graph.SerializeToString())  # the runtime drops what no output needs
 
@@ -64,8 +64,8 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=200)
     given = parser.parse_args()
     bundle = Bundle.load(locate(given.bundle))
-    found = sorted(path for path in given.photos.rglob("*") if path.suffix.lower() in decoding.SUFFIXES)
-    photos = found[:: max(1, len(found) // given.count)][: given.count]
+    paths = sorted(path for path in given.photos.rglob("*") if path.suffix.lower() in decoding.SUFFIXES)
+    photos = paths[:: max(1, len(paths) // given.count)][: given.count]
     classifier = Classifier(bundle, threads=1)
     more = deletion_test(classifier, photos)
     print(

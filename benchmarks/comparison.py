@@ -1,4 +1,4 @@
-"""What benchmarks share: ratios of two sides with their spread, one table and one picture of all of them.
+"""Ratios of two sides with their spread, as a table and a plot: what all parts of `make bench` report.
 
 Each part writes what it measured to reports/benchmarks/PART.json; the page beside it is made of all parts that are
 there.
@@ -80,7 +80,7 @@ COLUMNS = ("", "beside", "catsdogs", "the other", "times better", "95 %", "bar")
 
 @dataclass(frozen=True)
 class Part:
-    """What one benchmark found."""
+    """The results of one benchmark."""
 
     name: str
     title: str
@@ -89,17 +89,17 @@ class Part:
     tables: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
 
     def keep(self) -> bool:
-        """Print the part, write it down, and make the page anew; whether every bar is reached."""
+        """Print and save the part and rebuild the page; return whether every bar is reached."""
         _show(self)
         FOLDER.mkdir(parents=True, exist_ok=True)
         files.write_json(FOLDER / f"{self.name}.json", {**asdict(self), "machine": machine()})
         picture(self, FOLDER / f"{self.name}.png")
         page(FOLDER)
-        return all(one.bar is None or one.value >= one.bar for one in self.ratios)
+        return all(ratio.bar is None or ratio.value >= ratio.bar for ratio in self.ratios)
 
 
 def machine() -> str:
-    """What measured."""
+    """Describe the machine that measures."""
     names = [
         line.partition(":")[2].strip()
         for line in Path("/proc/cpuinfo").read_text().splitlines()
@@ -112,9 +112,9 @@ def _show(part: Part) -> None:
     table = Table(title=part.title, title_justify="left")
     for name in COLUMNS:
         table.add_column(name, justify="left" if name in COLUMNS[:2] else "right")
-    for one in part.ratios:
-        colour = "" if one.bar is None else "[green]" if one.value >= one.bar else "[red]"
-        cells = list(one.row)
+    for ratio in part.ratios:
+        colour = "" if ratio.bar is None else "[green]" if ratio.value >= ratio.bar else "[red]"
+        cells = list(ratio.row)
         cells[4] = f"{colour}{cells[4]}"
         table.add_row(*cells)
     console = Console(width=None if Console().is_terminal else 140)
@@ -142,19 +142,19 @@ def picture(part: Part, path: Path) -> None:
     if not part.ratios:
         return
     figure, axes = new_figure(8.5, 1.2 + 0.34 * len(part.ratios))
-    for place, one in enumerate(reversed(part.ratios)):
-        low, high = one.interval
-        colour = BLUE if one.value >= (one.bar or 1) else VERMILION
-        axes.plot([low, high], [place, place], color=colour, linewidth=2)
-        axes.plot(one.value, place, "o", color=colour)
-        if one.bar is not None:
-            axes.plot(one.bar, place, "|", color=INK, markersize=14, markeredgewidth=2)
+    for y, ratio in enumerate(reversed(part.ratios)):
+        low, high = ratio.interval
+        colour = BLUE if ratio.value >= (ratio.bar or 1) else VERMILION
+        axes.plot([low, high], [y, y], color=colour, linewidth=2)
+        axes.plot(ratio.value, y, "o", color=colour)
+        if ratio.bar is not None:
+            axes.plot(ratio.bar, y, "|", color=INK, markersize=14, markeredgewidth=2)
     axes.axvline(1, color=GREY, linewidth=1)
     axes.set_xscale("log")
     ticks = [t for t in (0.25, 0.5, 1, 2, 4, 8, 16, 32) if 0.5 * axes.get_xlim()[0] <= t <= 2 * axes.get_xlim()[1]]
     axes.set_xticks(ticks, [f"{t:g}" for t in ticks])
     axes.minorticks_off()
-    axes.set_yticks(range(len(part.ratios)), [f"{one.what} - {one.rival}" for one in reversed(part.ratios)])
+    axes.set_yticks(range(len(part.ratios)), [f"{ratio.what} - {ratio.rival}" for ratio in reversed(part.ratios)])
     dress(axes, "", "times better (dot: medians, line: 95 %, tick: the bar)", "")
     head(figure, part.title)
     figure.savefig(path)
@@ -165,10 +165,15 @@ def page(folder: Path) -> None:
     lines = ["# Benchmarks", ""]
     for path in sorted(folder.glob("*.json")):
         value = json.loads(path.read_text())
-        ratios = [Ratio(**one) for one in value["ratios"]]
-        lines += [f"## {value['title']}", "", value["how"], "", f"Measured on {value['machine']}.", ""]
+        title, ratios = value["title"], [Ratio(**fields) for fields in value["ratios"]]
+        lines += [f"## {title}", "", value["how"], "", f"Measured on {value['machine']}.", ""]
         if ratios:
-            lines += [*_markdown(COLUMNS, (one.row for one in ratios)), "", f"![{value['title']}]({path.stem}.png)", ""]
+            lines += [
+                *_markdown(COLUMNS, (ratio.row for ratio in ratios)),
+                "",
+                f"![{title}]({path.stem}.png)",
+                "",
+            ]
         for name, rows in value["tables"].items():
             lines += [f"### {name}", ""]
             lines += [*_markdown(tuple(rows[0]), ([_cell(v) for v in row.values()] for row in rows)), ""]
@@ -176,5 +181,5 @@ def page(folder: Path) -> None:
 
 
 def _markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    made = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
-    return made + ["| " + " | ".join(row) + " |" for row in rows]
+    head = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+    return head + ["| " + " | ".join(row) + " |" for row in rows]

@@ -1,6 +1,6 @@
 """Let strangers at `catsdogs serve` for some minutes: good photos, hostile ones, slow senders, and a restart.
 
-    python benchmarks/soak.py [--minutes 10] [--after-seconds 60] [--clients 4] [--no-restart] [--photos FOLDER]
+    python scripts/soak.py [--minutes 10] [--after-seconds 60] [--clients 4] [--no-restart] [--photos FOLDER]
                               [--edge FOLDER]
 
 Every client opens one connection a request and asks again when it is answered; one request in ten is hostile. Some
@@ -64,8 +64,8 @@ class Server:
                 [*command, "--port", str(port)], stdout=self._log, stderr=subprocess.PIPE, text=True
             )
             assert self.process.stderr
-            if found := re.search(r"http://\S+:(\d+)", self.process.stderr.readline()):
-                self.port = int(found[1])
+            if match := re.search(r"http://\S+:(\d+)", self.process.stderr.readline()):
+                self.port = int(match[1])
                 self.rss: list[tuple[float, float]] = []
                 self.began = time.monotonic()
                 return
@@ -77,8 +77,8 @@ class Server:
         """Note how much memory it holds."""
         with contextlib.suppress(OSError):
             status = Path(f"/proc/{self.process.pid}/status").read_text()
-            if found := re.search(r"VmRSS:\s+(\d+) kB", status):
-                self.rss.append((time.monotonic() - self.began, int(found[1]) * 1024.0))
+            if match := re.search(r"VmRSS:\s+(\d+) kB", status):
+                self.rss.append((time.monotonic() - self.began, int(match[1]) * 1024.0))
 
     def watch(self, seconds: float) -> None:
         """Sample once a second for so long."""
@@ -280,13 +280,13 @@ def bomb(width: int, height: int) -> bytes:
 
 def read_photos(folder: Path) -> list[bytes]:
     """Some photos of a folder; drawn pictures where there are none."""
-    found = [path.read_bytes() for path in sorted(folder.rglob("*.jpg"))[::25]]
-    if not found:
+    photos = [path.read_bytes() for path in sorted(folder.rglob("*.jpg"))[::25]]
+    if not photos:
         for kind, seed in itertools.product(("cat", "dog"), range(15)):
             stream = io.BytesIO()
             draw(kind, seed, (500, 375)).save(stream, "JPEG", quality=88)
-            found.append(stream.getvalue())
-    return found
+            photos.append(stream.getvalue())
+    return photos
 
 
 def run(soak: Soak, options: argparse.Namespace, log: Path) -> list[Server]:
