@@ -52,7 +52,7 @@ notebooks: $(INSTALLED) ## Run each notebook alone on its defaults, from nothing
 		rm -rf build/demo && python -m pytest --quiet --nbmake --nbmake-timeout=900 "$$notebook" || exit 1; done
 
 .PHONY: lint
-lint: $(INSTALLED) ## Check style, types and the floors
+lint: $(INSTALLED) ## Check style, types and layers
 	@ruff check . && ruff format --check . && mypy && mypy lambda/handler.py lambda/batch.py lambda/hook.py && lint-imports
 
 .PHONY: serve

@@ -27,7 +27,7 @@ def commit(tool, tmp_path_factory):
             (folder / name).write_bytes(content)
         subprocess.run(["git", "init", "--quiet"], cwd=folder, env=environment, check=True)
         subprocess.run(["git", "add", *files, ".pre-commit-config.yaml"], cwd=folder, env=environment, check=True)
-        skipped = ",".join(sorted({"types", "floors", "ruff", "ruff-format", "notebooks"} - set(hooks)))
+        skipped = ",".join(sorted({"types", "layers", "ruff", "ruff-format", "notebooks"} - set(hooks)))
         done = subprocess.run(
             [programs / "pre-commit", "run", "--color=never"],
             cwd=folder,
