@@ -1,4 +1,4 @@
-"""Draw the README's pictures of the page anew: drawn animals, the reference bundle, a headless Chromium.
+"""Take the README's screenshots of the page: drawn animals, the reference bundle, a headless Chromium.
 
 python scripts/page_pictures.py
 """
@@ -22,19 +22,12 @@ from catsdogs_lib.data.synthetic.render import draw
 
 ROOT = Path(__file__).parents[1]
 DESKTOP: dict[str, Any] = {"viewport": {"width": 1200, "height": 880}}
-PHONE: dict[str, Any] = {
-    "viewport": {"width": 360, "height": 740},
-    "is_mobile": True,
-    "has_touch": True,
-    "device_scale_factor": 2,
-}
 PICTURES: dict[str, tuple[str, int, bool, dict[str, Any]]] = {
     "page-light": ("cat", 21, False, {"color_scheme": "light", **DESKTOP}),
     "page-dark": ("cat", 30, True, {"color_scheme": "dark", **DESKTOP}),
-    "page-phone": ("dog", 36, False, {"color_scheme": "light", **PHONE}),
 }
-"""Name of the picture -> what is drawn on the photo, its seed, whether to show where the model looked, the browser."""
-MOST_BYTES = 200_000
+"""Name of the picture -> kind and seed of the drawn animal, whether to show the saliency map, browser options."""
+MAX_PICTURE_BYTES = 200_000
 
 
 @contextlib.contextmanager
@@ -83,7 +76,7 @@ def main() -> None:
             # 256 colours are enough for a page, and a third of the bytes.
             Image.open(io.BytesIO(page.screenshot())).convert("RGB").quantize(256).save(target, optimize=True)
             print(f"{target.relative_to(ROOT)}: {target.stat().st_size} bytes")
-            assert target.stat().st_size < MOST_BYTES
+            assert target.stat().st_size < MAX_PICTURE_BYTES
             page.close()
         browser.close()
 

@@ -60,6 +60,12 @@ def test_every_page_can_be_reached_from_the_readme():
     assert set(DOCUMENTS) - reached == set()
 
 
+def test_every_picture_is_shown():
+    shown = {file for name in DOCUMENTS for file, _ in links(name)}
+    pictures = {str(path.relative_to(ROOT)) for path in ROOT.glob("docs/pictures/*")}
+    assert pictures - shown == set()
+
+
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_paths_of_the_repository_exist(name):
     paths = {path.rstrip("./") for path in PATH.findall(DOCUMENTS[name])} - PLACEHOLDERS
