@@ -16,6 +16,7 @@ import numpy as np
 from comparison import Part, Ratio
 from rich.progress import track
 
+from catsdogs_lib.data.folders import find_photos
 from catsdogs_lib.data.synthetic.render import draw
 from catsdogs_lib.inference.bundle import Bundle
 from catsdogs_lib.inference.classifier import Classifier
@@ -35,8 +36,8 @@ def photos_of(folder: Path | None, classes: tuple[str, ...]) -> tuple[list[bytes
             draw(("cat", "dog")[number % 2], number).resize((500, 375)).save(stream, "JPEG", quality=90)
             pictures.append(stream.getvalue())
         return pictures, [number % 2 for number in range(DRAWN)]
-    pairs = [(path, place) for place, name in enumerate(classes) for path in sorted((folder / "test" / name).iterdir())]
-    return [path.read_bytes() for path, _ in pairs], [label for _, label in pairs]
+    photos = [photo for photo in find_photos(folder)[0] if photo.split == "test"]
+    return [photo.path.read_bytes() for photo in photos], [classes.index(photo.label) for photo in photos]
 
 
 def main() -> None:
