@@ -18,7 +18,8 @@ from rich.table import Table
 
 from catsdogs_lib.data import manifest
 from catsdogs_lib.evaluation import calibration, label_audit, metrics
-from catsdogs_lib.training import precision, trainer
+from catsdogs_lib.training import precision as arithmetic
+from catsdogs_lib.training import trainer as training
 from catsdogs_lib.training.features import FeatureCache
 from catsdogs_lib.training.head import fit_head
 from catsdogs_lib.training.models import LITE0, build
@@ -44,14 +45,14 @@ def load(raw: Path, kept: Path | None) -> tuple[label_audit.AuditData, int, np.n
     built = build(LITE0, len(classes))
     rows = {split: manifest.used(table, split) for split in ("train", "val", "test")}
     with tempfile.TemporaryDirectory() as folder:
-        cache = FeatureCache(kept or Path(folder), built, precision.resolve("auto"))
+        cache = FeatureCache(kept or Path(folder), built, arithmetic.resolve("auto"))
         features = {
-            split: cache.get(trainer.photo_paths(part, raw), part["sha256"].tolist()) for split, part in rows.items()
+            split: cache.get(training.photo_paths(part, raw), part["sha256"].tolist()) for split, part in rows.items()
         }
-    truth = {split: trainer.label_indices(part, classes) for split, part in rows.items()}
+    truth = {split: training.label_indices(part, classes) for split, part in rows.items()}
     known = [rows["train"], rows["val"]]
     photos = label_audit.AuditData(
-        paths=[path for part in known for path in trainer.photo_paths(part, raw)],
+        paths=[path for part in known for path in training.photo_paths(part, raw)],
         names=[name for part in known for name in part["path"]],
         sha256=[sha for part in known for sha in part["sha256"]],
         labels=np.concatenate([truth["train"], truth["val"]]),
