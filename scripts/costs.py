@@ -1,4 +1,4 @@
-"""Writes the tables of docs/costs.md: what each part of the stack on AWS costs a month, from prices and measures."""
+"""Write the tables of docs/costs.md: monthly cost of each part of the stack on AWS, from prices and measurements."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ PRICES = {
     "express_start": (1e-6, "Step Functions, an express execution"),
     "express_gb_second": (0.00001667, "Step Functions, a GB-second of it"),
 }
-"""US dollars, and of what."""
+"""US dollars, and the unit."""
 
 GIGABYTES = 1769 / 1024
 MEASURED = {
@@ -48,34 +48,34 @@ SECONDS_A_MONTH = 30 * 24 * 3600
 
 
 def price(name: str) -> float:
-    """US dollars of a unit."""
+    """Return the price of a unit in US dollars."""
     return PRICES[name][0]
 
 
 def known(name: str) -> float:
-    """A measure or an assumption."""
+    """Return a measured or assumed number."""
     return (MEASURED | ASSUMED)[name][0]
 
 
 def compute(seconds: float, photos_a_call: int = 1) -> float:
-    """One photo's share of a call, with the share of calls that start a container."""
+    """Return the cost of compute for one photo, container starts included."""
     seconds += known("started") * known("start") / photos_a_call
     return price("lambda_request") / photos_a_call + seconds * GIGABYTES * price("lambda_gb_second")
 
 
 def lines(size: float) -> float:
-    """Log lines of `size` bytes."""
+    """Return the cost of log lines of `size` bytes."""
     return size / 1e9 * price("log_gb")
 
 
 def traces(photos: int) -> float:
-    """Lambda records the first request of each second, and 5 % of the others."""
+    """Return the cost of traces: Lambda records the first request of each second, and 5 % of the others."""
     first = min(photos, SECONDS_A_MONTH)
     return (first + 0.05 * (photos - first)) * price("trace")
 
 
 def monthly(photos: int) -> dict[str, float]:
-    """US dollars a month of each part."""
+    """Return the monthly cost of each part in US dollars."""
     photo, fetched = known("photo"), known("fetched")
     keeping = known("photo_gb") * known("kept") * price("s3_gb")
     batch_lines = lines(known("batch_logged"))
@@ -119,29 +119,29 @@ def monthly(photos: int) -> dict[str, float]:
 
 
 def dollars(amount: float) -> str:
-    """Two significant digits, cents at least."""
+    """Format an amount: cents below 10 dollars, whole dollars above."""
     return f"{amount:,.2f}" if amount < 10 else f"{amount:,.0f}"
 
 
 def tables() -> str:
-    """The tables as Markdown."""
+    """Return the tables as Markdown."""
     columns = [monthly(photos) for photos in PHOTOS]
-    made = [
+    rows = [
         "| US dollars a month | " + " | ".join(f"{photos:,} photos" for photos in PHOTOS) + " |",
         "|---|---|---|---|",
     ]
-    made += [f"| {part} | " + " | ".join(dollars(one[part]) for one in columns) + " |" for part in columns[0]]
-    made += ["", "| assumed | |", "|---|---|"]
-    made += [f"| {value:g} | {of} |" for value, of in ASSUMED.values()]
-    made += ["", "| measured at 1 769 MB (times: performance.md) | |", "|---|---|"]
-    made += [f"| {value:g} | {of} |" for value, of in MEASURED.values()]
-    made += ["", "| US dollars | of |", "|---|---|"]
-    made += [f"| {value:.10f}".rstrip("0") + f" | {of} |" for value, of in PRICES.values()]
-    return "\n".join(made)
+    rows += [f"| {part} | " + " | ".join(dollars(column[part]) for column in columns) + " |" for part in columns[0]]
+    rows += ["", "| assumed | |", "|---|---|"]
+    rows += [f"| {value:g} | {of} |" for value, of in ASSUMED.values()]
+    rows += ["", "| measured at 1 769 MB (times: performance.md) | |", "|---|---|"]
+    rows += [f"| {value:g} | {of} |" for value, of in MEASURED.values()]
+    rows += ["", "| US dollars | of |", "|---|---|"]
+    rows += [f"| {value:.10f}".rstrip("0") + f" | {of} |" for value, of in PRICES.values()]
+    return "\n".join(rows)
 
 
 def page(text: str) -> str:
-    """The page with its tables written anew."""
+    """Return the page with fresh tables."""
     head, _, rest = text.partition(BEGIN)
     return f"{head}{BEGIN}\n\n{tables()}\n\n{END}{rest.partition(END)[2]}"
 

@@ -1,4 +1,4 @@
-"""Take the README's screenshots of the page: drawn animals, the reference bundle, a headless Chromium.
+"""Take the README's screenshots of the web page: drawn animals, the reference bundle, headless Chromium.
 
 python scripts/page_pictures.py
 """
@@ -26,7 +26,7 @@ PICTURES: dict[str, tuple[str, int, bool, dict[str, Any]]] = {
     "page-light": ("cat", 21, False, {"color_scheme": "light", **DESKTOP}),
     "page-dark": ("cat", 30, True, {"color_scheme": "dark", **DESKTOP}),
 }
-"""Name of the picture -> kind and seed of the drawn animal, whether to show the saliency map, browser options."""
+"""Name of the picture -> animal on the photo, its seed, whether to show the explanation, browser options."""
 MAX_PICTURE_BYTES = 200_000
 
 
@@ -49,7 +49,7 @@ def served() -> Iterator[str]:
 
 
 def drawn(kind: str, seed: int) -> dict[str, Any]:
-    """Draw a photo, as the browser is given it."""
+    """Draw a photo, in the form of an upload for the browser."""
     stream = io.BytesIO()
     draw(kind, seed, (960, 720)).save(stream, "JPEG", quality=90)
     return {"name": f"{kind}.jpg", "mimeType": "image/jpeg", "buffer": stream.getvalue()}

@@ -1,4 +1,4 @@
-"""Assemble the README's plots from the executed notebooks of a run on the drawn sample.
+"""Assemble the README's pictures from the executed notebooks of a run on the drawn sample.
 
 make pipeline && python scripts/pictures.py
 """
@@ -15,7 +15,7 @@ WIDTH = 1600
 
 
 def figures(notebook: str) -> list[Image.Image]:
-    """Return the plots of an executed notebook in order."""
+    """Return all figures in an executed notebook, in order."""
     book = nbformat.read(ROOT / "reports" / f"{notebook}.ipynb", as_version=4)
     return [
         Image.open(io.BytesIO(base64.b64decode(output["data"]["image/png"]))).convert("RGB")
@@ -26,14 +26,14 @@ def figures(notebook: str) -> list[Image.Image]:
 
 
 def stacked(rows: list[list[Image.Image]]) -> Image.Image:
-    """Stack rows of images, each row as wide as the sheet."""
+    """Stack rows of pictures, each row as wide as the sheet."""
     lines = []
     for row in rows:
-        height = int((WIDTH - 20 * (len(row) + 1)) / sum(image.width / image.height for image in row))
+        height = int((WIDTH - 20 * (len(row) + 1)) / sum(picture.width / picture.height for picture in row))
         line = Image.new("RGB", (WIDTH, height + 20), "white")
         left = 20
-        for image in row:
-            part = image.resize((int(image.width * height / image.height), height), Image.Resampling.LANCZOS)
+        for picture in row:
+            part = picture.resize((int(picture.width * height / picture.height), height), Image.Resampling.LANCZOS)
             line.paste(part, (left, 10))
             left += part.width + 20
         lines.append(line)
@@ -46,7 +46,7 @@ def stacked(rows: list[list[Image.Image]]) -> Image.Image:
 
 
 def main() -> None:
-    """Write the sheets to docs/pictures."""
+    """Write the pictures below docs/pictures."""
     folder = ROOT / "docs" / "pictures"
     folder.mkdir(parents=True, exist_ok=True)
     explore, evaluate = figures("01_explore"), figures("04_evaluate")
