@@ -149,7 +149,7 @@ def run(notebook: Path, parameters: tuple[tuple[str, str], ...]) -> None:
 )
 def pipeline_command(source: str, settings: tuple[str, ...]) -> None:
     """Run the whole graph, from photos to a bundle; what has not changed is skipped."""
-    from catsdogs_lib.pipeline import execution
+    from catsdogs_lib.pipeline import graph, parameters
     from catsdogs_lib.pipeline.workspace import Workspace, project_root
 
     values = {}
@@ -157,8 +157,8 @@ def pipeline_command(source: str, settings: tuple[str, ...]) -> None:
         name, equals, value = setting.partition("=")
         if not equals:
             raise CatsdogsError(f"'{setting}' is no setting; write NAME=VALUE, e.g. train.epochs=3")
-        values[name] = execution.parse_value(value)
-    status = execution.run_graph(project_root(), source, values)
+        values[name] = parameters.parse_value(value)
+    status = graph.run_graph(project_root(), source, values)
     if status:
         raise SystemExit(2)
     _show_result(Workspace.open("."))

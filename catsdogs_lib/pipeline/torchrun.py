@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from ruamel.yaml import YAML
 
 from catsdogs_lib.data import manifest
-from catsdogs_lib.pipeline.execution import PARAMETERS_FILE, parse_value, training_settings
+from catsdogs_lib.pipeline.parameters import PARAMETERS_FILE, parse_value, training_settings
 from catsdogs_lib.pipeline.workspace import Workspace, project_root
 from catsdogs_lib.training import distributed
 from catsdogs_lib.training.settings import TrainingSettings

@@ -1,10 +1,11 @@
 import re
+import subprocess
+import sys
 
 import nbformat
 import pytest
-from ruamel.yaml import YAML
 
-from catsdogs_lib.common.errors import CatsdogsError, SettingsError
+from catsdogs_lib.common.errors import SettingsError
 from catsdogs_lib.pipeline import execution
 from catsdogs_lib.pipeline.execution import NotebookError
 from catsdogs_lib.pipeline.workspace import Workspace
@@ -51,6 +52,21 @@ def test_an_error_of_ours_in_a_cell_is_its_sentence(tmp_path):
     assert [left.name for left in (tmp_path / "reports").iterdir()] == ["01_test.failed.ipynb"]
 
 
+def test_an_error_of_ours_is_known_by_its_base_classes_where_its_module_was_not_imported_here(tmp_path):
+    path = notebook(tmp_path, "from catsdogs_lib.common.s3 import ChangedError; raise ChangedError('another was put')")
+    with pytest.raises(NotebookError, match=r"notebook 01_test.ipynb: another was put\. The cell is in"):
+        execution.run_notebook(path, {}, Workspace(tmp_path))
+
+
+def test_running_a_notebook_needs_neither_torch_nor_mlflow():
+    code = (
+        "import sys; from catsdogs_lib.pipeline import execution, graph, parameters, reports; "
+        "print({'torch', 'mlflow'} & sys.modules.keys())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
+
+
 def test_any_other_error_names_cell_and_error_and_keeps_the_last_report(tmp_path):
     path = notebook(tmp_path, "1 / (number - 1)")
     execution.run_notebook(path, {"number": 2}, Workspace(tmp_path))
@@ -83,87 +99,3 @@ def test_a_file_that_is_no_notebook_is_refused(tmp_path):
     path.write_text("no notebook")
     with pytest.raises(NotebookError, match=r"x.ipynb: there is no such notebook"):
         execution.check_parameters(path, {})
-
-
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [
-        ("3", 3),
-        ("2e-4", 2e-4),
-        ("true", True),
-        ("", ""),
-        ("a b", "a b"),
-        ("null", "null"),
-        ("[1]", "[1]"),
-        ("a: [", "a: ["),
-    ],
-)
-def test_values_are_read_as_numbers_truth_or_text(text, value):
-    parsed = execution.parse_value(text)
-    assert parsed == value
-    assert type(parsed) is type(value)
-
-
-@pytest.fixture
-def project(tmp_path):
-    from pathlib import Path
-
-    text = (Path(__file__).parents[2] / "params.yaml").read_text()
-    (tmp_path / "params.yaml").write_text(text)
-    return tmp_path
-
-
-def test_parameters_are_written_and_comments_stay(project):
-    before = (project / "params.yaml").read_text()
-    execution.set_parameters(project, {"train.epochs": 5, "data.source": "my photos"})
-    after = (project / "params.yaml").read_text()
-    value = YAML(typ="safe").load(after)
-    assert (value["train"]["epochs"], value["data"]["source"]) == (5, "my photos")
-    assert after.count("#") == before.count("#")
-
-
-def test_the_file_is_not_touched_when_nothing_differs(project):
-    path = project / "params.yaml"
-    before = path.stat().st_mtime_ns, path.stat().st_ino
-    execution.set_parameters(project, {"data.source": YAML(typ="safe").load(path)["data"]["source"]})
-    assert (path.stat().st_mtime_ns, path.stat().st_ino) == before
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("data.per_class", 0),
-        ("data.seed", "x"),
-        ("data.source", "it's"),
-        ("package.int8", "yes"),
-        ("train.epochs", 0),
-        ("train.baseline_epochs", -1),
-        ("prepare.validation", 2),
-        ("train", 1),
-        ("train.none", 1),
-        ("train.model.deep", 1),
-    ],
-)
-def test_a_bad_parameter_leaves_the_file_as_it_was(project, name, value):
-    before = (project / "params.yaml").read_bytes()
-    with pytest.raises(SettingsError):
-        execution.set_parameters(project, {name: value})
-    assert (project / "params.yaml").read_bytes() == before
-
-
-def test_a_broken_parameters_file_is_a_sentence(project):
-    (project / "params.yaml").write_text("a: [")
-    with pytest.raises(CatsdogsError, match="restore it from git"):
-        execution.set_parameters(project, {})
-
-
-def test_reports_are_kept_in_the_run(packaged):
-    from mlflow.tracking import MlflowClient
-
-    from catsdogs_lib.common import files
-
-    ws, _ = packaged
-    files.write_text(ws.reports / "04_evaluate.html", "<p>report</p>")
-    execution.log_reports(ws)
-    run_id = files.read_json(ws.runs)["runs"]["efficientnet_lite0"]
-    assert [item.path for item in MlflowClient().list_artifacts(run_id, "reports")] == ["reports/04_evaluate.html"]
