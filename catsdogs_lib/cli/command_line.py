@@ -122,12 +122,15 @@ def _show(answers: Sequence[Answer]) -> None:
 @cli.command()
 @click.argument("notebook", type=ANY_PATH)
 @click.option("-p", "--parameter", "parameters", nargs=2, multiple=True, metavar="NAME VALUE", help="Set a parameter.")
-def run(notebook: Path, parameters: tuple[tuple[str, str], ...]) -> None:
+@click.option(
+    "--section", "sections", multiple=True, metavar="NAME", help="Take parameters from a section of params.yaml first."
+)
+def run(notebook: Path, parameters: tuple[tuple[str, str], ...], sections: tuple[str, ...]) -> None:
     """Run a notebook; its executed copy and HTML go to the reports of its workspace."""
     from catsdogs_lib.pipeline import execution
-    from catsdogs_lib.pipeline.workspace import Workspace
+    from catsdogs_lib.pipeline.workspace import Workspace, project_root
 
-    values = dict(parameters)
+    values = {**execution.section_parameters(notebook, project_root(), sections), **dict(parameters)}
     report = execution.run_notebook(notebook, values, Workspace.open(values.get("workspace", "")))
     click.echo(f"report: {os.path.relpath(report)}")
 

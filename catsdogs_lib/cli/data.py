@@ -60,8 +60,9 @@ def _refuse_full(folder: Path) -> None:
 def check(folder: Path, path: Path | None) -> None:
     """Check every photo of FOLDER and say what is wrong; nothing is changed."""
     from catsdogs_lib.data import manifest
+    from catsdogs_lib.data.settings import PrepareSettings
 
-    table = manifest.build_manifest(folder, manifest.PrepareSettings())
+    table = manifest.build_manifest(folder, PrepareSettings())
     if path is not None:
         manifest.write_manifest(table, path)
     odd = table[(table["excluded"] != "") | (table["warning"] != "")]

@@ -5,19 +5,19 @@ Nothing is ever deleted from the raw folder; the manifest alone decides what is 
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from catsdogs_lib.common import files
-from catsdogs_lib.common.errors import CatsdogsError, SettingsError
+from catsdogs_lib.common.errors import CatsdogsError
 from catsdogs_lib.data import splits
 from catsdogs_lib.data.checks import CheckedPhoto, Reason, check_photos
 from catsdogs_lib.data.duplicates import components, near_duplicates
 from catsdogs_lib.data.exclusions import read_exclusions, relabelled
 from catsdogs_lib.data.folders import FoundPhoto, find_photos
+from catsdogs_lib.data.settings import PrepareSettings
 
 COLUMNS = {
     "path": "str",
@@ -78,46 +78,6 @@ class EmptyClassError(CatsdogsError):
         why = f", most others are left out as '{reason}'" if reason else ""
         super().__init__(f"class '{label}' has {where}: {usable} of its {files} files are usable{why}; add photos")
         self.label, self.split, self.files, self.usable, self.reason = label, split, files, usable, reason
-
-
-@dataclass(frozen=True)
-class PrepareSettings:
-    """How a raw folder becomes a data set.
-
-    Parameters
-    ----------
-    validation, test
-        Shares of the photos of each class, above 0 and together below 1. Where the folders say the split,
-        `validation` is the share of train that is cut off if there is no val, and `test` likewise.
-    seed
-        Another one draws another split.
-    min_side
-        A photo whose shorter side is below this is too small, in pixels.
-    exclusions
-        Path of a CSV file with the columns ``path`` (relative to the raw folder) or ``sha256``, and ``reason``:
-        photos that a person wants left out; where a column ``label`` names a class, the photo gets that label instead.
-        Rows without such a photo are passed over. Empty for none. ``catsdogs data confirm`` writes such files.
-    """
-
-    validation: float = 0.15
-    test: float = 0.15
-    seed: int = 0
-    min_side: int = 32
-    exclusions: str = ""
-
-    def __post_init__(self) -> None:
-        for field in ("validation", "test"):
-            value = getattr(self, field)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1:
-                raise SettingsError(field, f"{value!r} is no share; use a number above 0 and below 1")
-        if self.validation + self.test >= 1:
-            raise SettingsError("validation", "together with 'test' it leaves nothing for training; use smaller shares")
-        for field, least in (("seed", 0), ("min_side", 1)):
-            value = getattr(self, field)
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise SettingsError(field, f"{value!r} is not right; use a whole number, {least} or more")
-        if not isinstance(self.exclusions, str):
-            raise SettingsError("exclusions", "it is no text; use the path of a CSV file, or leave it empty")
 
 
 def split_key(settings: PrepareSettings) -> str:

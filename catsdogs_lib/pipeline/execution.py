@@ -5,7 +5,7 @@ import re
 import sys
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from catsdogs_lib.common import files
 from catsdogs_lib.common.errors import CatsdogsError, SettingsError
 from catsdogs_lib.inference.bundle import DESCRIPTION_FILE
 from catsdogs_lib.pipeline import reports
-from catsdogs_lib.pipeline.parameters import parse_value
+from catsdogs_lib.pipeline.parameters import parse_value, read_parameters
 from catsdogs_lib.pipeline.workspace import Workspace, project_root
 
 
@@ -55,12 +55,7 @@ def check_parameters(notebook: Path, parameters: Mapping[str, Any]) -> dict[str,
     SettingsError
         The notebook does not declare a name.
     """
-    try:
-        declared = papermill.inspect_notebook(str(notebook))
-    except (OSError, ValueError, nbformat.reader.NotJSONError, nbformat.validator.NotebookValidationError):
-        raise NotebookError(
-            notebook, "there is no such notebook, or it cannot be read; name one of notebooks/"
-        ) from None
+    declared = _declared_parameters(notebook)
     for name in parameters:
         if name not in declared:
             raise SettingsError(name, f"{notebook.name} has no such parameter; it has {', '.join(declared)}")
@@ -68,6 +63,13 @@ def check_parameters(notebook: Path, parameters: Mapping[str, Any]) -> dict[str,
         name: parse_value(value) if isinstance(value, str) and declared[name]["default"][:1] not in "'\"" else value
         for name, value in parameters.items()
     }
+
+
+def section_parameters(notebook: Path, root: Path, sections: Sequence[str]) -> dict[str, Any]:
+    """Read the parameters that a notebook declares from sections of a project's params.yaml; see `read_parameters`."""
+    declared = _declared_parameters(notebook)
+    values = {name: value for section in sections for name, value in read_parameters(root, section).items()}
+    return {name: value for name, value in values.items() if name in declared}
 
 
 def run_notebook(notebook: Path, parameters: Mapping[str, Any], workspace: Workspace) -> Path:
@@ -112,6 +114,16 @@ def run_notebook(notebook: Path, parameters: Mapping[str, Any], workspace: Works
         # The notebook that writes the bundle is the last one: its MLflow run gets every report.
         reports.log_reports(workspace)
     return report
+
+
+def _declared_parameters(notebook: Path) -> dict[str, Any]:
+    try:
+        declared: dict[str, Any] = papermill.inspect_notebook(str(notebook))
+    except (OSError, ValueError, nbformat.reader.NotJSONError, nbformat.validator.NotebookValidationError):
+        raise NotebookError(
+            notebook, "there is no such notebook, or it cannot be read; name one of notebooks/"
+        ) from None
+    return declared
 
 
 def _execute(notebook: Path, output: Path, parameters: dict[str, Any], failed: Path) -> None:

@@ -1,77 +1,73 @@
-"""All that decides how a model is trained, in one validated object."""
+"""Settings of training, in one validated object."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from catsdogs_lib.common.errors import SettingsError
-
-Method = Literal["frozen", "finetune", "scratch"]
+from catsdogs_lib.common.settings import Settings
 
 BASELINE = "baseline_cnn"
 
 
-class TrainingSettings(BaseModel):
-    """How one model is trained. The same settings, data and machine give the same figures.
+class TrainingSettings(Settings):
+    """How one model is trained. The same settings, data and machine give the same metrics."""
 
-    Use `TrainingSettings.checked` for values that a person typed: it names the field that is wrong.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
+    section: ClassVar[str] = "train"
 
     model: str = Field(
         "efficientnet_lite0",
         min_length=1,
-        description="baseline_cnn, efficientnet_lite0, or any name of timm, or of torchvision behind 'torchvision:'",
+        description="baseline_cnn, efficientnet_lite0, any name of timm, or torchvision:NAME",
     )
-    method: Method = Field("frozen", description="head on frozen features, whole network from there, or from scratch")
-    size: int = Field(0, ge=0, le=1024, description="height and width of the input, pixels; 0: the network's own")
+    method: Literal["frozen", "finetune", "scratch"] = Field(
+        "frozen", description="frozen: a head on cached features; finetune: every layer; scratch: for the baseline"
+    )
+    size: int = Field(0, ge=0, le=1024, description="height and width of the input in pixels; 0: the network's own")
+    epochs: int = Field(2, ge=1, le=1000, description="passes over the training photos; unused when frozen")
     teacher_size: int = Field(
-        0,
-        ge=0,
-        le=1024,
-        description="pixels that a teacher sees, which is fine-tuned first and "
-        "whose answers are learned then; 0: no teacher, labels are learned",
+        0, ge=0, le=1024, description="input size of a fine-tuned teacher to distil from; 0: no teacher"
     )
     teacher_epochs: int = Field(4, ge=1, le=1000, description="passes over the training photos for the teacher")
-    epochs: int = Field(2, ge=1, le=1000, description="passes over the training photos; unused when frozen")
-    batch_size: int = Field(32, ge=2, le=4096, description="photos in a step")
-    learning_rate: float = Field(2e-4, gt=0, le=1, description="the highest rate, that of the head")
-    weight_decay: float = Field(0.01, ge=0, le=10, description="AdamW's")
+    batch_size: int = Field(32, ge=2, le=4096, description="photos in an optimizer step")
+    learning_rate: float = Field(2e-4, gt=0, le=1, description="peak learning rate, that of the head")
+    weight_decay: float = Field(0.01, ge=0, le=10, description="weight decay of AdamW")
     layer_decay: float = Field(0.75, gt=0, le=1, description="factor on the rate from each block to the one below")
-    ema_decay: float = Field(0.99, ge=0, lt=1, description="decay a step of the averaged weights; 0 for none")
+    ema_decay: float = Field(0.99, ge=0, lt=1, description="decay of the averaged weights a step; 0: no averaging")
     weight_interpolation: float = Field(
-        1.0,
-        gt=0,
-        le=1,
-        description="share of the fine-tuned weights in the kept backbone; the rest are the pretrained ones",
+        1.0, gt=0, le=1, description="share of fine-tuned weights in the kept backbone; the rest are pretrained"
     )
     logistic_regression_c: float = Field(
-        0.03, gt=0, le=1e6, description="inverse strength of the head's L2 penalty, as in sklearn"
+        0.03, gt=0, le=1e6, description="inverse strength of the head's L2 penalty, C in scikit-learn"
     )
     crop_scale: float = Field(0.6, gt=0, le=1, description="smallest share of the photo that a random crop keeps")
     jitter: float = Field(0.2, ge=0, le=1, description="how far brightness, contrast and saturation vary")
-    weights: Literal["fp32", "fp16"] = Field("fp16", description="how the trained weights are stored")
-    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="arithmetic; auto: bf16 where it is fast")
-    seed: Annotated[int, Field(ge=0, lt=2**31)] = Field(0, description="of everything random")
+    weights: Literal["fp32", "fp16"] = Field("fp16", description="precision of the stored weights: fp16 or fp32")
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="arithmetic of training: fp32, bf16, or auto, which is bf16 where that is fast"
+    )
+    seed: int = Field(0, ge=0, lt=2**31, description="seed of everything random")
 
     @model_validator(mode="after")
     def _method_suits_model(self) -> Self:
         if (self.model == BASELINE) != (self.method == "scratch"):
-            raise ValueError("method 'scratch' goes with model 'baseline_cnn', 'frozen' and 'finetune' with the others")
+            raise SettingsError(
+                "train.method",
+                "'scratch' goes with model 'baseline_cnn', 'frozen' and 'finetune' with any other",
+            )
         if self.size and self.model == BASELINE:
-            raise ValueError("model 'baseline_cnn' has an input of 224 pixels; leave size at 0")
+            raise SettingsError("train.size", "model 'baseline_cnn' has an input of 224 pixels; leave it at 0")
         if self.teacher_size and self.method != "finetune":
-            raise ValueError("teacher_size goes with method 'finetune'; leave it at 0")
+            raise SettingsError("train.teacher_size", "it goes with method 'finetune'; leave it at 0")
         if self.weight_interpolation < 1 and self.method != "finetune":
-            raise ValueError("weight_interpolation goes with method 'finetune'; leave it at 1")
+            raise SettingsError("train.weight_interpolation", "it goes with method 'finetune'; leave it at 1")
         if 0 < self.teacher_size < self.size:
-            raise ValueError("a teacher sees more than its pupil: teacher_size must not be below size")
+            raise SettingsError("train.teacher_size", "a teacher sees more than its pupil; it must not be below size")
         return self
 
     @property
     def teacher(self) -> "TrainingSettings | None":
-        """How the teacher is trained, where there is one."""
+        """Settings of the teacher; None where there is none."""
         if not self.teacher_size:
             return None
         change = {
@@ -81,24 +77,6 @@ class TrainingSettings(BaseModel):
             "weight_interpolation": 1.0,
         }
         return self.model_copy(update=change)
-
-    @classmethod
-    def checked(cls, **values: Any) -> "TrainingSettings":
-        """Build settings from `values`.
-
-        Raises
-        ------
-        SettingsError
-            One sentence that names the first field that is wrong.
-        """
-        try:
-            return cls(**values)
-        except ValidationError as error:
-            first = error.errors()[0]
-            field = ".".join(str(part) for part in first["loc"]) or "method"
-            problem = "there is no such setting" if first["type"] == "extra_forbidden" else first["msg"]
-            given = f" (given: {first['input']!r})" if first["loc"] else ""
-            raise SettingsError(f"train.{field}", f"{problem}{given}") from None
 
 
 def baseline_settings(epochs: int, seed: int = 0, **overrides: Any) -> TrainingSettings:

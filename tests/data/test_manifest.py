@@ -121,7 +121,7 @@ def test_the_hash_follows_content_and_not_names(raw: Path) -> None:
     assert data_hash(build_manifest(raw, SETTINGS)) == data_hash(table)
     shutil.copy(raw / "cats/1.jpg", raw / "cats/copy.jpg")
     assert data_hash(build_manifest(raw, SETTINGS)) == data_hash(table)
-    assert data_hash(build_manifest(raw, PrepareSettings(0.2, 0.2, seed=1))) != data_hash(table)
+    assert data_hash(build_manifest(raw, PrepareSettings(validation=0.2, test=0.2, seed=1))) != data_hash(table)
 
 
 def test_of_exact_duplicates_one_is_kept_and_stays_the_one(raw: Path) -> None:
@@ -297,13 +297,13 @@ def test_folders_without_classes_are_refused_in_a_sentence(tmp_path: Path) -> No
 )
 def test_settings_that_cannot_be_used_are_named(field: str, value: object) -> None:
     with pytest.raises(SettingsError) as caught:
-        PrepareSettings(**{field: value})  # type: ignore[arg-type]
-    assert caught.value.field == field
+        PrepareSettings.checked(**{field: value})
+    assert caught.value.field == f"prepare.{field}"
 
 
 def test_shares_leave_something_to_train_on() -> None:
     with pytest.raises(CatsdogsError, match="nothing for training"):
-        PrepareSettings(0.5, 0.5)
+        PrepareSettings(validation=0.5, test=0.5)
 
 
 def test_the_key_follows_what_decides_the_split() -> None:

@@ -11,13 +11,13 @@ from catsdogs_lib.pipeline.execution import NotebookError
 from catsdogs_lib.pipeline.workspace import Workspace
 
 
-def notebook(folder, *cells, title="# A title"):
+def notebook(folder, *cells, title="# A title", parameters="number = 1\nworkspace = ''"):
     """A notebook with a parameters cell and others."""
     book = nbformat.v4.new_notebook()
     book.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    parameters = nbformat.v4.new_code_cell("number = 1\nworkspace = ''")
-    parameters.metadata["tags"] = ["parameters"]
-    book.cells = [nbformat.v4.new_markdown_cell(title), parameters, *map(nbformat.v4.new_code_cell, cells)]
+    tagged = nbformat.v4.new_code_cell(parameters)
+    tagged.metadata["tags"] = ["parameters"]
+    book.cells = [nbformat.v4.new_markdown_cell(title), tagged, *map(nbformat.v4.new_code_cell, cells)]
     path = folder / "01_test.ipynb"
     nbformat.write(book, path)
     return path
@@ -58,10 +58,10 @@ def test_an_error_of_ours_is_known_by_its_base_classes_where_its_module_was_not_
         execution.run_notebook(path, {}, Workspace(tmp_path))
 
 
-def test_running_a_notebook_needs_neither_torch_nor_mlflow():
+def test_running_a_notebook_needs_no_torch_no_mlflow_and_no_pandas():
     code = (
         "import sys; from catsdogs_lib.pipeline import execution, graph, parameters, reports; "
-        "print({'torch', 'mlflow'} & sys.modules.keys())"
+        "print({'torch', 'mlflow', 'pandas'} & sys.modules.keys())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
@@ -92,6 +92,28 @@ def test_an_unknown_parameter_is_refused_before_anything_runs(tmp_path):
     with pytest.raises(SettingsError, match="'colour'.*it has number, workspace"):
         execution.run_notebook(notebook(tmp_path, "1"), {"colour": 1}, Workspace(tmp_path))
     assert not (tmp_path / "reports").exists()
+
+
+def test_a_section_gives_what_the_notebook_declares_and_the_command_line_overrides_it(tmp_path):
+    declared = "seed = 1\nsource = ''\nworkspace = ''"
+    path = notebook(tmp_path, "print(f'{seed} {workspace!r} {source}')", parameters=declared)
+    (tmp_path / "dvc.yaml").write_text("stages: {}")
+    (tmp_path / "params.yaml").write_text('data: {source: "it\'s \\"my\\" $HOME", seed: 5}\ntrain: {seed: 3}')
+    command = [sys.executable, "-m", "catsdogs_lib", "run", path.name, "-p", "workspace", "it's here"]
+
+    def printed(*arguments):
+        done = subprocess.run([*command, *arguments], cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        executed = nbformat.read(tmp_path / "it's here" / "reports" / path.name, as_version=4)
+        return executed.cells[-1].outputs[0].text
+
+    assert printed("--section", "data") == """5 "it's here" it's "my" $HOME\n"""
+    assert printed("--section", "data", "-p", "seed", "7") == """7 "it's here" it's "my" $HOME\n"""
+
+
+def test_an_unknown_section_is_refused(tmp_path):
+    with pytest.raises(SettingsError, match="'trian'.*it has data, prepare, train, evaluate, package"):
+        execution.section_parameters(notebook(tmp_path), tmp_path, ["trian"])
 
 
 def test_a_file_that_is_no_notebook_is_refused(tmp_path):

@@ -12,24 +12,29 @@ from types import SimpleNamespace
 import pytest
 
 from catsdogs_lib.data.synthetic.render import draw
+from catsdogs_lib.pipeline import parameters
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 KINDS = ("cat", "dog", "rabbit")
 
 
+def copy_project(folder):
+    subprocess.run(["git", "-C", ROOT, "checkout-index", "-a", f"--prefix={folder}/"], check=True)
+    subprocess.run([BIN / "dvc", "init", "--no-scm", "-q", "-f"], cwd=folder, check=True)
+
+
 @pytest.fixture(scope="module")
 def walked(tmp_path_factory):
-    """What the walkthrough leaves: its `folder` and what it `said`; the port alone is a free one."""
+    """The `folder` in which the walkthrough ran, and its `output`; only the port is another, free one."""
     folder = tmp_path_factory.mktemp("project")
-    subprocess.run(["git", "-C", ROOT, "checkout-index", "-a", f"--prefix={folder}/"], check=True)
+    copy_project(folder)
     environment = Path(sys.executable).parents[1]
     if not (environment / ".installed").exists():
         pytest.skip("needs the environment that make install makes")
     (folder / ".venv").symlink_to(environment)
     for name in ("requirements/dev.lock", "pyproject.toml"):  # older than the environment: nothing is installed anew
         os.utime(folder / name, (0, 0))
-    subprocess.run([BIN / "dvc", "init", "--no-scm", "-q", "-f"], cwd=folder, check=True)
     blocks = re.findall(r"^```sh\n(.*?)^```$", (folder / "docs" / "own-classes.md").read_text(), re.M | re.S)
     assert len(blocks) == 6
     with socket.socket() as free:
@@ -39,7 +44,7 @@ def walked(tmp_path_factory):
     inherited = {**os.environ, "PYTHONPATH": str(folder)}
     done = subprocess.run(["bash", "-c", script], cwd=folder, env=inherited, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    return SimpleNamespace(folder=folder, said=done.stdout)
+    return SimpleNamespace(folder=folder, output=done.stdout)
 
 
 def run(folder, *command):
@@ -54,8 +59,8 @@ def test_the_walkthrough_ends_with_an_endpoint_that_names_other_classes(walked):
     answers = [json.loads(line) for line in (walked.folder / "answers.jsonl").read_text().splitlines()]
     named = [answer["prediction"] for answer in answers if "prediction" in answer]
     assert named.count("rabbits") > 0.8 * len(named) > 40
-    assert '"classes":["cats","dogs","rabbits"]' in walked.said
-    assert re.search(r'^predictions_by_class_total\{class_name="rabbits"\}', walked.said, re.M)
+    assert '"classes":["cats","dogs","rabbits"]' in walked.output
+    assert re.search(r'^predictions_by_class_total\{class_name="rabbits"\}', walked.output, re.M)
     lines = (walked.folder / "service.log").read_text().splitlines()
     assert all(json.loads(line)["level"] != "ERROR" for line in lines)
 
@@ -81,7 +86,7 @@ def test_the_graph_leaves_reports_with_an_index(walked):
         assert {f"{stem}.html", f"{stem}.ipynb"} <= names
     assert (reports / "05_package.html").stat().st_size > 10_000
     assert "How good is it, and where does it fail?" in (reports / "index.html").read_text()
-    assert "accuracy" in walked.said
+    assert "accuracy" in walked.output
 
 
 @pytest.mark.slow
@@ -116,7 +121,20 @@ def test_another_head_runs_training_again_but_not_the_preparation(walked):
     before = parameters.read_text()
     parameters.write_text(before.replace("logistic_regression_c: 0.03", "logistic_regression_c: 0.05"))
     assert parameters.read_text() != before
-    said = run(walked.folder, BIN / "dvc", "repro", "train")
-    assert said.count("didn't change, skipping") == 2
-    assert "Running stage 'train'" in said
-    assert "computing features" not in said
+    output = run(walked.folder, BIN / "dvc", "repro", "train")
+    assert output.count("didn't change, skipping") == 2
+    assert "Running stage 'train'" in output
+    assert "computing features" not in output
+
+
+@pytest.mark.slow
+def test_a_stage_takes_photos_from_a_folder_whatever_its_name(tmp_path):
+    project, photos = tmp_path / "it's a project", tmp_path / 'it\'s "my" $PHOTOS'
+    copy_project(project)
+    for kind in ("cat", "dog"):
+        (photos / kind).mkdir(parents=True)
+        draw(kind, 1).save(photos / kind / "1.png")
+    parameters.set_parameters(project, {"data.source": str(photos)})
+    run(project, BIN / "dvc", "repro", "explore")
+    assert sorted(path.name for path in (project / "data" / "raw").rglob("*.png")) == ["1.png", "1.png"]
+    assert json.loads((project / "data" / "source.json").read_text())["source"] == str(photos)

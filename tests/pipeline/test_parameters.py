@@ -35,10 +35,10 @@ def project(tmp_path):
 
 def test_parameters_are_written_and_comments_stay(project):
     before = (project / "params.yaml").read_text()
-    parameters.set_parameters(project, {"train.epochs": 5, "data.source": "my photos"})
+    parameters.set_parameters(project, {"train.epochs": 5, "data.source": "it's my photos"})
     after = (project / "params.yaml").read_text()
     value = YAML(typ="safe").load(after)
-    assert (value["train"]["epochs"], value["data"]["source"]) == (5, "my photos")
+    assert (value["train"]["epochs"], value["data"]["source"]) == (5, "it's my photos")
     assert after.count("#") == before.count("#")
 
 
@@ -54,7 +54,8 @@ def test_the_file_is_not_touched_when_nothing_differs(project):
     [
         ("data.per_class", 0),
         ("data.seed", "x"),
-        ("data.source", "it's"),
+        ("data.source", ""),
+        ("evaluate.others", 3),
         ("package.int8", "yes"),
         ("train.epochs", 0),
         ("train.baseline_epochs", -1),
@@ -71,7 +72,36 @@ def test_a_bad_parameter_leaves_the_file_as_it_was(project, name, value):
     assert (project / "params.yaml").read_bytes() == before
 
 
-def test_a_broken_parameters_file_is_a_sentence(project):
-    (project / "params.yaml").write_text("a: [")
+def test_a_setting_that_the_file_lacks_has_its_default_and_can_be_set(project):
+    (project / "params.yaml").write_text("train:\n  epochs: 5  # as before\n")
+    settings = parameters.read_parameters(project, "train")
+    assert settings == {**parameters.SECTIONS["train"]().model_dump(), "epochs": 5}
+    assert parameters.read_parameters(project, "package") == {"int8": False}
+    parameters.set_parameters(project, {"train.jitter": 0.1, "package.int8": True})
+    assert (project / "params.yaml").read_text() == (
+        "train:\n  epochs: 5  # as before\n  jitter: 0.1\npackage:\n  int8: true\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [("train: 3", "'train'.*is a section"), ("train: {epocs: 3}", "'train.epocs': there is no such setting")],
+)
+def test_a_file_of_another_shape_is_refused(project, text, problem):
+    (project / "params.yaml").write_text(text)
+    with pytest.raises(SettingsError, match=problem):
+        parameters.read_parameters(project, "train")
+
+
+def test_sections_of_others_are_left_alone(project):
+    with (project / "params.yaml").open("a") as stream:
+        stream.write("mine:\n  anything: [1, 2]\n")
+    parameters.set_parameters(project, {"train.epochs": 5})
+    assert (project / "params.yaml").read_text().endswith("mine:\n  anything: [1, 2]\n")
+
+
+@pytest.mark.parametrize("text", ["a: [", "", "- data"])
+def test_a_broken_parameters_file_is_a_sentence(project, text):
+    (project / "params.yaml").write_text(text)
     with pytest.raises(CatsdogsError, match="restore it from git"):
         parameters.set_parameters(project, {})

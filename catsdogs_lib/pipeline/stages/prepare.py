@@ -4,6 +4,7 @@ import pandas as pd
 
 from catsdogs_lib.common import files
 from catsdogs_lib.data import manifest
+from catsdogs_lib.data.settings import PrepareSettings
 from catsdogs_lib.evaluation import label_audit
 from catsdogs_lib.pipeline.stages.explore import fetch
 from catsdogs_lib.pipeline.workspace import Workspace
@@ -16,12 +17,12 @@ DEMO_PER_CLASS = 60
 """Drawn pictures of each kind in the demo: enough to see everything, soon done."""
 
 
-def prepare(ws: Workspace, settings: manifest.PrepareSettings | None = None) -> pd.DataFrame:
+def prepare(ws: Workspace, settings: PrepareSettings | None = None) -> pd.DataFrame:
     """Check all photos and write the manifest; photos of an earlier manifest keep their split."""
     if ws.demo and not ws.source.exists():
         fetch(ws, "sample", DEMO_PER_CLASS)
     ws.sweep()
-    settings = settings or manifest.PrepareSettings()
+    settings = settings or PrepareSettings()
     raw = ws.need(ws.raw, "01_explore")
     key = manifest.split_key(settings)
     previous = None
