@@ -1,5 +1,6 @@
 """The parameters in params.yaml: read, checked and set."""
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,7 +13,7 @@ from catsdogs_lib.common import files
 from catsdogs_lib.common.errors import CatsdogsError, SettingsError
 from catsdogs_lib.common.settings import Settings
 from catsdogs_lib.data.settings import PrepareSettings, SourceSettings
-from catsdogs_lib.training.settings import TrainingSettings
+from catsdogs_lib.training.settings import RENAMED, TrainingSettings
 
 PARAMETERS_FILE = "params.yaml"
 
@@ -77,6 +78,8 @@ def parse_value(text: str) -> Any:
 def set_parameters(root: Path, values: Mapping[str, Any]) -> None:
     """Write values into `PARAMETERS_FILE`, keeping its comments; the file is touched only if one differs.
 
+    Settings that have been renamed since get their new names; one line on stderr lists them.
+
     Parameters
     ----------
     root
@@ -94,8 +97,11 @@ def set_parameters(root: Path, values: Mapping[str, Any]) -> None:
     yaml.preserve_quotes = True
     document = _load(path, yaml)
     before = files.digest(document)
+    _rename(document.get(TrainingSettings.section, {}))
     for name, value in values.items():
         section, _, setting = name.partition(".")
+        if section == TrainingSettings.section:
+            setting = RENAMED.get(setting, setting)
         if section not in SECTIONS or setting not in SECTIONS[section].model_fields:
             raise SettingsError(name, f"{PARAMETERS_FILE} has no such parameter")
         document.setdefault(section, {})[setting] = value
@@ -104,6 +110,21 @@ def set_parameters(root: Path, values: Mapping[str, Any]) -> None:
     if files.digest(document) != before:
         with files.replacing(path) as partial, partial.open("w", encoding="utf-8") as stream:
             yaml.dump(document, stream)
+
+
+def _rename(train: Any) -> None:
+    renamed = {}
+    for position, earlier in enumerate(list(train)):
+        name = RENAMED.get(earlier)
+        if name and name not in train:
+            comment = train.ca.items.pop(earlier, None)
+            train.insert(position, name, train.pop(earlier))
+            if comment:
+                train.ca.items[name] = comment
+            renamed[earlier] = name
+    if renamed:
+        changes = ", ".join(f"{earlier} is now {name}" for earlier, name in renamed.items())
+        print(f"settings of {PARAMETERS_FILE} renamed: {changes}", file=sys.stderr)
 
 
 def _load(path: Path, yaml: YAML | None = None) -> dict[str, Any]:

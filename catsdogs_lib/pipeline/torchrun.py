@@ -15,7 +15,7 @@ from catsdogs_lib.data import manifest
 from catsdogs_lib.pipeline.parameters import CandidateSettings, parse_value, read_parameters
 from catsdogs_lib.pipeline.workspace import Workspace, project_root
 from catsdogs_lib.training import distributed
-from catsdogs_lib.training.settings import TrainingSettings
+from catsdogs_lib.training.settings import RENAMED, TrainingSettings
 from catsdogs_lib.training.trainer import TrainingPaths, train
 
 
@@ -24,7 +24,7 @@ def settings_of(overrides: Sequence[str]) -> TrainingSettings:
     values = read_parameters(project_root(), "train")
     for override in overrides:
         name, _, value = override.removeprefix("train.").partition("=")
-        values[name] = parse_value(value)
+        values[RENAMED.get(name, name)] = parse_value(value)
     return CandidateSettings.checked(**values).candidate
 
 

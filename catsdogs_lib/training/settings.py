@@ -8,6 +8,8 @@ from catsdogs_lib.common.errors import SettingsError
 from catsdogs_lib.common.settings import Settings
 
 BASELINE = "baseline_cnn"
+RENAMED = {"head_c": "logistic_regression_c", "averaging": "ema_decay", "blend": "weight_interpolation"}
+"""Earlier names of settings, still read from params.yaml and from trained models."""
 
 
 class TrainingSettings(Settings):
@@ -47,6 +49,15 @@ class TrainingSettings(Settings):
         "auto", description="arithmetic of training: fp32, bf16, or auto, which is bf16 where that is fast"
     )
     seed: int = Field(0, ge=0, lt=2**31, description="seed of everything random")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _accept_earlier_names(cls, values: dict[str, Any]) -> dict[str, Any]:
+        values = {**values}
+        for earlier, name in RENAMED.items():
+            if earlier in values and name not in values:
+                values[name] = values.pop(earlier)
+        return values
 
     @model_validator(mode="after")
     def _method_suits_model(self) -> Self:

@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,52 @@ def test_a_bad_parameter_leaves_the_file_as_it_was(project, name, value):
     with pytest.raises(SettingsError):
         parameters.set_parameters(project, {name: value})
     assert (project / "params.yaml").read_bytes() == before
+
+
+@pytest.fixture
+def earlier_project(tmp_path):
+    """A project with a params.yaml from before settings were renamed, in which a person changed some."""
+    shutil.copy(Path(__file__).with_name("params_with_earlier_names.yaml"), tmp_path / "params.yaml")
+    return tmp_path
+
+
+def test_earlier_names_are_read(earlier_project, capsys):
+    settings = parameters.read_parameters(earlier_project, "train")
+    names = ("logistic_regression_c", "ema_decay", "weight_interpolation")
+    assert [settings[name] for name in names] == [0.1, 0.9, 0.5]
+    assert settings.keys() == parameters.SECTIONS["train"].model_fields.keys()
+    assert capsys.readouterr().err == ""
+
+
+def test_earlier_names_are_replaced_when_parameters_are_set(earlier_project, capsys):
+    lines = (earlier_project / "params.yaml").read_text().splitlines()
+    parameters.set_parameters(earlier_project, {})
+    assert capsys.readouterr().err == (
+        "settings of params.yaml renamed: averaging is now ema_decay, blend is now weight_interpolation, "
+        "head_c is now logistic_regression_c\n"
+    )
+    written = (earlier_project / "params.yaml").read_text().splitlines()
+    changed = [(before.split(), after.split()) for before, after in zip(lines, written, strict=True) if before != after]
+    assert [(before[0], after[0]) for before, after in changed] == [
+        ("averaging:", "ema_decay:"),
+        ("blend:", "weight_interpolation:"),
+        ("head_c:", "logistic_regression_c:"),
+    ]
+    assert all(before[1:] == after[1:] for before, after in changed), "values and comments stay"
+    parameters.set_parameters(earlier_project, {})
+    assert capsys.readouterr().err == ""
+
+
+def test_a_setting_can_be_set_by_its_earlier_name(earlier_project):
+    parameters.set_parameters(earlier_project, {"train.head_c": 0.2})
+    assert parameters.read_parameters(earlier_project, "train")["logistic_regression_c"] == 0.2
+    assert "head_c" not in (earlier_project / "params.yaml").read_text()
+
+
+def test_both_names_of_a_setting_at_once_are_refused(earlier_project):
+    (earlier_project / "params.yaml").write_text("train: {head_c: 0.1, logistic_regression_c: 0.2}")
+    with pytest.raises(SettingsError, match="'train.head_c': there is no such setting"):
+        parameters.set_parameters(earlier_project, {})
 
 
 def test_a_setting_that_the_file_lacks_has_its_default_and_can_be_set(project):

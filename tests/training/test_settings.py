@@ -1,3 +1,8 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from catsdogs_lib.common.errors import SettingsError
@@ -59,3 +64,19 @@ def test_settings_are_frozen():
 def test_the_baseline_trains_from_scratch():
     settings = baseline_settings(7, seed=3)
     assert (settings.model, settings.method, settings.epochs, settings.seed) == ("baseline_cnn", "scratch", 7, 3)
+
+
+def test_the_record_of_a_model_trained_before_settings_were_renamed_is_read():
+    from catsdogs_lib.training.checkpoint import TrainingRecord
+
+    text = Path(__file__).with_name("training_with_earlier_names.json").read_text()
+    assert '"head_c": 0.03' in text
+    record = TrainingRecord.from_json(json.loads(text))
+    assert record.settings == TrainingSettings(logistic_regression_c=0.03, ema_decay=0.99, weight_interpolation=1.0)
+    assert json.loads(json.dumps(record.to_json()))["settings"] == TrainingSettings().model_dump()
+
+
+def test_settings_need_no_torch():
+    code = "import sys; import catsdogs_lib.training.settings; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
