@@ -19,13 +19,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from catsdogs_lib.inference.classifier import INPUT
 from catsdogs_lib.training import precision as arithmetic
 
 MIN_PHOTOS_FOR_ONNX = 256
 """From so many photos on handing over pays."""
 
 ONNX = "fp32, ONNX Runtime"
+INPUT = "image"
+"""Input of the exported graph."""
 Forward = Callable[[Tensor], NDArray[np.float32]]
 
 

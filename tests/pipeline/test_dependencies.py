@@ -1,0 +1,110 @@
+"""A stage of dvc.yaml depends on the modules that its notebook imports, directly or indirectly, and on no others."""
+
+import ast
+import copy
+import shlex
+from functools import cache
+from pathlib import Path
+
+import grimp
+import nbformat
+import pytest
+from IPython.core.inputtransformer2 import TransformerManager
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).parents[2]
+LIBRARY = "catsdogs_lib"
+STAGES = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
+SERVICE = (
+    *("batch", "cli", "client", "lambda_local", "monitoring", "release", "serving"),
+    *("common/s3.py", "inference/explanation.py"),
+)
+"""Parts of the library for which nothing up to the evaluation may run again."""
+GRAPH = grimp.build_graph(LIBRARY, exclude_type_checking_imports=True, cache_dir=None)
+
+
+def file_of(module):
+    path = module.replace(".", "/")
+    return f"{path}/__init__.py" if (ROOT / path).is_dir() else f"{path}.py"
+
+
+@cache
+def imported_files(notebook):
+    """Files of the library that a notebook imports, also within functions, directly or indirectly."""
+    cells = nbformat.read(ROOT / notebook, as_version=4).cells
+    source = "\n".join(TransformerManager().transform_cell(c.source) for c in cells if c.cell_type == "code")
+    names = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    modules = names & GRAPH.modules
+    assert modules, f"{notebook} imports nothing of the library"
+    modules |= {upstream for module in modules for upstream in GRAPH.find_upstream_modules(module)}
+    # A package imported on the way to a module of it holds a docstring alone: see below.
+    return {file_of(module) for module in modules if (ROOT / f"{module.replace('.', '/')}.py").is_file()}
+
+
+def notebook_of(stage):
+    return shlex.split(stage["cmd"])[2]
+
+
+def library_dependencies(stage):
+    return [dependency for dependency in stage["deps"] if dependency.startswith(f"{LIBRARY}/")]
+
+
+def covers(dependency, file):
+    return file == dependency or file.startswith(f"{dependency}/")
+
+
+def missing(stage):
+    """Files that a stage's notebook imports and that none of its dependencies covers."""
+    dependencies = library_dependencies(stage)
+    return {f for f in imported_files(notebook_of(stage)) if not any(covers(d, f) for d in dependencies)}
+
+
+def needless(stage):
+    """Dependencies of which the notebook imports nothing, or less than half of a package."""
+    imported = imported_files(notebook_of(stage))
+    modules = [file_of(module) for module in GRAPH.modules if not GRAPH.find_children(module)]
+    shares = {
+        dependency: [file in imported for file in modules if covers(dependency, file)]
+        for dependency in library_dependencies(stage)
+    }
+    return {dependency for dependency, used in shares.items() if not used or 2 * sum(used) < len(used)}
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_stage_depends_on_what_its_notebook_imports_and_on_no_more(name):
+    assert (missing(STAGES[name]), needless(STAGES[name])) == (set(), set())
+
+
+@pytest.mark.parametrize("name", set(STAGES) - {"package"})
+def test_no_model_is_trained_or_measured_again_for_a_change_to_the_service(name):
+    service = [f for f in map(file_of, GRAPH.modules) if any(covers(f"{LIBRARY}/{part}", f) for part in SERVICE)]
+    assert len(service) > 40
+    dependencies = library_dependencies(STAGES[name])
+    assert [file for file in service if any(covers(dependency, file) for dependency in dependencies)] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "dependency"), [(name, dep) for name, stage in STAGES.items() for dep in library_dependencies(stage)]
+)
+def test_a_dependency_that_is_left_out_is_missed(name, dependency):
+    stage = copy.deepcopy(STAGES[name])
+    stage["deps"].remove(dependency)
+    assert missing(stage)
+
+
+@pytest.mark.parametrize("dependency", ["cli", "serving", "pipeline", "common/s3.py"])
+def test_a_dependency_that_is_not_needed_is_noticed(dependency):
+    stage = copy.deepcopy(STAGES["train"])
+    stage["deps"].append(f"{LIBRARY}/{dependency}")
+    assert needless(stage) == {f"{LIBRARY}/{dependency}"}
+
+
+def test_packages_hold_no_code_of_their_own():
+    for path in (ROOT / LIBRARY).rglob("__init__.py"):
+        (docstring,) = ast.parse(path.read_text()).body if path.parent.name not in (LIBRARY, "cli") else ["exempt"]
+        assert docstring == "exempt" or isinstance(docstring.value, ast.Constant), path
