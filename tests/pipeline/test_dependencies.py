@@ -2,7 +2,10 @@
 
 import ast
 import copy
+import json
 import shlex
+import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -108,3 +111,30 @@ def test_packages_hold_no_code_of_their_own():
     for path in (ROOT / LIBRARY).rglob("__init__.py"):
         (docstring,) = ast.parse(path.read_text()).body if path.parent.name not in (LIBRARY, "cli") else ["exempt"]
         assert docstring == "exempt" or isinstance(docstring.value, ast.Constant), path
+
+
+@pytest.mark.slow
+def test_dvc_sees_a_change_to_the_library_where_it_matters(tmp_path):
+    subprocess.run(["git", "-C", ROOT, "checkout-index", "-a", f"--prefix={tmp_path}/"], check=True)
+    for output in (output for stage in STAGES.values() for output in stage["outs"]):
+        path = tmp_path / (output if isinstance(output, str) else next(iter(output)))
+        (path if path.suffix else path / "metrics.json").parent.mkdir(parents=True, exist_ok=True)
+        (path if path.suffix else path / "metrics.json").write_text("{}")
+
+    def dvc(*arguments):
+        command = [sys.executable, "-m", "dvc", *arguments]
+        return subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True).stdout
+
+    def stale(module):
+        path = tmp_path / LIBRARY / module
+        before = path.read_bytes()
+        path.write_bytes(before + b"# changed\n")
+        status = json.loads(dvc("status", "--json"))
+        path.write_bytes(before)
+        return set(status)
+
+    dvc("init", "--no-scm", "-q", "-f")
+    dvc("commit", "-f", "-q")
+    assert stale("serving/app.py") == set()
+    assert stale("export/model_card.py") == {"package"}
+    assert stale("imaging/statistics.py") == set(STAGES)
