@@ -1,4 +1,4 @@
-"""Where the pipeline keeps things: every path by name, below one folder."""
+"""The workspace: every file of a pipeline by name, below one folder."""
 
 import os
 from dataclasses import dataclass
@@ -8,25 +8,25 @@ from catsdogs_lib.common import files
 from catsdogs_lib.common.errors import CatsdogsError
 
 ANCHOR = "dvc.yaml"
-"""The file that marks the root of a project."""
+"""File that marks the root of a project."""
 URI_VARIABLE = "MLFLOW_TRACKING_URI"
-"""Environment variable: the tracking server, where it is not a file of the workspace."""
+"""Environment variable that names a tracking server to use instead of a file in the workspace."""
 
 
 class MissingInputError(CatsdogsError):
-    """A step lacks what an earlier one makes."""
+    """A stage lacks an output of an earlier one."""
 
 
 def project_root(start: Path | None = None) -> Path:
-    """The nearest folder upwards from `start` (or from where we are) that holds `ANCHOR`; else `start` itself.
+    """Find the nearest folder that holds `ANCHOR`, upwards from `start` or the current folder; else return `start`.
 
-    Notebooks run in their own folder under nbmake and in the caller's under papermill: both find the same root.
+    nbmake runs a notebook in its own folder, papermill in the caller's; the root is the same for both.
     """
-    here = (start or Path.cwd()).resolve()
-    for folder in (here, *here.parents):
+    start = (start or Path.cwd()).resolve()
+    for folder in (start, *start.parents):
         if (folder / ANCHOR).is_file():
             return folder
-    return here
+    return start
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,8 @@ class Workspace:
         Parameters
         ----------
         name
-            A folder, relative to the project's root; "" is the demo: a small drawn sample of its own
-            below ``build/demo``, where a step makes for itself what earlier ones would have made.
+            A folder, relative to the project's root. "" is the demo: a small drawn sample in ``build/demo``, for which
+            a stage runs the earlier ones itself.
         """
         root = project_root()
         return cls(root / "build" / "demo", demo=True) if name == "" else cls((root / name).resolve())
@@ -56,12 +56,12 @@ class Workspace:
 
     @property
     def source(self) -> Path:
-        """What was fetched, JSON."""
+        """Origin of the photos, JSON."""
         return self.root / "data" / "source.json"
 
     @property
     def downloads(self) -> Path:
-        """What was downloaded, kept between runs."""
+        """Downloads, kept between runs."""
         return self.root / "data" / "downloads"
 
     @property
@@ -71,7 +71,7 @@ class Workspace:
 
     @property
     def summary(self) -> Path:
-        """What the manifest comes to, JSON."""
+        """Counts of the manifest, JSON."""
         return self.root / "data" / "summary.json"
 
     @property
@@ -81,17 +81,17 @@ class Workspace:
 
     @property
     def checkpoints(self) -> Path:
-        """What killed training goes on from."""
+        """Checkpoints for resuming training."""
         return self.root / "checkpoints"
 
     @property
     def trained(self) -> Path:
-        """Trained models, a folder each."""
+        """Trained models, one folder each."""
         return self.root / "models" / "trained"
 
     @property
     def runs(self) -> Path:
-        """Which MLflow run made which model, JSON."""
+        """MLflow run of each trained model, JSON."""
         return self.trained / "runs.json"
 
     @property
@@ -111,7 +111,7 @@ class Workspace:
 
     @property
     def reference(self) -> Path:
-        """Records of the bundle's answers to validation photos: what monitoring compares with."""
+        """Records of the bundle's predictions on validation photos, the reference for monitoring."""
         return self.root / "monitoring" / "reference.jsonl"
 
     @property
@@ -121,26 +121,26 @@ class Workspace:
 
     @property
     def tracking_uri(self) -> str:
-        """The server that ``MLFLOW_TRACKING_URI`` names, else a SQLite file of this workspace."""
+        """Tracking server that ``MLFLOW_TRACKING_URI`` names, else a SQLite file in this workspace."""
         return os.environ.get(URI_VARIABLE) or f"sqlite:///{self.root / 'mlflow.db'}"
 
     @property
     def artifacts(self) -> Path:
-        """Where MLflow's artifacts lie when it keeps them itself."""
+        """Artifacts of an MLflow store in this workspace."""
         return self.root / "mlartifacts"
 
     def sweep(self) -> None:
-        """Remove what a killed run left unfinished in any of the folders; one run at a time uses a workspace."""
+        """Remove unfinished files that a killed run left; one run at a time may use a workspace."""
         for folder in (self.root, self.raw.parent, self.checkpoints, self.trained, self.bundle.parent, self.reports):
             files.sweep(folder)
 
     def need(self, path: Path, notebook: str) -> Path:
-        """Give `path` back if it is there.
+        """Return `path` if it exists.
 
         Raises
         ------
         MissingInputError
-            It is not; the message names the notebook that makes it.
+            It does not; the message names the notebook that writes it.
         """
         if not path.exists():
             raise MissingInputError(f"{path} is missing; run notebook {notebook} first, or the whole graph: dvc repro")
