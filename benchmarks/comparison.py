@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from catsdogs_lib.common import files
-from catsdogs_lib.evaluation.plots.style import BLUE, GREY, INK, VERMILION, dress, head, new_figure
+from catsdogs_lib.evaluation.plots.style import BLUE, GREY, INK, VERMILION, new_figure, set_title, style_axes
 
 FOLDER = Path(__file__).parents[1] / "reports" / "benchmarks"
 RESAMPLES = 4000
@@ -155,8 +155,8 @@ def picture(part: Part, path: Path) -> None:
     axes.set_xticks(ticks, [f"{t:g}" for t in ticks])
     axes.minorticks_off()
     axes.set_yticks(range(len(part.ratios)), [f"{ratio.what} - {ratio.rival}" for ratio in reversed(part.ratios)])
-    dress(axes, "", "times better (dot: medians, line: 95 %, tick: the bar)", "")
-    head(figure, part.title)
+    style_axes(axes, "", "times better (dot: medians, line: 95 %, tick: the bar)", "")
+    set_title(figure, part.title)
     figure.savefig(path)
 
 

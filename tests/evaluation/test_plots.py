@@ -14,7 +14,7 @@ from PIL import Image
 from catsdogs_lib.evaluation import metrics
 from catsdogs_lib.evaluation.calibration import softmax
 from catsdogs_lib.evaluation.metrics import Interval
-from catsdogs_lib.evaluation.plots import charts, style
+from catsdogs_lib.evaluation.plots import charts, dataset, galleries, style, training
 
 
 def answers(size=200, classes=2, skill=2.0, seed=0):
@@ -94,13 +94,13 @@ FIGURES = {
     "reliability": lambda: charts.reliability_figure({"a": answers(), "b": answers(skill=1)}),
     "roc": lambda: charts.roc_figure({"a": answers()}, ["cat", "dog"]),
     "confidence": lambda: charts.confidence_histogram(*answers(), threshold=0.9),
-    "loss": lambda: charts.loss_figure(HISTORY),
+    "loss": lambda: training.loss_figure(HISTORY),
     "comparison": lambda: charts.comparison_figure(COMPARED),
     "slices": lambda: charts.slices_figure(slices()),
-    "counts": lambda: charts.counts_figure(pd.DataFrame({"train": [80, 90], "test": [10, 11]}, index=["cat", "dog"])),
-    "histogram": lambda: charts.histogram_figure(np.arange(100.0), "Shorter side (pixels)", "Sizes"),
-    "gallery": lambda: charts.gallery_figure([(photo(), "cat", "dog", 0.9, "a/b.jpg")] * 7, "Mistakes"),
-    "augmentation": lambda: charts.augmentation_figure([[photo()] * 3] * 2),
+    "counts": lambda: dataset.counts_figure(pd.DataFrame({"train": [80, 90], "test": [10, 11]}, index=["cat", "dog"])),
+    "histogram": lambda: dataset.histogram_figure(np.arange(100.0), "Shorter side (pixels)", "Sizes"),
+    "gallery": lambda: galleries.gallery_figure([(photo(), "cat", "dog", 0.9, "a/b.jpg")] * 7, "Mistakes"),
+    "augmentation": lambda: galleries.augmentation_figure([[photo()] * 3] * 2),
 }
 
 
@@ -138,8 +138,8 @@ def test_text_stays_dark_whatever_the_style_of_the_person(name):
 
 def test_nothing_touches_the_global_state_of_pyplot():
     code = (
-        "import sys; from catsdogs_lib.evaluation import plots; "
-        "plots.histogram_figure([1, 2, 3], 'x', 'y'); sys.exit('matplotlib.pyplot' in sys.modules)"
+        "import sys; from catsdogs_lib.evaluation.plots import dataset; "
+        "dataset.histogram_figure([1, 2, 3], 'x', 'y'); sys.exit('matplotlib.pyplot' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
@@ -205,7 +205,7 @@ def test_a_flawless_model_has_an_empty_panel_of_wrong_answers():
 
 
 def test_the_loss_figure_marks_the_epoch_with_the_lowest_validation_loss():
-    figure = charts.loss_figure(HISTORY)
+    figure = training.loss_figure(HISTORY)
     losses, accuracies = figure.axes
     assert list(losses.lines[0].get_ydata()) == [0.6, 0.4, 0.2]
     assert list(losses.lines[1].get_ydata()) == [0.5, 0.3, 0.35]
@@ -215,8 +215,8 @@ def test_the_loss_figure_marks_the_epoch_with_the_lowest_validation_loss():
 
 
 def test_a_history_of_one_epoch_or_without_validation_is_drawn():
-    assert "best epoch 1: 0.5000" in texts(charts.loss_figure(HISTORY.head(1)))
-    assert not any("best" in one for one in texts(charts.loss_figure(HISTORY.assign(val_loss=np.nan))))
+    assert "best epoch 1: 0.5000" in texts(training.loss_figure(HISTORY.head(1)))
+    assert not any("best" in one for one in texts(training.loss_figure(HISTORY.assign(val_loss=np.nan))))
 
 
 def test_the_comparison_draws_each_interval_with_its_value():
@@ -249,25 +249,25 @@ def test_the_slices_figure_flags_what_is_worse():
 
 def test_the_counts_figure_writes_a_number_on_every_bar():
     table = pd.DataFrame({"train": [8000, 8003], "val": [0, 7]}, index=["cat", "dog"])
-    figure = charts.counts_figure(table)
+    figure = dataset.counts_figure(table)
     assert [bar.get_height() for bar in figure.axes[0].patches] == [8000, 8003, 0, 7]
     assert {"8,000", "8,003", "0", "7", "cat", "dog", "train", "val"} <= set(texts(figure))
 
 
 def test_the_histogram_shows_the_median_and_says_what_it_left_out():
-    figure = charts.histogram_figure([1, 2, 3, np.nan, np.inf], "Width (pixels)", "Sizes")
+    figure = dataset.histogram_figure([1, 2, 3, np.nan, np.inf], "Width (pixels)", "Sizes")
     assert sum(bar.get_height() for bar in figure.axes[0].patches) == 3
     assert {"median 2", "Width (pixels) (2 unknown left out)", "Sizes", "Photos"} <= set(texts(figure))
-    assert "no values" in texts(charts.histogram_figure([], "Width (pixels)", "Sizes"))
-    assert "median 4" in texts(charts.histogram_figure([4, 4, 4], "Width (pixels)", "Sizes"))
+    assert "no values" in texts(dataset.histogram_figure([], "Width (pixels)", "Sizes"))
+    assert "median 4" in texts(dataset.histogram_figure([4, 4, 4], "Width (pixels)", "Sizes"))
 
 
 def test_the_gallery_says_what_was_wrong_and_keeps_photos_small():
     items = [
         (photo(3000, 100), "cat", "dog", 0.9996, "far/away/wrong.jpg"),
-        charts.GalleryItem(photo(), "dog", "dog", 1.0, "a-name-far-too-long-to-be-drawn-below-a-photo.jpg"),
+        galleries.GalleryItem(photo(), "dog", "dog", 1.0, "a-name-far-too-long-to-be-drawn-below-a-photo.jpg"),
     ]
-    figure = charts.gallery_figure(items, "Answers", columns=3)
+    figure = galleries.gallery_figure(items, "Answers", columns=3)
     wrong, right = figure.axes
     assert wrong.get_title() == "dog 99.9%\nbut is cat"
     assert to_hex(wrong.title.get_color()).upper() == style.VERMILION
@@ -278,17 +278,17 @@ def test_the_gallery_says_what_was_wrong_and_keeps_photos_small():
 
 
 def test_an_empty_gallery_says_so():
-    assert {"no photos to show", "Mistakes"} <= set(texts(charts.gallery_figure([], "Mistakes")))
-    assert "no photos to show" in texts(charts.augmentation_figure([]))
+    assert {"no photos to show", "Mistakes"} <= set(texts(galleries.gallery_figure([], "Mistakes")))
+    assert "no photos to show" in texts(galleries.augmentation_figure([]))
 
 
 def test_the_gallery_fills_rows_and_leaves_the_rest_blank():
-    figure = charts.gallery_figure([(photo(), "cat", "cat", 0.8, "a.jpg")] * 4, "Four", columns=3)
+    figure = galleries.gallery_figure([(photo(), "cat", "cat", 0.8, "a.jpg")] * 4, "Four", columns=3)
     assert len(figure.axes) == 6
     assert [len(axes.images) for axes in figure.axes] == [1, 1, 1, 1, 0, 0]
 
 
 def test_augmentation_names_the_first_photo_of_a_row_as_it_is():
-    figure = charts.augmentation_figure([[photo()] * 3, [photo()] * 2])
+    figure = galleries.augmentation_figure([[photo()] * 3, [photo()] * 2])
     assert [axes.get_title() for axes in figure.axes] == ["as it is", "drawn 1", "drawn 2", "", "", ""]
     assert [len(axes.images) for axes in figure.axes] == [1, 1, 1, 1, 1, 0]

@@ -1,1 +1,1 @@
-"""Figures: charts, galleries and their common style."""
+"""Plots: data in, a matplotlib `Figure` out; no pyplot, no global state."""

@@ -1,4 +1,4 @@
-"""Figures that show photos: answers to judge by eye, and what augmentation does."""
+"""Plots that show photos: samples, answers, augmentation."""
 
 from collections.abc import Sequence
 from math import ceil
@@ -10,14 +10,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image, ImageOps
 
-from catsdogs_lib.evaluation.plots.style import GREY, INK, VERMILION, blank_figure, head
+from catsdogs_lib.evaluation.plots.style import GREY, INK, VERMILION, blank_figure, set_title
 
 THUMBNAIL = 256
-"""Side of the square that a photo is drawn in, in pixels: a report must stay light."""
+"""Side of the square that a photo is drawn in, in pixels: reports must stay small."""
 
 
 class GalleryItem(NamedTuple):
-    """A photo with its answer; a plain tuple in this order does as well. `probability` is the answer's, 0..1."""
+    """A photo and its answer with its `probability`, 0..1; a plain tuple in this order works too."""
 
     image: Image.Image
     true: str
@@ -27,11 +27,11 @@ class GalleryItem(NamedTuple):
 
 
 def gallery_figure(items: Sequence[tuple[Image.Image, str, str, float, str]], title: str, columns: int = 6) -> Figure:
-    """Photos with their answers, each a `GalleryItem`; wrong answers are framed and written in vermilion."""
+    """Show photos with their answers, each a `GalleryItem`; wrong answers are framed in vermilion."""
     figure, cells = _photo_grid(len(items), columns, title, 2.35)
     for axes, (image, true, predicted, probability, path) in zip(cells, items, strict=False):
         wrong = true != predicted
-        # Never "100.0 %" of an answer that is wrong, nor of any that is not certain.
+        # Never "100.0%" for an answer that is not certain.
         percent = f"{min(probability, 0.999):.1%}" if probability < 1 else "100%"
         text = f"{predicted} {percent}" + (f"\nbut is {true}" if wrong else "")
         _show(axes, image)
@@ -42,7 +42,7 @@ def gallery_figure(items: Sequence[tuple[Image.Image, str, str, float, str]], ti
 
 
 def photos_figure(photos: Sequence[tuple[Image.Image, str]], title: str, columns: int = 6) -> Figure:
-    """Photos with a caption each."""
+    """Show photos, each with its caption."""
     figure, cells = _photo_grid(len(photos), columns, title, 2.0)
     for axes, (image, caption) in zip(cells, photos, strict=False):
         _show(axes, image)
@@ -54,7 +54,7 @@ def photos_figure(photos: Sequence[tuple[Image.Image, str]], title: str, columns
 def augmentation_figure(
     rows: Sequence[Sequence[Image.Image]], title: str = "What training sees: one photo, drawn again and again"
 ) -> Figure:
-    """One photo a row: first as it is, then as augmentation changed it."""
+    """Show one photo in each row: the original, then augmented versions of it."""
     columns = max((len(row) for row in rows), default=1)
     figure, cells = _photo_grid(len(rows) * columns, columns, title, 1.9)
     for i, row in enumerate(rows):
@@ -72,7 +72,7 @@ def _photo_grid(count: int, columns: int, title: str, side: float) -> tuple[Figu
     rows = max(1, ceil(count / columns))
     size = (max(5.0, 1.85 * columns), side * rows + 0.5)
     figure = blank_figure(*size)
-    head(figure, title)
+    set_title(figure, title)
     cells = list(figure.subplots(rows, columns, squeeze=False).flat)
     for axes in cells:
         axes.axis("off")
@@ -82,7 +82,7 @@ def _photo_grid(count: int, columns: int, title: str, side: float) -> tuple[Figu
 
 
 def _show(axes: Axes, image: Image.Image) -> None:
-    # On a square, whatever the shape of the photo, so that a row of photos is a row.
+    # Pad to a square, so that photos of all shapes align.
     small = ImageOps.pad(image.convert("RGB"), (THUMBNAIL, THUMBNAIL), color="#F2F2F2")
     axes.axis("on")
     axes.imshow(np.asarray(small))

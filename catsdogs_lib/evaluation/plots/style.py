@@ -1,7 +1,6 @@
-"""The one look of all figures: white face, dark text, and colours that nobody confuses.
+"""The style of all figures: white background, dark text, colours that colour-blind readers can tell apart.
 
-The colours are those of Okabe and Ito (2008), made for the colour-blind: blue is as it should be,
-vermilion is what to look at.
+The palette is that of Okabe and Ito (2008). Blue is normal; vermilion marks what needs attention.
 """
 
 from typing import Literal
@@ -15,29 +14,29 @@ PURPLE, SKY, GREY, INK = "#CC79A7", "#56B4E9", "#8A8A8A", "#1A1A1A"
 PALETTE = (BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION)
 """Colours of series, in order."""
 MARKERS = ("o", "s", "^", "D", "v", "P")
-"""Markers of series, in order: a second way to tell them apart."""
+"""Markers of series, in order, for readers who cannot tell the colours apart."""
 DPI = 110
 
 
 def blank_figure(width: float, height: float) -> Figure:
-    """An empty figure; sizes in inches."""
+    """Create an empty figure; sizes in inches."""
     layout = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1)
     return Figure(figsize=(width, height), dpi=DPI, facecolor="white", layout=layout)
 
 
 def new_figure(width: float, height: float) -> tuple[Figure, Axes]:
-    """An empty figure with one pair of axes; sizes in inches."""
+    """Create an empty figure with one pair of axes; sizes in inches."""
     figure = blank_figure(width, height)
     return figure, figure.subplots()
 
 
-def head(figure: Figure, title: str) -> None:
-    """A title above all panels."""
+def set_title(figure: Figure, title: str) -> None:
+    """Set a title above all panels."""
     figure.suptitle(title, color=INK, fontsize=12, fontweight="bold")
 
 
-def dress(axes: Axes, title: str, xlabel: str, ylabel: str, grid: bool = True) -> None:
-    """Give axes the common look; colours are set, so that a person's own style cannot make text vanish."""
+def style_axes(axes: Axes, title: str, xlabel: str, ylabel: str, grid: bool = True) -> None:
+    """Apply the common style. Every colour is explicit, so that a user's dark matplotlib style cannot hide text."""
     axes.set_facecolor("white")
     axes.set_title(title, fontsize=12, fontweight="bold", color=INK)
     axes.set_xlabel(xlabel, fontsize=10, color=INK)
@@ -50,6 +49,6 @@ def dress(axes: Axes, title: str, xlabel: str, ylabel: str, grid: bool = True) -
         spine.set(color=GREY, visible=side in ("left", "bottom"))
 
 
-def legend(axes: Axes, place: Literal["best", "upper left", "lower right"]) -> None:
-    """A legend within the axes."""
-    axes.legend(loc=place, fontsize=9, facecolor="white", edgecolor="none", framealpha=0.85, labelcolor=INK)
+def add_legend(axes: Axes, location: Literal["best", "upper left", "lower right"]) -> None:
+    """Add a legend inside the axes."""
+    axes.legend(loc=location, fontsize=9, facecolor="white", edgecolor="none", framealpha=0.85, labelcolor=INK)

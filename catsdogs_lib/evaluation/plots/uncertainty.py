@@ -1,4 +1,4 @@
-"""Figures of doubt: what is unfamiliar, which score sees it, and what being choosy buys."""
+"""Plots of out-of-distribution scores and of selective prediction."""
 
 from collections.abc import Mapping
 
@@ -7,59 +7,59 @@ import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
-from catsdogs_lib.evaluation.plots.style import BLUE, GREY, INK, ORANGE, VERMILION, dress, new_figure
+from catsdogs_lib.evaluation.plots.style import BLUE, GREY, INK, ORANGE, VERMILION, new_figure, style_axes
 
 
-def scores_figure(table: pd.DataFrame, title: str = "Share called unfamiliar, by score and material") -> Figure:
-    """Draw `unfamiliar.comparison` as a map: a row a score, a column a material; familiar test photos come first."""
-    shown = table.drop(columns=["others", "auc"])
-    figure, axes = new_figure(2.6 + 0.62 * len(shown.columns), 1.5 + 0.38 * len(shown))
-    axes.imshow(shown.to_numpy(), cmap="Blues", vmin=0, vmax=1.15, aspect="auto")
-    for (row, column), share in np.ndenumerate(shown.to_numpy()):
+def scores_figure(table: pd.DataFrame, title: str = "Share flagged as unfamiliar, by score and material") -> Figure:
+    """Plot `ood.comparison` as a heat map: one row for each score, one column for each material, test photos first."""
+    shares = table.drop(columns=["others", "auc"])
+    figure, axes = new_figure(2.6 + 0.62 * len(shares.columns), 1.5 + 0.38 * len(shares))
+    axes.imshow(shares.to_numpy(), cmap="Blues", vmin=0, vmax=1.15, aspect="auto")
+    for (row, column), share in np.ndenumerate(shares.to_numpy()):
         colour = "white" if share > 0.6 else INK
         axes.text(column, row, f"{share:.0%}", ha="center", va="center", fontsize=8, color=colour)
-    axes.set_xticks(range(len(shown.columns)), shown.columns, rotation=40, ha="right")
-    axes.set_yticks(range(len(shown)), shown.index)
-    dress(axes, title, "", "", grid=False)
+    axes.set_xticks(range(len(shares.columns)), shares.columns, rotation=40, ha="right")
+    axes.set_yticks(range(len(shares)), shares.index)
+    style_axes(axes, title, "", "", grid=False)
     axes.axvline(0.5, color="white", linewidth=4)
     return figure
 
 
 def unfamiliarity_figure(
-    familiar: ArrayLike, others: Mapping[str, NDArray[np.float32]], limit: float, title: str = "How unfamiliar?"
+    test: ArrayLike, others: Mapping[str, NDArray[np.float32]], limit: float, title: str = "Unfamiliarity"
 ) -> Figure:
-    """Spread of the unfamiliarity of test photos and of each other material; the limit as a line."""
-    rows = {"test photos": np.asarray(familiar), **others}
+    """Plot the distribution of unfamiliarity for test photos and each other material, with the threshold as a line."""
+    rows = {"test photos": np.asarray(test), **others}
     figure, axes = new_figure(8, 1.4 + 0.34 * len(rows))
     for row, values in enumerate(rows.values()):
-        middle, colour = np.quantile(values, [0.05, 0.5, 0.95]), BLUE if row == 0 else ORANGE
+        (low, median, high), colour = np.quantile(values, [0.05, 0.5, 0.95]), BLUE if row == 0 else ORANGE
         axes.plot(values, np.full(len(values), row), "|", color=colour, alpha=0.25, markersize=11)
-        axes.plot(middle[[0, 2]], [row, row], color=colour, linewidth=3, solid_capstyle="round")
-        axes.plot(middle[1], row, "o", color=colour, markeredgecolor="white", markersize=7)
+        axes.plot([low, high], [row, row], color=colour, linewidth=3, solid_capstyle="round")
+        axes.plot(median, row, "o", color=colour, markeredgecolor="white", markersize=7)
     axes.axvline(limit, color=VERMILION, linestyle="--", linewidth=1.4)
     axes.text(limit, -0.75, f" unfamiliar from {limit:.3f}", color=VERMILION, fontsize=9, va="center")
     axes.set_yticks(range(len(rows)), list(rows))
     axes.set_ylim(len(rows) - 0.4, -1.2)
-    dress(axes, title, "Unfamiliarity (cosine distance to the nearest prototype); bar: 5 % to 95 %", "")
+    style_axes(axes, title, "Unfamiliarity (cosine distance to the nearest prototype); bar: 5 % to 95 %", "")
     return figure
 
 
 def coverage_figure(
     probabilities: ArrayLike, labels: ArrayLike, unfamiliarity: ArrayLike, confident: float, limit: float
 ) -> Figure:
-    """Wrong answers among the k most confident, over the share that they are; and where the thresholds stand.
+    """Plot wrong answers among the k most confident against coverage, and mark the thresholds.
 
     Parameters
     ----------
     probabilities, labels, unfamiliarity
         float (N, C), int (N,) and float (N,), of test photos.
     confident, limit
-        The thresholds of confidence and of unfamiliarity.
+        Thresholds for confidence and for unfamiliarity.
     """
     table, truth, distance = np.asarray(probabilities), np.asarray(labels), np.asarray(unfamiliarity)
     confidence, wrong = table.max(axis=1), table.argmax(axis=1) != truth
     familiar = distance <= limit
-    # Unfamiliar photos come last, whatever their confidence.
+    # Unfamiliar photos rank last, whatever their confidence.
     order = np.lexsort((-confidence, ~familiar))
     answered = np.arange(1, len(truth) + 1) / len(truth)
     figure, axes = new_figure(7, 3.6)
@@ -70,5 +70,5 @@ def coverage_figure(
     axes.set_xlim(0, 1.01)
     axes.set_ylim(bottom=-0.2)
     axes.legend(frameon=False, fontsize=9, loc="upper left", labelcolor=INK)
-    dress(axes, "Wrong answers by how many are given", "Share of test photos answered", "Wrong answers so far")
+    style_axes(axes, "Wrong answers by coverage", "Coverage: share of test photos answered", "Wrong answers so far")
     return figure
