@@ -2,13 +2,11 @@
 
 import csv
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 from catsdogs_lib.common.class_names import canonical_class
 from catsdogs_lib.common.errors import SettingsError
-from catsdogs_lib.data.folders import FoundPhoto
 
 
 class Decision(NamedTuple):
@@ -40,13 +38,13 @@ def read_exclusions(name: str) -> dict[str, Decision]:
         raise SettingsError("exclusions", f"{name} cannot be read ({what}); check the path and the file") from None
 
 
-def relabelled(one: FoundPhoto, decision: Decision | None, labels: Sequence[str]) -> FoundPhoto:
-    """The file with the label that a person wants, where there is one; raises `SettingsError` for no class."""
+def relabelled(path: str, label: str, decision: Decision | None, labels: Sequence[str]) -> str:
+    """Give the label that a person wants for a photo, else its own; raises `SettingsError` for an unknown class."""
     if decision is None or not decision.label:
-        return one
-    label = canonical_class(decision.label, labels)
-    if label not in labels:
+        return label
+    wanted = canonical_class(decision.label, labels)
+    if wanted not in labels:
         raise SettingsError(
-            "exclusions", f"label '{decision.label}' of {one.name} is no class; use one of {', '.join(labels)}"
+            "exclusions", f"label '{decision.label}' of {path} is no class; use one of {', '.join(labels)}"
         )
-    return replace(one, label=label)
+    return wanted

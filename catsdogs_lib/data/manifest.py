@@ -3,7 +3,7 @@
 Nothing is ever deleted from the raw folder; the manifest alone decides what is used.
 """
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,7 +13,7 @@ import pandas as pd
 from catsdogs_lib.common import files
 from catsdogs_lib.common.errors import CatsdogsError
 from catsdogs_lib.data import splits
-from catsdogs_lib.data.checks import CheckedPhoto, Reason, check_photos
+from catsdogs_lib.data.checks import Reason, check_photos
 from catsdogs_lib.data.duplicates import components, near_duplicates
 from catsdogs_lib.data.exclusions import read_exclusions, relabelled
 from catsdogs_lib.data.folders import FoundPhoto, find_photos
@@ -115,59 +115,151 @@ def build_manifest(
     SettingsError
         The exclusions cannot be read.
     """
-    by_hand = read_exclusions(settings.exclusions)
-    found, labels = find_photos(raw)
-    checked = check_photos([one.path for one in found], settings.min_side, workers)
-    decided = [by_hand.get(one.name) or by_hand.get(check.sha256) for one, check in zip(found, checked, strict=True)]
-    found = [relabelled(one, decision, labels) for one, decision in zip(found, decided, strict=True)]
-    excluded = [
-        f"{Reason.BY_HAND}: {decision.reason}" if decision and not decision.label else check.excluded
-        for decision, check in zip(decided, checked, strict=True)
+    photos, labels = find_photos(raw)
+    table = apply_exclusions(check_files(photos, settings.min_side, workers), settings.exclusions, labels)
+    table = exclude_copies(table, previous)
+    pairs = find_near_duplicates(table)
+    return assign_splits(exclude_two_labels(table, pairs), pairs, settings, previous)
+
+
+def check_files(photos: Sequence[FoundPhoto], min_side: int, workers: int | None = None) -> pd.DataFrame:
+    """Read, decode and measure every file, and say in `excluded` why it cannot be used.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row for each photo: `path`, `label` and `split` as the folders say, and what `checks.CheckedPhoto` holds.
+    """
+    checked = check_photos([photo.path for photo in photos], min_side, workers)
+    return (
+        pd.DataFrame([vars(check) for check in checked])
+        .rename(columns={"size": "bytes"})
+        .assign(
+            path=[photo.name for photo in photos],
+            label=[photo.label for photo in photos],
+            split=[photo.split for photo in photos],
+        )
+    )
+
+
+def apply_exclusions(table: pd.DataFrame, exclusions: str, labels: Sequence[str]) -> pd.DataFrame:
+    """Exclude or relabel the photos that a file of exclusions names; `labels` are the classes that there are.
+
+    Raises
+    ------
+    SettingsError
+        The file cannot be read, or names a class that there is not.
+    EmptyClassError
+        A class has no file.
+    """
+    decisions = read_exclusions(exclusions)
+    wanted = [
+        decisions.get(path) or decisions.get(sha256)
+        for path, sha256 in zip(table["path"], table["sha256"], strict=True)
     ]
-    ledger, kept_before = _ledger(previous)
-    given = {one.split for one in found if one.split}
-    shares = _shares(settings, given)
-    open_split = {
-        index: "" if one.split == "train" and len(shares) > 1 else one.split for index, one in enumerate(found)
-    }
-
-    photos = _without_copies(found, checked, excluded, kept_before)
-    pairs = _pairs(found, checked, photos)
-    _exclude_two_labels(found, photos, pairs, excluded)
-
-    # Of one group now all have the same label; who gets no split any more takes no part.
-    number = {index: at for at, index in enumerate(i for i in photos if not excluded[i])}
-    members = []
-    for index in number:
-        sha256 = checked[index].sha256
-        remembered = ledger.get(sha256, "")
-        split = open_split[index] or (remembered if remembered in shares else "")
-        members.append(splits.Member(sha256, found[index].label, found[index].name, split))
-    inner = [(number[a], number[b]) for a, b in pairs if a in number and b in number]
-    places = splits.assign(members, inner, shares, settings.seed)
-    split_of = [""] * len(found)
-    for index, place in zip(number, places, strict=True):
-        split_of[index], excluded[index] = place.split, place.excluded
-
-    table = pd.DataFrame([vars(check) for check in checked]).rename(columns={"size": "bytes"})
     table = table.assign(
-        path=[one.name for one in found],
-        label=[one.label for one in found],
-        split=split_of,
-        excluded=excluded,
-        group=_groups(checked, pairs, excluded),
-    )[list(COLUMNS)].astype(COLUMNS)
-    table = table.sort_values("path", ignore_index=True)
-    _refuse_empty(table, labels)
+        label=[
+            relabelled(path, label, decision, labels)
+            for path, label, decision in zip(table["path"], table["label"], wanted, strict=True)
+        ],
+        excluded=[
+            f"{Reason.BY_HAND}: {decision.reason}" if decision and not decision.label else excluded
+            for excluded, decision in zip(table["excluded"], wanted, strict=True)
+        ],
+    )
+    if empty := sorted(set(labels) - set(table["label"])):
+        raise EmptyClassError(empty[0], "", 0, 0, "")
     return table
 
 
-def _ledger(previous: pd.DataFrame | None) -> tuple[dict[str, str], set[str]]:
-    """Split by SHA-256, and the paths that were used."""
-    if previous is None:
-        return {}, set()
-    rows = used(previous)
-    return dict(zip(rows["sha256"], rows["split"], strict=True)), set(rows["path"])
+def exclude_copies(table: pd.DataFrame, previous: pd.DataFrame | None = None) -> pd.DataFrame:
+    """Exclude all but one of the same bytes under the same label.
+
+    Kept is a test photo rather than a validation photo rather than a train photo, then one that `previous` used.
+    """
+    used_before = set() if previous is None else set(used(previous)["path"])
+
+    def preference(photo: tuple[int, str, str]) -> tuple[int, bool, str]:
+        _, split, path = photo
+        return -splits.SPLITS.index(split or "train"), path not in used_before, path
+
+    rows, excluded = used(table), table["excluded"].copy()
+    for _, copies in rows[rows.duplicated(["sha256", "label"], keep=False)].groupby(["sha256", "label"]):
+        kept, *others = sorted(zip(copies.index, copies["split"], copies["path"], strict=True), key=preference)
+        excluded[[index for index, _, _ in others]] = f"{Reason.EXACT_DUPLICATE} of {kept[2]}"
+    return table.assign(excluded=excluded)
+
+
+def find_near_duplicates(table: pd.DataFrame) -> list[tuple[int, int]]:
+    """Pair near-duplicates among the usable photos, and the same bytes under two labels; positions in `table`."""
+    rows = used(table)
+    if rows.empty:
+        return []
+    hashes = np.array([int(digits, 16) for digits in rows["phash"]], dtype=np.uint64)
+    thumbnails = np.stack([np.frombuffer(data, dtype=np.uint8) for data in rows["thumbnail"]])
+    near = near_duplicates(hashes, thumbnails, rows["label"].tolist())
+    pairs = [(first, second) for first, second in rows.index.to_numpy()[near].tolist()]
+    # Flat pictures have no near-duplicates, so equal bytes are paired as well.
+    return pairs + _same_bytes(rows)
+
+
+def _same_bytes(rows: pd.DataFrame) -> list[tuple[int, int]]:
+    first = rows.index.to_series().groupby(rows["sha256"]).transform("min")
+    return [(a, b) for a, b in zip(first.tolist(), rows.index.tolist(), strict=True) if a != b]
+
+
+def exclude_two_labels(table: pd.DataFrame, pairs: Sequence[tuple[int, int]]) -> pd.DataFrame:
+    """Exclude near-duplicates that carry different labels, all of them: nobody knows which label is right."""
+    paired, excluded = table.loc[sorted({index for pair in pairs for index in pair})], table["excluded"].copy()
+    roots = components(len(table), pairs)
+    for _, group in paired.groupby([roots[index] for index in paired.index]):
+        for index, label in zip(group.index, group["label"], strict=True):
+            others = group.loc[group["label"] != label, "path"]
+            if len(others):
+                excluded[index] = f"{Reason.TWO_LABELS}: also {others.iloc[0]}"
+    return table.assign(excluded=excluded)
+
+
+def assign_splits(
+    table: pd.DataFrame,
+    pairs: Sequence[tuple[int, int]],
+    settings: PrepareSettings,
+    previous: pd.DataFrame | None = None,
+) -> pd.DataFrame:
+    """Give every usable photo a split, near-duplicates the same one; the result is a manifest.
+
+    Parameters
+    ----------
+    table
+        From `exclude_two_labels`: near-duplicates have one label.
+    pairs
+        From `find_near_duplicates`.
+    settings, previous
+        See `build_manifest`.
+
+    Raises
+    ------
+    EmptyClassError
+        A class ends up without a photo, or without one in a split.
+    """
+    shares = _shares(settings, set(table["split"]))
+    earlier = {} if previous is None else used(previous).set_index("sha256")["split"].to_dict()
+    rows = used(table)
+    members = []
+    for sha256, label, path, given in zip(*(rows[name] for name in ("sha256", "label", "path", "split")), strict=True):
+        # A validation set is cut off a given train set.
+        fixed = "" if given == "train" and len(shares) > 1 else given
+        remembered = earlier.get(sha256, "")
+        members.append(splits.Member(sha256, label, path, fixed or (remembered if remembered in shares else "")))
+    position = {index: number for number, index in enumerate(rows.index)}
+    inner = [(position[a], position[b]) for a, b in pairs if a in position and b in position]
+    assigned = splits.assign(members, inner, shares, settings.seed)
+    table = table.assign(split="")
+    table.loc[rows.index, "split"] = [assignment.split for assignment in assigned]
+    table.loc[rows.index, "excluded"] = [assignment.excluded for assignment in assigned]
+    table = table.assign(group=_groups(table, pairs))[list(COLUMNS)].astype(COLUMNS)
+    _refuse_empty(table)
+    return table
 
 
 def _shares(settings: PrepareSettings, given: set[str]) -> dict[str, float]:
@@ -177,75 +269,16 @@ def _shares(settings: PrepareSettings, given: set[str]) -> dict[str, float]:
     return {"train": 1 - sum(cut.values()), **cut}
 
 
-def _without_copies(
-    found: Sequence[FoundPhoto], checked: Sequence[CheckedPhoto], excluded: list[str], kept_before: set[str]
-) -> list[int]:
-    """Exclude all but one of the same bytes under the same label; list the others."""
-    copies: dict[tuple[str, str], list[int]] = defaultdict(list)
-    for index, one in enumerate(found):
-        if not excluded[index]:
-            copies[checked[index].sha256, one.label].append(index)
-
-    def preference(index: int) -> tuple[int, bool, str]:
-        one = found[index]
-        return -splits.SPLITS.index(one.split or "train"), one.name not in kept_before, one.name
-
-    kept = []
-    for same in copies.values():
-        best, *others = sorted(same, key=preference)
-        kept.append(best)
-        for index in others:
-            excluded[index] = f"{Reason.EXACT_DUPLICATE} of {found[best].name}"
-    return sorted(kept)
+def _groups(table: pd.DataFrame, pairs: Sequence[tuple[int, int]]) -> "pd.Series[str]":
+    """Name each group by its smallest SHA-256; photos excluded as near-duplicates link no others."""
+    left_out = set(table.index[table["excluded"].str.startswith(Reason.NEAR_DUPLICATE)])
+    near = [pair for pair in pairs if left_out.isdisjoint(pair)]
+    roots = components(len(table), [*_same_bytes(table), *near])
+    return table["sha256"].groupby(roots).transform("min").str[:12]
 
 
-def _pairs(
-    found: Sequence[FoundPhoto], checked: Sequence[CheckedPhoto], photos: Sequence[int]
-) -> list[tuple[int, int]]:
-    """Pair near-duplicates among `photos`, and the same bytes under two labels."""
-    if not photos:
-        return []
-    hashes = np.array([int(checked[index].phash, 16) for index in photos], dtype=np.uint64)
-    thumbnails = np.stack([np.frombuffer(checked[index].thumbnail, dtype=np.uint8) for index in photos])
-    near = near_duplicates(hashes, thumbnails, [found[index].label for index in photos])
-    pairs = [(photos[first], photos[second]) for first, second in near.tolist()]
-    first_with: dict[str, int] = {}
-    for index in photos:
-        # A flat picture has no near-duplicates, so the bytes have to be looked at, too.
-        other = first_with.setdefault(checked[index].sha256, index)
-        if other != index:
-            pairs.append((other, index))
-    return pairs
-
-
-def _exclude_two_labels(
-    found: Sequence[FoundPhoto], photos: Sequence[int], pairs: Sequence[tuple[int, int]], excluded: list[str]
-) -> None:
-    roots = components(len(found), pairs)
-    groups: dict[int, list[int]] = defaultdict(list)
-    for index in photos:
-        groups[roots[index]].append(index)
-    for group in groups.values():
-        if len({found[index].label for index in group}) > 1:
-            for index in group:
-                other = next(i for i in group if found[i].label != found[index].label)
-                excluded[index] = f"{Reason.TWO_LABELS}: also {found[other].name}"
-
-
-def _groups(checked: Sequence[CheckedPhoto], pairs: Sequence[tuple[int, int]], excluded: Sequence[str]) -> list[str]:
-    """Name each group by its smallest SHA-256; who was excluded as a near-duplicate links nobody."""
-    first_with: dict[str, int] = {}
-    same = [(first_with.setdefault(check.sha256, index), index) for index, check in enumerate(checked)]
-    near = [pair for pair in pairs if not any(excluded[i].startswith(Reason.NEAR_DUPLICATE) for i in pair)]
-    roots = components(len(checked), [*same, *near])
-    smallest: dict[int, str] = {}
-    for index, root in enumerate(roots):
-        smallest[root] = min(checked[index].sha256, smallest.get(root, "g"))
-    return [smallest[root][:12] for root in roots]
-
-
-def _refuse_empty(table: pd.DataFrame, labels: Sequence[str]) -> None:
-    for label in labels:
+def _refuse_empty(table: pd.DataFrame) -> None:
+    for label in classes(table):
         rows = table[table["label"] == label]
         usable = used(rows)
         reasons = Counter(Reason.of(text) or text for text in rows["excluded"] if text)
