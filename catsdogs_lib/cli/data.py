@@ -83,12 +83,12 @@ def check(folder: Path, path: Path | None) -> None:
 def doctor(root: str, output: Path) -> None:
     """Look for wrong labels, two classes in one photo, drawings and outliers; a page and a file of proposals."""
     from catsdogs_lib.common import files
-    from catsdogs_lib.evaluation import label_audit_page
+    from catsdogs_lib.evaluation import label_audit, label_audit_page
     from catsdogs_lib.pipeline.stages import prepare
     from catsdogs_lib.pipeline.workspace import Workspace
 
     ws = Workspace.open(root)
-    findings = prepare.ask_doctor(ws)
+    findings = label_audit.audit(label_audit.audit_data(prepare.read_manifest(ws), ws.raw, ws.features))
     files.write_text(output / "findings.html", label_audit_page.page(findings, ws.raw))
     files.write_text(output / "proposals.csv", findings.to_csv(index=False, lineterminator="\n"))
     shown = Table(box=None, pad_edge=False, header_style="bold")

@@ -103,13 +103,13 @@ def monitor(window: tuple[Path, ...], reference: Path | None, root: str) -> None
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("", "signal", "validation", "now", "effect", "p"):
         table.add_column(column, justify="left" if column in ("", "signal") else "right")
-    for one in found.findings:
+    for one in found.signals:
         mark = "[red]✗[/]" if one.alarm else "[green]✓[/]"
         figures = (f"{value:.3g}" for value in (one.reference, one.window, one.effect, one.p_value))
         table.add_row(mark, escape(one.signal), *figures)
     console = Console()
     console.print(table)
-    measured = f", {found.measured.value:.1%} of {found.told} by feedback" if found.measured else ""
+    measured = f", {found.measured.value:.1%} of {found.feedback} by feedback" if found.measured else ""
     console.print(f"accuracy {found.estimated.value:.1%} by confidence{measured}; {found.unsure:.1%} unsure")
     console.print(escape(found.sentence))
     if found.alarms:

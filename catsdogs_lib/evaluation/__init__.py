@@ -1,1 +1,1 @@
-"""Measuring models: metrics, calibration, slices, selective prediction, out-of-distribution scores, the gate."""
+"""Evaluation: metrics, calibration, slices, selective prediction, out-of-distribution scores, gate, label audit."""

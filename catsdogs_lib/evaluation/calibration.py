@@ -1,4 +1,4 @@
-"""Probabilities that mean what they say: temperature scaling, and when to call an answer confident."""
+"""Temperature scaling: calibrated probabilities from logits."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -7,13 +7,13 @@ from scipy.optimize import minimize_scalar
 from catsdogs_lib.evaluation.metrics import EvaluationError, check_answers
 
 TEMPERATURES = (0.05, 20.0)
-"""The temperatures that are searched."""
+"""Range of the search."""
 PRIOR_WIDTH = 1.0
 """Standard deviation of the prior on log T: a factor of e either way costs half a nat in all."""
 
 
 def softmax(logits: ArrayLike, temperature: float = 1.0) -> NDArray[np.float64]:
-    """Probabilities of `logits` / `temperature` over the last axis; same shape, float64, rows sum to 1.
+    """Compute the softmax of `logits` / `temperature` over the last axis: float64 of the same shape.
 
     Raises
     ------
@@ -31,12 +31,12 @@ def softmax(logits: ArrayLike, temperature: float = 1.0) -> NDArray[np.float64]:
 
 
 def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
-    """The temperature T for which `softmax(logits, T)` fits validation labels best.
+    """Find the temperature T for which `softmax(logits, T)` fits validation labels best.
 
     Temperature scaling (Guo et al., 2017, "On calibration of modern neural networks"): the T that
-    minimises the negative log likelihood, which never changes an answer. Where every validation photo is
-    right, the likelihood grows without end as T falls; so a log-normal prior around T = 1 is added, of
-    width `PRIOR_WIDTH`. It weighs less than one wrong photo, hence decides only where the photos do not.
+    minimises the negative log likelihood, which never changes an answer. If every validation photo is
+    right, the likelihood keeps growing as T falls, so a log-normal prior around T = 1 of width `PRIOR_WIDTH`
+    is added. It weighs less than one wrong photo, so it only decides where the photos do not.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
     Raises
     ------
     EvaluationError
-        Shapes or values that cannot be used.
+        Shapes do not match, or values are not finite.
     """
     scores = np.asarray(logits, dtype=np.float64)
     _, truth = check_answers(softmax(scores) if scores.ndim == 2 and scores.size else scores, labels)
@@ -65,5 +65,5 @@ def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
         nll = np.log(np.exp(scores * inverse).sum(axis=1)) - of_truth * inverse
         return float(nll.sum() + (log_temperature / PRIOR_WIDTH) ** 2 / 2)
 
-    found = minimize_scalar(cost, bounds=np.log(TEMPERATURES), method="bounded", options={"xatol": 1e-6})
-    return float(np.exp(found.x))
+    minimum = minimize_scalar(cost, bounds=np.log(TEMPERATURES), method="bounded", options={"xatol": 1e-6})
+    return float(np.exp(minimum.x))

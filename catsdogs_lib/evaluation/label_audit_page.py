@@ -1,4 +1,4 @@
-"""The doctor's findings as a page to look at, pictures and all."""
+"""The findings of a label audit as one HTML page with pictures."""
 
 import base64
 import io
@@ -10,7 +10,7 @@ import pandas as pd
 from catsdogs_lib.common.progress import track
 from catsdogs_lib.imaging import decoding
 
-SIDE = 200
+THUMBNAIL = 200
 """Shorter side of a picture, in pixels."""
 STYLE = """
 :root { color-scheme: light dark; --ink: #1b1d1c; --paper: #f7f6f2; --card: #fff; --soft: #5d615e }
@@ -26,12 +26,12 @@ small { color: var(--soft) }
 
 
 def page(findings: pd.DataFrame, raw: Path) -> str:
-    """Write findings as one HTML page that needs nothing else.
+    """Render findings as one self-contained HTML page.
 
     Parameters
     ----------
     findings
-        From `doctor.examine`.
+        From `label_audit.audit`.
     raw
         Folder that the paths start from.
     """
@@ -52,8 +52,8 @@ def page(findings: pd.DataFrame, raw: Path) -> str:
 def _card(row: object, raw: Path) -> str:
     path, label, reason, score = (getattr(row, name) for name in ("path", "label", "reason", "score"))
     stream = io.BytesIO()
-    photo = decoding.read(raw / path, SIDE)
-    photo.thumbnail((2 * SIDE, SIDE))
+    photo = decoding.read(raw / path, THUMBNAIL)
+    photo.thumbnail((2 * THUMBNAIL, THUMBNAIL))
     photo.save(stream, "JPEG", quality=80)
     data = base64.b64encode(stream.getvalue()).decode()
     return (

@@ -21,7 +21,7 @@ BINS = 15
 """Bins of the expected calibration error, as in Guo et al. (2017)."""
 CONFIDENCE_LEVEL = 0.95
 
-_CELLS = 2_000_000  # resamples x photos held at once: 16 MB an array
+_MAX_CELLS = 2_000_000  # resamples x photos in memory at once: 16 MB for each array
 _Z = float(ndtri((1 + CONFIDENCE_LEVEL) / 2))
 
 Floats = NDArray[np.float64]
@@ -29,12 +29,12 @@ Ints = NDArray[np.int64]
 
 
 class EvaluationError(CatsdogsError):
-    """What was given to be evaluated cannot be: wrong shapes, no photos, numbers that are no probabilities."""
+    """Inputs of an evaluation are unusable: wrong shapes, no photos, numbers that are no probabilities."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A measured value with the ends of its 95 % interval; all three NaN where it is not defined."""
+    """A measured value with its 95 % interval; all three NaN if it is not defined."""
 
     value: float
     low: float
@@ -42,7 +42,7 @@ class Interval:
 
 
 def check_answers(probabilities: ArrayLike, labels: ArrayLike) -> tuple[NDArray[np.floating], Ints]:
-    """Give both as arrays, or say what is wrong with them.
+    """Convert probabilities and labels to arrays, and check that they fit.
 
     Returns
     -------
@@ -62,7 +62,7 @@ def check_answers(probabilities: ArrayLike, labels: ArrayLike) -> tuple[NDArray[
 
 
 def check_probabilities(probabilities: ArrayLike) -> NDArray[np.floating]:
-    """Give the probabilities as an array, float32 or float64 as they came.
+    """Convert probabilities to an array, keeping float32 or float64, and check them.
 
     Raises
     ------
@@ -81,7 +81,7 @@ def check_probabilities(probabilities: ArrayLike) -> NDArray[np.floating]:
 
 
 def point(probabilities: ArrayLike, labels: ArrayLike) -> dict[str, float]:
-    """Each of `METRICS` as one number.
+    """Compute each of `METRICS`.
 
     Returns
     -------
@@ -95,15 +95,15 @@ def point(probabilities: ArrayLike, labels: ArrayLike) -> dict[str, float]:
     """
     table, truth = check_answers(probabilities, labels)
     once = np.ones((1, len(truth)))
-    return {name: float(values[0]) for name, values in _weighted(table, truth, once).items()}
+    return {name: float(values[0]) for name, values in weighted_metrics(table, truth, once).items()}
 
 
 def with_intervals(
     probabilities: ArrayLike, labels: ArrayLike, resamples: int = 1000, seed: int = 0
 ) -> dict[str, Interval]:
-    """Each of `METRICS` with a 95 % interval: percentile bootstrap over photos (Efron, 1979).
+    """Compute each of `METRICS` with a 95 % interval: percentile bootstrap over photos (Efron, 1979).
 
-    Three points differ from the textbook, for reasons:
+    Three points differ from the textbook:
 
     - accuracy has Wilson's interval, because the bootstrap of a flawless test set is [1, 1];
     - a resample that misses a class is skipped for ``roc_auc``;
@@ -119,9 +119,9 @@ def with_intervals(
     present = np.unique(truth)
     parts: dict[str, list[Floats]] = {name: [] for name in METRICS}
     for counts in _resampled_counts(len(truth), resamples, seed):
-        values = _weighted(table, truth, counts)
-        whole = np.all([counts[:, truth == one].any(axis=1) for one in present], axis=0)
-        values["roc_auc"] = values["roc_auc"][whole]
+        values = weighted_metrics(table, truth, counts)
+        complete = np.all([counts[:, truth == label].any(axis=1) for label in present], axis=0)
+        values["roc_auc"] = values["roc_auc"][complete]
         for name in METRICS:
             parts[name].append(values[name])
     drawn = {name: np.concatenate(part) for name, part in parts.items()}
@@ -135,14 +135,14 @@ def with_intervals(
 
 
 def bootstrap_mean(values: ArrayLike, resamples: int = 1000, seed: int = 0) -> Interval:
-    """Mean of `values`, shape (N,), N >= 1, with its 95 % percentile bootstrap interval."""
+    """Average `values`, shape (N,), N >= 1, with a 95 % percentile bootstrap interval."""
     sample = np.asarray(values, dtype=np.float64)
     drawn = [counts @ sample / len(sample) for counts in _resampled_counts(len(sample), resamples, seed)]
     return percentiles(float(sample.mean()), np.concatenate(drawn))
 
 
 def percentiles(value: float, drawn: Floats) -> Interval:
-    """`value` with the central 95 % of `drawn`; NaN where nothing was drawn or the value is NaN."""
+    """Give `value` the central 95 % of `drawn` as its interval; NaN if nothing was drawn or the value is NaN."""
     if np.isnan(value) or len(drawn) == 0:
         return Interval(value, float("nan"), float("nan"))
     tail = (1 - CONFIDENCE_LEVEL) / 2
@@ -151,7 +151,7 @@ def percentiles(value: float, drawn: Floats) -> Interval:
 
 
 def wilson(successes: float, trials: float) -> Interval:
-    """A share of `trials` with Wilson's 95 % score interval (Wilson, 1927); [0, 1] of no trials.
+    """Compute a share of `trials` with Wilson's 95 % score interval (Wilson, 1927); [0, 1] of no trials.
 
     It stays within 0..1 and keeps a width where all or none succeed.
     """
@@ -164,7 +164,7 @@ def wilson(successes: float, trials: float) -> Interval:
 
 
 def photo_losses(probabilities: ArrayLike, labels: ArrayLike) -> Floats:
-    """Log loss of each photo in nats, shape (N,), clipped as in `point`."""
+    """Compute the log loss of each photo in nats, shape (N,), clipped as in `point`."""
     table, truth = check_answers(probabilities, labels)
     epsilon = np.finfo(table.dtype).eps
     of_truth = table[np.arange(len(truth)), truth].clip(epsilon, 1 - epsilon)
@@ -172,7 +172,7 @@ def photo_losses(probabilities: ArrayLike, labels: ArrayLike) -> Floats:
 
 
 def confusion_matrix(probabilities: ArrayLike, labels: ArrayLike) -> Ints:
-    """How many photos of each true class (rows) got each answer (columns): int64, shape (C, C)."""
+    """Count the photos of each true class (rows) by answer (columns): int64, shape (C, C)."""
     table, truth = check_answers(probabilities, labels)
     classes = table.shape[1]
     cells = np.bincount(truth * classes + table.argmax(axis=1), minlength=classes**2)
@@ -180,7 +180,7 @@ def confusion_matrix(probabilities: ArrayLike, labels: ArrayLike) -> Ints:
 
 
 def expected_calibration_error(probabilities: ArrayLike, labels: ArrayLike, bins: int = BINS) -> float:
-    """Mean distance, 0..1, between confidence and accuracy over bins of equal mass.
+    """Average the distance between confidence and accuracy, 0..1, over bins of equal mass.
 
     Naeini et al. (2015), with the photos in order of top-label confidence cut into `bins` groups of
     equal size (+-1), because bins of equal width are nearly all empty for a good model. Photos of the
@@ -195,7 +195,7 @@ def expected_calibration_error(probabilities: ArrayLike, labels: ArrayLike, bins
 def calibrated_ece_quantile(
     probabilities: ArrayLike, quantile: float = 0.95, draws: int = 1000, seed: int = 0, bins: int = BINS
 ) -> float:
-    """What calibration error a perfectly calibrated model with these probabilities would still show.
+    """Compute the calibration error that a perfectly calibrated model with these probabilities still shows.
 
     Labels are drawn from the probabilities themselves (consistency resampling: Bröcker and Smith, 2007);
     only whether the top label is right matters, and it is with the probability of the confidence.
@@ -217,14 +217,14 @@ def calibrated_ece_quantile(
 def reliability_bins(
     probabilities: ArrayLike, labels: ArrayLike, bins: int = BINS, *, equal_width: bool = False
 ) -> pd.DataFrame:
-    """Confidence against accuracy in bins of the top-label confidence.
+    """Compare confidence with accuracy in bins of the top-label confidence.
 
     Parameters
     ----------
     probabilities, labels
-        As everywhere here.
+        As everywhere in this module.
     bins
-        How many; those that hold no photo are left out.
+        Number of bins; empty ones are left out.
     equal_width
         False: the bins of `expected_calibration_error`. True: cut 1/C..1 into parts of equal width, which
         draws better where most photos have nearly the same confidence.
@@ -240,19 +240,18 @@ def reliability_bins(
         floor = 1 / table.shape[1]
         part = np.clip(((confidence - floor) / (1 - floor) * bins).astype(int), 0, bins - 1)
         counts = np.bincount(part, minlength=bins)
-        sums = [np.bincount(part, weights=one, minlength=bins) for one in (confidence, correct)]
+        sums = [np.bincount(part, weights=values, minlength=bins) for values in (confidence, correct)]
     else:
         ones = np.ones((1, len(truth)))
         counts = np.diff(_edges(len(truth), bins))
-        sums = [_bin_sums(confidence, one, ones, bins)[0] for one in (confidence, correct)]
-    held = counts > 0
-    return pd.DataFrame(
-        {"confidence": sums[0][held] / counts[held], "accuracy": sums[1][held] / counts[held], "count": counts[held]}
-    )
+        sums = [_bin_sums(confidence, values, ones, bins)[0] for values in (confidence, correct)]
+    filled = counts > 0
+    confidences, accuracies = (total[filled] / counts[filled] for total in sums)
+    return pd.DataFrame({"confidence": confidences, "accuracy": accuracies, "count": counts[filled]})
 
 
-def _weighted(table: NDArray[np.floating], truth: Ints, counts: Floats) -> dict[str, Floats]:
-    """All metrics for R weightings of the photos at once: `counts` (R, N), each row summing to N."""
+def weighted_metrics(table: NDArray[np.floating], truth: Ints, counts: Floats) -> dict[str, Floats]:
+    """Compute each of `METRICS` for R weightings of the photos at once: `counts` (R, N), each row summing to N."""
     size, classes = table.shape
     confidence, correct = _top(table, truth)
     is_true, is_answer = np.eye(classes)[truth], np.eye(classes)[table.argmax(axis=1)]  # (N, C) each
@@ -269,13 +268,13 @@ def _weighted(table: NDArray[np.floating], truth: Ints, counts: Floats) -> dict[
 
 
 def _roc_auc(table: NDArray[np.floating], truth: Ints, counts: Floats) -> Floats:
-    """Shape (R,): the chance that a photo of the class scores above one of the rest, ties counting half."""
-    chosen = range(1, 2) if table.shape[1] == 2 else range(table.shape[1])
+    """Compute the chance that a photo of the class scores above one of the rest, ties counting half: shape (R,)."""
+    labels = range(1, 2) if table.shape[1] == 2 else range(table.shape[1])
     total, defined = np.zeros(len(counts)), np.zeros(len(counts))
-    for one in chosen:
-        order, starts = _ties(table[:, one])
-        positive = np.add.reduceat(counts[:, order] * (truth[order] == one), starts, axis=1)
-        negative = np.add.reduceat(counts[:, order] * (truth[order] != one), starts, axis=1)
+    for label in labels:
+        order, starts = _ties(table[:, label])
+        positive = np.add.reduceat(counts[:, order] * (truth[order] == label), starts, axis=1)
+        negative = np.add.reduceat(counts[:, order] * (truth[order] != label), starts, axis=1)
         below = np.cumsum(negative, axis=1) - negative / 2
         pairs = positive.sum(axis=1) * negative.sum(axis=1)
         total += np.divide((positive * below).sum(axis=1), pairs, out=np.zeros(len(counts)), where=pairs > 0)
@@ -284,13 +283,13 @@ def _roc_auc(table: NDArray[np.floating], truth: Ints, counts: Floats) -> Floats
 
 
 def _ece(confidence: Floats, correct: Floats, counts: Floats, bins: int) -> Floats:
-    """Shape (R,), from `counts` (R or 1, N) and `correct` (N,) or (R, N)."""
+    """Compute the calibration error, shape (R,), from `counts` (R or 1, N) and `correct` (N,) or (R, N)."""
     sums = _bin_sums(confidence, confidence - correct, counts, bins)
     return np.asarray(np.abs(sums).sum(axis=1) / len(confidence))
 
 
 def _bin_sums(confidence: Floats, values: Floats, counts: Floats, bins: int) -> Floats:
-    """Sum of `values` in each bin of equal mass, shape (R, bins).
+    """Sum `values` in each bin of equal mass: shape (R, bins).
 
     Read off the running sum as a function of the photos so far; between two distinct confidences it is a
     straight line, which is what shares a tie among bins.
@@ -316,20 +315,20 @@ def _top(table: NDArray[np.floating], truth: Ints) -> tuple[Floats, Floats]:
 
 
 def _ties(values: NDArray[np.floating]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Ascending order of `values`, and where in it each distinct value starts."""
+    """Sort `values`: the ascending order, and where in it each distinct value starts."""
     order = np.argsort(values, kind="stable")
     ordered = values[order]
     return order, np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
 
 
 def _chunks(rows: int, columns: int) -> Iterator[int]:
-    step = max(1, _CELLS // columns)
+    step = max(1, _MAX_CELLS // columns)
     for start in range(0, rows, step):
         yield min(step, rows - start)
 
 
 def _resampled_counts(size: int, resamples: int, seed: int) -> Iterator[Floats]:
-    """How often each photo is in each resample: chunks of shape (R, N), in all `resamples` rows."""
+    """Count how often each photo is in each resample: chunks of shape (R, N), `resamples` rows in all."""
     random = np.random.default_rng(seed)
     for rows in _chunks(resamples, size):
         drawn = random.integers(size, size=(rows, size)) + size * np.arange(rows)[:, None]

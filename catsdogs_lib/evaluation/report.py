@@ -1,8 +1,9 @@
-"""A model measured: calibrated and given its thresholds on validation photos, judged on test photos."""
+"""The evaluation of a model: calibrated on validation photos, measured on test photos."""
 
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,50 +13,52 @@ from numpy.typing import NDArray
 from catsdogs_lib.evaluation import calibration, metrics, selective, slices
 from catsdogs_lib.evaluation.metrics import Interval
 from catsdogs_lib.inference.bundle import Metric, RiskBound, SelectiveMetrics, Slice, Thresholds
-from catsdogs_lib.training import trainer as training
 from catsdogs_lib.training.checkpoint import TrainedModel
+from catsdogs_lib.training.trainer import label_indices
 
 SPLITS = ("val", "test")
-"""The splits that a model is measured on."""
+"""The splits that a model is evaluated on."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One model, measured.
+    """One model with its calibrated answers and their metrics.
 
     Attributes
     ----------
     name
-        Of the model.
+        Name of the model.
     trained
         The model.
-    temperature, thresholds, certificate
-        Chosen on validation photos; see `evaluation.risk`.
-    rows
-        For ``val`` and ``test``: the manifest's rows.
-    labels, probabilities, features, unfamiliarity
-        For each of them: int64 (N,), calibrated float64 (N, C), float32 (N, F) and float32 (N,).
+    rows, labels
+        For ``val`` and ``test``: the manifest's rows, and int64 (N,).
+    temperature, thresholds, risk_bound
+        Chosen on validation photos; see `calibration.fit_temperature` and `selective.choose_thresholds`.
+    probabilities, unfamiliarity, features
+        For ``val`` and ``test``: calibrated float64 (N, C), float32 (N,) and float32 (N, F).
     metrics
-        For each of them: every metric with its interval.
-    calibrated_ece
-        What the ECE of a perfectly calibrated model with these test confidences stays below in 95 of 100 cases.
+        For ``val`` and ``test``: every metric with its interval.
     """
 
     name: str
     trained: TrainedModel
-    temperature: float
-    thresholds: Thresholds
-    certificate: RiskBound
     rows: dict[str, pd.DataFrame]
     labels: dict[str, NDArray[np.int64]]
+    temperature: float
+    thresholds: Thresholds
+    risk_bound: RiskBound
     probabilities: dict[str, NDArray[np.float64]]
-    features: dict[str, NDArray[np.float32]]
     unfamiliarity: dict[str, NDArray[np.float32]]
+    features: dict[str, NDArray[np.float32]]
     metrics: dict[str, dict[str, Interval]]
-    calibrated_ece: float
 
-    def doubt(self) -> SelectiveMetrics:
-        """How doubt works out on the test photos."""
+    @cached_property
+    def calibrated_ece(self) -> float:
+        """Compute the 95 % quantile of the ECE that a perfectly calibrated model with these confidences shows."""
+        return metrics.calibrated_ece_quantile(self.probabilities["test"])
+
+    def selective_metrics(self) -> SelectiveMetrics:
+        """Measure on test photos how many answers count as confident, and how many of these are wrong."""
         table, truth = self.probabilities["test"], self.labels["test"]
         unfamiliar = self.unfamiliarity["test"] > self.thresholds.unfamiliar
         confident = ~unfamiliar & (table.max(axis=1) >= self.thresholds.confident)
@@ -68,8 +71,8 @@ class Evaluation:
             confident_wrong=wrong,
         )
 
-    def weakest(self, count: int = 5) -> list[Slice]:
-        """The slices of test photos with the lowest accuracy."""
+    def weakest_slices(self, count: int = 5) -> list[Slice]:
+        """List the slices of test photos with the lowest accuracy."""
         table = slices.slice_table(self.rows["test"], self.probabilities["test"], self.labels["test"])
         return [
             Slice(
@@ -81,30 +84,34 @@ class Evaluation:
             for row in table.sort_values("accuracy", kind="stable").head(count).to_dict("records")
         ]
 
+    @property
+    def epochs(self) -> int:
+        """Count the passes over the training photos; a frozen head has none."""
+        history = self.trained.record.history
+        return len(history) - (history[0].epoch == 0)
+
     def summary(self) -> dict[str, Any]:
-        """Plain values for a JSON file; figures that are not defined are null."""
+        """Give plain values for a JSON file; metrics that are not defined are null."""
         return {
             "temperature": self.temperature,
             "thresholds": self.thresholds.model_dump(),
-            "certificate": self.certificate.model_dump(),
-            "doubt": self.doubt().model_dump(),
-            "slices": [part.model_dump() for part in self.weakest()],
+            "certificate": self.risk_bound.model_dump(),
+            "doubt": self.selective_metrics().model_dump(),
+            "slices": [part.model_dump() for part in self.weakest_slices()],
             "calibrated_ece": self.calibrated_ece,
-            "epochs": len(self.trained.record.history) - 1
-            if self.trained.record.history[0].epoch == 0
-            else len(self.trained.record.history),
+            "epochs": self.epochs,
             "best_epoch": self.trained.record.best_epoch,
             **{
                 split: {
-                    name: {part: _plain(number) for part, number in asdict(interval).items()}
-                    for name, interval in values.items()
+                    name: {bound: _nan_to_none(number) for bound, number in asdict(interval).items()}
+                    for name, interval in intervals.items()
                 }
-                for split, values in self.metrics.items()
+                for split, intervals in self.metrics.items()
             },
         }
 
     def predictions(self) -> pd.DataFrame:
-        """A row a photo: its path, split and label, the probability of each class, its unfamiliarity."""
+        """Tabulate every photo: path, split, label, the probability of each class, unfamiliarity."""
         parts = []
         for split in SPLITS:
             part = self.rows[split][["path", "split", "label"]].reset_index(drop=True)
@@ -114,9 +121,10 @@ class Evaluation:
             parts.append(part)
         return pd.concat(parts, ignore_index=True)
 
-    def defined(self, split: str) -> dict[str, float]:
-        """The figures of a split that are numbers."""
-        return {name: one.value for name, one in self.metrics[split].items() if not math.isnan(one.value)}
+    def metric_values(self, split: str) -> dict[str, float]:
+        """Give the metrics of a split without intervals, leaving out those that are not defined."""
+        values = {name: interval.value for name, interval in self.metrics[split].items()}
+        return {name: value for name, value in values.items() if not math.isnan(value)}
 
 
 def assess(
@@ -127,34 +135,34 @@ def assess(
     unfamiliarity: dict[str, NDArray[np.float32]],
     features: dict[str, NDArray[np.float32]],
 ) -> Evaluation:
-    """Calibrate on validation photos, choose thresholds there, measure on both splits.
+    """Calibrate answers and choose thresholds on validation photos, and measure both splits.
 
     Parameters
     ----------
     name, trained
         The model.
     rows, logits, unfamiliarity, features
-        For each split of `SPLITS`; float32 (N, C), (N,) and (N, F). Features may be left out.
+        For each split of `SPLITS`: the manifest's rows, float32 (N, C), (N,) and (N, F). Features may be left out.
     """
-    labels = {split: training.label_indices(rows[split], trained.record.classes) for split in SPLITS}
+    labels = {split: label_indices(rows[split], trained.record.classes) for split in SPLITS}
     temperature = calibration.fit_temperature(logits["val"], labels["val"])
     probabilities = {split: calibration.softmax(logits[split], temperature) for split in SPLITS}
-    thresholds, certificate = selective.choose_thresholds(probabilities["val"], labels["val"], unfamiliarity["val"])
+    thresholds, risk_bound = selective.choose_thresholds(probabilities["val"], labels["val"], unfamiliarity["val"])
+    intervals = {split: metrics.with_intervals(probabilities[split], labels[split]) for split in SPLITS}
     return Evaluation(
-        name=name,
-        trained=trained,
-        temperature=temperature,
-        thresholds=thresholds,
-        certificate=certificate,
-        rows=rows,
-        labels=labels,
-        probabilities=probabilities,
-        features=features,
-        unfamiliarity=unfamiliarity,
-        metrics={split: metrics.with_intervals(probabilities[split], labels[split]) for split in SPLITS},
-        calibrated_ece=metrics.calibrated_ece_quantile(probabilities["test"]),
+        name,
+        trained,
+        rows,
+        labels,
+        temperature,
+        thresholds,
+        risk_bound,
+        probabilities,
+        unfamiliarity,
+        features,
+        intervals,
     )
 
 
-def _plain(number: float) -> float | None:
+def _nan_to_none(number: float) -> float | None:
     return None if math.isnan(number) else number

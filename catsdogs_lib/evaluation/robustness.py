@@ -1,4 +1,4 @@
-"""What a model must do whatever its test figures say: an answer survives what does not change the animal."""
+"""Behavioural tests: answers to changed photos, which must keep or lose confidence, and to pictures of other things."""
 
 import io
 from collections.abc import Callable, Sequence
@@ -18,12 +18,12 @@ from catsdogs_lib.inference.classifier import Classifier
 Change = Callable[[Image.Image], Image.Image]
 
 CHANGED_PHOTOS = 200
-"""Photos that are changed; taken evenly, the same for every bundle."""
+"""Photos to change, evenly spaced; the same for every bundle."""
 OTHERS_PER_FAMILY = 6
-BATCH = 16
+BATCH_SIZE = 16
 
 
-def _bright(factor: float) -> Change:
+def _brightness(factor: float) -> Change:
     return lambda square: ImageEnhance.Brightness(square).enhance(factor)
 
 
@@ -42,37 +42,37 @@ def _jpeg(square: Image.Image) -> Image.Image:
 INVARIANCES: dict[str, Change] = {
     "mirrored": ImageOps.mirror,
     "cropped to 90 %": _cropped,
-    "brightness x 0.7": _bright(0.7),
-    "brightness x 1.3": _bright(1.3),
-    "dark, x 0.3": _bright(0.3),
+    "brightness x 0.7": _brightness(0.7),
+    "brightness x 1.3": _brightness(1.3),
+    "dark, x 0.3": _brightness(0.3),
     "JPEG quality 50": _jpeg,
 }
-"""What leaves the animal what it is; squares in, squares of the same size out."""
+"""Changes that must not change the answer; squares in, squares of the same size out."""
 
 
 def blurred(square: Image.Image) -> Image.Image:
-    """A square with so little left that confidence must fall: blurred over a tenth of its side."""
+    """Blur a square over a tenth of its side, which must lower confidence."""
     return square.filter(ImageFilter.GaussianBlur(square.width / 10))
 
 
 @dataclass(frozen=True)
 class BehaviourReport:
-    """How one bundle answers the photos that it is judged by.
+    """Answers of one bundle to photos, changed photos and pictures of other things.
 
     Attributes
     ----------
     probabilities, unfamiliarity
-        Of all photos as they are: float32 (N, C) and (N,).
+        Of all photos unchanged: float32 (N, C) and (N,).
     chosen
         Positions of the photos that were changed: int64 (M,).
     changed
         Probabilities of these under each of `INVARIANCES`: float32 (M, C).
     blurred
-        Their probabilities with next to nothing left: float32 (M, C).
+        Their probabilities after `blurred`: float32 (M, C).
     flagged
-        Whether each drawn stranger is called unfamiliar: bool.
+        Drawn pictures of other things that are flagged as unfamiliar: bool.
     megabytes
-        Of the graph.
+        Size of the graph.
     """
 
     probabilities: NDArray[np.float32]
@@ -84,46 +84,50 @@ class BehaviourReport:
     megabytes: float
 
 
-def examine_behaviour(bundle: Bundle, photos: Sequence[Path], what: str) -> BehaviourReport:
-    """Ask a bundle about photos, changed photos and drawn strangers.
+def examine_behaviour(bundle: Bundle, photos: Sequence[Path], name: str) -> BehaviourReport:
+    """Classify photos, changed photos and drawn pictures of other things with a bundle.
 
     Parameters
     ----------
     bundle
         Candidate or champion.
     photos
-        At least one, none of those that it has learned from.
-    what
-        Says in the progress who is asked.
+        At least one; the bundle was trained on none of them.
+    name
+        Name of the bundle in progress messages.
     """
     classifier = Classifier(bundle)
-    squares = [classifier.look(photo).square for photo in track(photos, f"reading photos for {what}")]
-    plain, distance = _run(classifier, squares, f"{what}: as they are")
+    squares = [classifier.look(photo).square for photo in track(photos, f"reading photos for {name}")]
+    probabilities, unfamiliarity = _run(classifier, squares, f"{name}: as they are")
     chosen = np.unique(np.linspace(0, len(squares) - 1, min(CHANGED_PHOTOS, len(squares))).round().astype(np.int64))
-    some = [squares[index] for index in chosen]
-    drawn = [one.picture for one in draw_others(OTHERS_PER_FAMILY * len(FAMILIES), seed=7)]
+    sample = [squares[index] for index in chosen]
+    drawn = [other.picture for other in draw_others(OTHERS_PER_FAMILY * len(FAMILIES), seed=7)]
     size = bundle.description.preprocessing.size
     others = [ImageOps.fit(picture, (size, size), Image.Resampling.BICUBIC) for picture in drawn]
     return BehaviourReport(
-        probabilities=plain,
-        unfamiliarity=distance,
+        probabilities=probabilities,
+        unfamiliarity=unfamiliarity,
         chosen=chosen,
         changed={
-            name: _run(classifier, [change(one) for one in some], f"{what}: {name}")[0]
-            for name, change in INVARIANCES.items()
+            kind: _run(classifier, [change(square) for square in sample], f"{name}: {kind}")[0]
+            for kind, change in INVARIANCES.items()
         },
-        blurred=_run(classifier, [blurred(one) for one in some], f"{what}: blurred")[0],
-        flagged=_run(classifier, others, f"{what}: strangers")[1] > bundle.description.thresholds.unfamiliar,
+        blurred=_run(classifier, [blurred(square) for square in sample], f"{name}: blurred")[0],
+        flagged=_run(classifier, others, f"{name}: pictures of other things")[1]
+        > bundle.description.thresholds.unfamiliar,
         megabytes=bundle.description.graph.bytes / 1e6,
     )
 
 
 def _run(
-    classifier: Classifier, squares: Sequence[Image.Image], what: str
+    classifier: Classifier, squares: Sequence[Image.Image], label: str
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     preprocessing = classifier.bundle.description.preprocessing
-    parts = [
-        classifier.run([normalise(one, preprocessing) for one in squares[begin : begin + BATCH]])
-        for begin in track(range(0, len(squares), BATCH), what)
+    batches = [
+        classifier.run([normalise(square, preprocessing) for square in squares[begin : begin + BATCH_SIZE]])
+        for begin in track(range(0, len(squares), BATCH_SIZE), label)
     ]
-    return np.concatenate([one.probabilities for one in parts]), np.concatenate([one.unfamiliarity for one in parts])
+    return (
+        np.concatenate([batch.probabilities for batch in batches]),
+        np.concatenate([batch.unfamiliarity for batch in batches]),
+    )

@@ -1,4 +1,4 @@
-"""Where a model is weaker: accuracy and log loss on parts of the test photos that look alike."""
+"""Slices: accuracy and log loss on groups of similar test photos."""
 
 import numpy as np
 import pandas as pd
@@ -8,9 +8,9 @@ from scipy.stats import fisher_exact
 from catsdogs_lib.evaluation.metrics import EvaluationError, bootstrap_mean, check_answers, photo_losses, wilson
 
 SIGNIFICANCE = 0.05
-"""Chance of flagging any slice at all of a model that is equally good on all."""
-SQUARE = 1.1
-"""A photo whose longer side is at most this many times the shorter one counts as square."""
+"""Probability of flagging any slice if the model is equally good on all."""
+MAX_SQUARE_RATIO = 1.1
+"""A photo counts as square if its longer side is at most this many times the shorter one."""
 COLUMNS = ("width", "height", "brightness", "sharpness", "grayscale", "orientation")
 
 _UNKNOWN = "unknown"
@@ -19,12 +19,11 @@ _UNKNOWN = "unknown"
 def slice_table(
     manifest_rows: pd.DataFrame, probabilities: ArrayLike, labels: ArrayLike, seed: int = 0
 ) -> pd.DataFrame:
-    """Accuracy and log loss by resolution, brightness, aspect ratio, grayscale and sharpness.
+    """Measure accuracy and log loss by resolution, brightness, aspect ratio, grayscale and sharpness.
 
-    A slice is flagged as worse than the rest where a one-sided Fisher exact test of its wrong answers
+    A slice is flagged as worse than the rest if a one-sided Fisher exact test of its wrong answers
     against those of all other photos stays below `SIGNIFICANCE` after Holm's correction (1979) for the
-    number of slices tested. The test is exact, so a slice of three photos is safe to test, and hardly ever
-    flagged.
+    number of slices. The test is exact, so it is safe on a slice of three photos, and hardly ever flags one.
 
     Parameters
     ----------
@@ -34,12 +33,12 @@ def slice_table(
     probabilities, labels
         float (N, C) and int (N,), in the order of the rows.
     seed
-        Of the bootstrap of the log loss.
+        Seed of the bootstrap of the log loss.
 
     Returns
     -------
     DataFrame
-        One row a slice that holds photos: ``slice``, ``value``, ``photos``; ``accuracy`` with
+        One row for each slice that holds photos: ``slice``, ``value``, ``photos``; ``accuracy`` with
         ``accuracy_low`` and ``accuracy_high`` (Wilson, 95 %); ``log_loss`` (nats) with ``log_loss_low`` and
         ``log_loss_high`` (bootstrap, 95 %); ``p_value`` (Holm-corrected; NaN where the slice is all
         photos); ``worse`` (bool).
@@ -84,7 +83,7 @@ def slice_table(
 
 
 def slice_masks(manifest_rows: pd.DataFrame) -> dict[str, NDArray[np.bool_]]:
-    """Which photos are in which slice, bool (N,) each, as in `slice_table`; slices without photos or with all left out.
+    """Compute a mask, bool (N,), for each slice of `slice_table` that holds some photos but not all.
 
     Raises
     ------
@@ -102,9 +101,9 @@ def slice_masks(manifest_rows: pd.DataFrame) -> dict[str, NDArray[np.bool_]]:
 
 
 def holm(p_values: ArrayLike) -> NDArray[np.float64]:
-    """Correct p-values for being several (Holm, 1979): the family is safe at a level if each result is.
+    """Correct p-values for multiple tests (Holm, 1979).
 
-    NaN stays NaN and does not count as a test.
+    The family-wise error rate stays below a level if results below it are rejected. NaN is no test and stays NaN.
     """
     raw = np.asarray(p_values, dtype=np.float64)
     corrected = np.full(raw.shape, np.nan)
@@ -125,14 +124,16 @@ def _worse_than_rest(right: NDArray[np.bool_], inside: NDArray[np.bool_]) -> flo
 
 
 def _slices(rows: pd.DataFrame) -> "dict[str, pd.Series[str]]":
-    """For each slice what each photo is, as ordered categories."""
-    # EXIF orientations 5 to 8 lie on their side: the photo is upright only after a quarter turn.
+    """Assign each photo its category in each dimension, as ordered categoricals."""
+    # EXIF orientations 5 to 8 need a quarter turn.
     turned = rows["orientation"].between(5, 8).to_numpy()
     width = np.where(turned, rows["height"], rows["width"]).astype(np.float64)
     height = np.where(turned, rows["width"], rows["height"]).astype(np.float64)
     ratio = width / height
     aspect = np.select(
-        [ratio < 1 / SQUARE, ratio > SQUARE, np.isfinite(ratio)], ["portrait", "landscape", "square"], _UNKNOWN
+        [ratio < 1 / MAX_SQUARE_RATIO, ratio > MAX_SQUARE_RATIO, np.isfinite(ratio)],
+        ["portrait", "landscape", "square"],
+        _UNKNOWN,
     )
     grey = np.where(rows["grayscale"].isna(), _UNKNOWN, np.where(rows["grayscale"] == True, "grey", "colour"))  # noqa: E712
     return {
@@ -145,21 +146,21 @@ def _slices(rows: pd.DataFrame) -> "dict[str, pd.Series[str]]":
 
 
 def _terciles(values: ArrayLike, names: tuple[str, str, str], form: str, unit: str) -> "pd.Series[str]":
-    """Three parts of equal size, named with their limits; fewer where many photos have the same value."""
+    """Cut values into three parts of equal size, named with their limits; fewer if many photos share a value."""
     numbers = np.asarray(values, dtype=np.float64)
     known = np.isfinite(numbers)
     if not known.any():
         return _ordered(np.full(len(numbers), _UNKNOWN), [_UNKNOWN])
-    one, two = np.quantile(numbers[known], [1 / 3, 2 / 3])
-    low, high = form.format(one), form.format(two)
-    described = [
+    cuts = np.quantile(numbers[known], [1 / 3, 2 / 3])
+    low, high = map(form.format, cuts)
+    categories = [
         f"{names[0]} (up to {low}{unit})",
         f"{names[1]} ({low} to {high}{unit})",
         f"{names[2]} (over {high}{unit})",
         _UNKNOWN,
     ]
-    part = np.where(known, np.searchsorted([one, two], np.where(known, numbers, 0.0), side="left"), 3)
-    return _ordered(np.asarray(described)[part], described)
+    part = np.where(known, np.searchsorted(cuts, np.where(known, numbers, 0.0), side="left"), 3)
+    return _ordered(np.asarray(categories)[part], categories)
 
 
 def _ordered(values: NDArray[np.str_], categories: list[str]) -> "pd.Series[str]":

@@ -1,1 +1,1 @@
-"""After deployment: records of answers, what has changed since validation, and how good the answers are now."""
+"""Monitoring after deployment: prediction records, drift since validation, and a report on the answers."""

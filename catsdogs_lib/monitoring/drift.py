@@ -1,4 +1,4 @@
-"""What has changed since validation: each signal with a test, an effect size, and a false-alarm rate over all."""
+"""Drift since validation: each signal with a test and an effect size, and one false-alarm rate for all signals."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,34 +12,34 @@ from scipy.stats import chi2_contingency, fisher_exact, ks_2samp
 from catsdogs_lib.evaluation.slices import holm
 from catsdogs_lib.monitoring.records import RecordsError
 
-FALSE_ALARMS = 0.01
-"""Chance, at most, that any signal of a window that has not changed raises an alarm."""
+MAX_FALSE_ALARM_RATE = 0.01
+"""Probability, at most, that an unchanged window raises any alarm."""
 MIN_SHIFT = 0.1
-"""Smallest distance of two distributions (Kolmogorov-Smirnov D) that is worth an alarm."""
+"""Smallest distance between two distributions (Kolmogorov-Smirnov D) that raises an alarm."""
 MIN_SHARE_CHANGE = 0.03
-"""Smallest change of a share that is worth an alarm."""
-LOOKS = (50, 100, 150, 200, 300, 400, 500)
-"""Records after which a stream is looked at; the false-alarm rate is spread evenly over the looks."""
+"""Smallest change of a share that raises an alarm."""
+INTERIM_COUNTS = (50, 100, 150, 200, 300, 400, 500)
+"""Records after which a stream is tested; each test gets an equal part of the false-alarm rate."""
 MIN_RECORDS = 10
-"""A window of fewer records says nothing."""
+"""Windows with fewer records are refused."""
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One signal, compared.
+class SignalDrift:
+    """One signal in a window of records, compared with the reference.
 
     Attributes
     ----------
     signal
-        Name.
+        Name of the signal.
     reference, window
-        What it was and is: a median, or a share.
+        Its median or share, before and now.
     effect
-        Kolmogorov-Smirnov D (0..1) of a number, largest change of a share (0..1) of a kind.
+        For a number, Kolmogorov-Smirnov D (0..1); for a category, the largest change of a share (0..1).
     p_value
         Corrected for the number of signals (Holm).
     alarm
-        The change is beyond chance and large enough to matter.
+        The change is significant and large enough to matter.
     """
 
     signal: str
@@ -50,75 +50,77 @@ class Finding:
     alarm: bool
 
 
-class _Raw(NamedTuple):
+class _Comparison(NamedTuple):
     reference: float
     window: float
     effect: float
     p_value: float
-    least: float
+    min_effect: float
 
 
-def _number(column: Callable[[pd.DataFrame], "pd.Series[float]"]) -> Callable[[pd.DataFrame, pd.DataFrame], _Raw]:
-    def compare(reference: pd.DataFrame, window: pd.DataFrame) -> _Raw:
+Compare = Callable[[pd.DataFrame, pd.DataFrame], _Comparison]
+"""Compares one signal in the reference and in a window of records."""
+
+
+def _number(column: Callable[[pd.DataFrame], "pd.Series[float]"]) -> Compare:
+    def compare(reference: pd.DataFrame, window: pd.DataFrame) -> _Comparison:
         before, now = (column(table).dropna().to_numpy(dtype=np.float64) for table in (reference, window))
         if not len(before) or not len(now):
-            return _Raw(float("nan"), float("nan"), 0.0, 1.0, MIN_SHIFT)
-        found = ks_2samp(before, now)
-        return _Raw(
-            float(np.median(before)), float(np.median(now)), float(found.statistic), float(found.pvalue), MIN_SHIFT
-        )
+            return _Comparison(float("nan"), float("nan"), 0.0, 1.0, MIN_SHIFT)
+        test = ks_2samp(before, now)
+        medians = float(np.median(before)), float(np.median(now))
+        return _Comparison(*medians, float(test.statistic), float(test.pvalue), MIN_SHIFT)
 
     return compare
 
 
-def _share(mask: Callable[[pd.DataFrame], "pd.Series[bool]"]) -> Callable[[pd.DataFrame, pd.DataFrame], _Raw]:
-    def compare(reference: pd.DataFrame, window: pd.DataFrame) -> _Raw:
-        (before, of_before), (now, of_now) = ((int(mask(table).sum()), len(table)) for table in (reference, window))
-        p_value = float(fisher_exact([[before, of_before - before], [now, of_now - now]]).pvalue)
-        first, second = before / of_before, now / of_now
-        return _Raw(first, second, abs(second - first), p_value, MIN_SHARE_CHANGE)
+def _share(mask: Callable[[pd.DataFrame], "pd.Series[bool]"]) -> Compare:
+    def compare(reference: pd.DataFrame, window: pd.DataFrame) -> _Comparison:
+        before, now = int(mask(reference).sum()), int(mask(window).sum())
+        p_value = float(fisher_exact([[before, len(reference) - before], [now, len(window) - now]]).pvalue)
+        share_before, share_now = before / len(reference), now / len(window)
+        return _Comparison(share_before, share_now, abs(share_now - share_before), p_value, MIN_SHARE_CHANGE)
 
     return compare
 
 
-def _kinds(name: str) -> Callable[[pd.DataFrame, pd.DataFrame], _Raw]:
-    def compare(reference: pd.DataFrame, window: pd.DataFrame) -> _Raw:
-        names = sorted({*reference[name], *window[name]})
-        counts = np.array([[int((table[name] == one).sum()) for one in names] for table in (reference, window)])
+def _category(column: str) -> Compare:
+    def compare(reference: pd.DataFrame, window: pd.DataFrame) -> _Comparison:
+        names = sorted({*reference[column], *window[column]})
+        counts = np.array([[int((table[column] == name).sum()) for name in names] for table in (reference, window)])
         shares = counts / counts.sum(axis=1, keepdims=True)
         change = np.abs(shares[1] - shares[0])
         largest = int(change.argmax())
         p_value = float(chi2_contingency(counts).pvalue) if len(names) > 1 else 1.0
-        return _Raw(
-            float(shares[0, largest]), float(shares[1, largest]), float(change.max()), p_value, 3 * MIN_SHARE_CHANGE
-        )
+        before, now = shares[:, largest].tolist()
+        return _Comparison(before, now, float(change[largest]), p_value, 3 * MIN_SHARE_CHANGE)
 
     return compare
 
 
-def signals(limit: float) -> dict[str, Callable[[pd.DataFrame, pd.DataFrame], _Raw]]:
-    """All that is compared, by name; `limit` is the bundle's threshold of unfamiliarity."""
+def _comparisons(limit: float) -> dict[str, Compare]:
+    """Name every signal and how it is compared; `limit` is the bundle's threshold of unfamiliarity."""
     return {
         "brightness": _number(lambda table: table["photo_brightness"]),
         "sharpness": _number(lambda table: table["photo_sharpness"]),
         "size": _number(lambda table: (table["photo_width"] * table["photo_height"]) ** 0.5),
         "shape": _number(lambda table: table["photo_width"] / table["photo_height"]),
-        "format": _kinds("photo_format"),
+        "format": _category("photo_format"),
         "confidence": _number(lambda table: table["confidence"]),
         "unfamiliarity": _number(lambda table: table["unfamiliarity"]),
         "share of unfamiliar photos": _share(lambda table: table["unfamiliarity"] > limit),
         "share of unsure answers": _share(lambda table: ~table["confident"]),
-        "classes": _kinds("prediction"),
+        "classes": _category("prediction"),
     }
 
 
 def compare(
-    reference: pd.DataFrame, window: pd.DataFrame, limit: float, false_alarms: float = FALSE_ALARMS
-) -> list[Finding]:
+    reference: pd.DataFrame, window: pd.DataFrame, limit: float, false_alarm_rate: float = MAX_FALSE_ALARM_RATE
+) -> list[SignalDrift]:
     """Compare a window with the reference, signal by signal.
 
-    Kolmogorov-Smirnov for numbers, Fisher's exact test for shares, chi-square for kinds; Holm's correction over the
-    signals. Significance alone is no alarm: of many records the smallest change is significant.
+    Kolmogorov-Smirnov for numbers, Fisher's exact test for shares, chi-square for categories; Holm's correction over
+    the signals. Significance alone raises no alarm: with enough records, the smallest change is significant.
 
     Parameters
     ----------
@@ -126,8 +128,8 @@ def compare(
         From `records.read`.
     limit
         The bundle's threshold of unfamiliarity.
-    false_alarms
-        Chance, at most, that an unchanged window raises any alarm.
+    false_alarm_rate
+        Probability, at most, that an unchanged window raises any alarm.
 
     Raises
     ------
@@ -139,30 +141,29 @@ def compare(
             f"{len(window)} records against {len(reference)} of the reference; "
             f"at least {MIN_RECORDS} each say something"
         )
-    found = {name: signal(reference, window) for name, signal in signals(limit).items()}
-    corrected: NDArray[np.float64] = holm([raw.p_value for raw in found.values()])
-    return [
-        Finding(
-            name, raw.reference, raw.window, raw.effect, float(p), bool(p < false_alarms and raw.effect >= raw.least)
-        )
-        for (name, raw), p in zip(found.items(), corrected, strict=True)
-    ]
+    comparisons = {name: compare_signal(reference, window) for name, compare_signal in _comparisons(limit).items()}
+    corrected: NDArray[np.float64] = holm([comparison.p_value for comparison in comparisons.values()])
+    drifts = []
+    for (name, comparison), p_value in zip(comparisons.items(), corrected.tolist(), strict=True):
+        alarm = p_value < false_alarm_rate and comparison.effect >= comparison.min_effect
+        drifts.append(SignalDrift(name, comparison.reference, comparison.window, comparison.effect, p_value, alarm))
+    return drifts
 
 
 def watch(
-    reference: pd.DataFrame, stream: pd.DataFrame, limit: float, looks: Sequence[int] = LOOKS
-) -> tuple[int | None, list[Finding]]:
-    """Look at a stream again and again, and stop at the first alarm.
+    reference: pd.DataFrame, stream: pd.DataFrame, limit: float, counts: Sequence[int] = INTERIM_COUNTS
+) -> tuple[int | None, list[SignalDrift]]:
+    """Test a growing stream of records repeatedly, and stop at the first alarm.
 
     Returns
     -------
-    records, findings
-        After how many records the first alarm came, None where none did; and what the last look found. The chance of
-        an alarm without a change is at most `FALSE_ALARMS` over all looks together (Bonferroni).
+    count, drifts
+        Number of records at the first alarm, None if there was none; and the last comparison. The probability of a
+        false alarm is at most `MAX_FALSE_ALARM_RATE` over all tests together (Bonferroni).
     """
-    findings: list[Finding] = []
-    for count in [look for look in looks if look <= len(stream)] or [len(stream)]:
-        findings = compare(reference, stream.iloc[:count], limit, FALSE_ALARMS / len(looks))
-        if any(one.alarm for one in findings):
-            return count, findings
-    return None, findings
+    drifts: list[SignalDrift] = []
+    for count in [count for count in counts if count <= len(stream)] or [len(stream)]:
+        drifts = compare(reference, stream.iloc[:count], limit, MAX_FALSE_ALARM_RATE / len(counts))
+        if any(drift.alarm for drift in drifts):
+            return count, drifts
+    return None, drifts

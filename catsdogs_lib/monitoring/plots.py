@@ -6,9 +6,9 @@ from matplotlib.figure import Figure
 from catsdogs_lib.evaluation.plots.style import BLUE, GREY, INK, VERMILION, new_figure, style_axes
 
 
-def findings_figure(findings: pd.DataFrame, title: str = "Change of each signal since validation") -> Figure:
+def drift_figure(signals: pd.DataFrame, title: str = "Change of each signal since validation") -> Figure:
     """Plot the effect size of each signal as a bar, the largest on top; alarms stand out."""
-    ranked = findings.sort_values("effect", kind="stable").reset_index(drop=True)
+    ranked = signals.sort_values("effect", kind="stable").reset_index(drop=True)
     figure, axes = new_figure(7.5, 1.2 + 0.34 * len(ranked))
     colours = [VERMILION if alarm else GREY for alarm in ranked["alarm"]]
     axes.barh(range(len(ranked)), ranked["effect"], color=colours, height=0.62)

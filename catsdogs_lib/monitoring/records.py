@@ -1,6 +1,6 @@
-"""Records of answers: read from what the service logs, or made of photos for a reference.
+"""Prediction records: read from the service's log, or made from photos for a reference.
 
-A record is the log line of one answer without the photo; a truth that came in later is a line of its own.
+A record is the log line of one answer, without the photo; feedback that comes later is a line of its own.
 """
 
 import gzip
@@ -34,7 +34,7 @@ COLUMNS = ("timestamp", *TEXTS, *NUMBERS, "confident", "probabilities")
 
 
 class RecordsError(CatsdogsError):
-    """Records cannot be read; ``str()`` says which file and why."""
+    """Records cannot be read."""
 
 
 def read(paths: Sequence[Path]) -> pd.DataFrame:
@@ -45,7 +45,7 @@ def read(paths: Sequence[Path]) -> pd.DataFrame:
     paths
         Files or folders of files: JSON lines as the service writes them (``.jsonl``, ``.log``, also gzipped, also with
         the time in front that CloudWatch's export to S3 adds), what ``aws logs filter-log-events`` prints (``.json``),
-        or Parquet with the same columns. Lines that are no record are passed over.
+        or Parquet with the same columns. Lines that are no record are skipped.
 
     Returns
     -------
@@ -93,13 +93,13 @@ def _classes(probabilities: Any) -> list[str]:
 def _files(paths: Sequence[Path]) -> Iterator[Path]:
     for path in paths:
         if path.is_dir():
-            yield from sorted(one for one in path.rglob("*") if one.is_file())
+            yield from sorted(file for file in path.rglob("*") if file.is_file())
         else:
             yield path
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    """Objects of one file, whatever they are."""
+    """Read the JSON objects of one file."""
     try:
         if path.suffix == ".parquet":
             yield from ({str(k): v for k, v in row.items()} for row in pd.read_parquet(path).to_dict("records"))
@@ -109,15 +109,15 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
     except (OSError, EOFError, ValueError, ImportError, zlib.error) as error:
         raise RecordsError(f"{path} cannot be read ({error}); name JSON lines or Parquet") from None
     if path.name.removesuffix(".gz").endswith(".json"):
-        whole = _parsed(text)
-        if whole is not None and isinstance(whole.get("events"), list):
-            text = "\n".join(str(event.get("message", "")) for event in whole["events"] if isinstance(event, dict))
-    # Not splitlines: a photo's name may hold other line ends, which JSON leaves as they are.
+        page = _parsed(text)
+        if page is not None and isinstance(page.get("events"), list):
+            text = "\n".join(str(event.get("message", "")) for event in page["events"] if isinstance(event, dict))
+    # Not splitlines: a file name may contain other line separators, which JSON does not escape.
     for line in text.split("\n"):
         # CloudWatch's export to S3 puts the time before each message.
-        found = _parsed(line[line.find("{") :]) if "{" in line else None
-        if found is not None:
-            yield found
+        record = _parsed(line[line.find("{") :]) if "{" in line else None
+        if record is not None:
+            yield record
 
 
 def _parsed(text: str) -> dict[str, Any] | None:
@@ -129,13 +129,13 @@ def _parsed(text: str) -> dict[str, Any] | None:
 
 
 def make(
-    classifier: Classifier, photos: Sequence[bytes | Path], truths: Sequence[str], what: str = "making records"
+    classifier: Classifier, photos: Sequence[bytes | Path], truths: Sequence[str], label: str = "making records"
 ) -> list[dict[str, Any]]:
-    """Records as the service would leave them for these photos, with their truth: a reference, or a rehearsal."""
-    made = []
-    for number, (photo, truth) in enumerate(track(list(zip(photos, truths, strict=True)), what)):
+    """Make the records that the service would log for these photos, with their true labels."""
+    rows = []
+    for number, (photo, truth) in enumerate(track(list(zip(photos, truths, strict=True)), label)):
         prediction, measures = classifier.observe(photo)
-        outcome = RequestRecord(
+        record = RequestRecord(
             f"{number:032x}",
             "POST",
             PREDICT_ROUTE,
@@ -146,10 +146,10 @@ def make(
             truth=truth,
             model_version=classifier.bundle.version,
         )
-        made.append({"timestamp": datetime.now(UTC).isoformat(), "message": "prediction", **outcome.fields()})
-    return made
+        rows.append({"timestamp": datetime.now(UTC).isoformat(), "message": "prediction", **record.fields()})
+    return rows
 
 
 def write(rows: Iterable[dict[str, Any]], path: Path) -> None:
-    """Write records as JSON lines; `path` appears whole or not at all."""
+    """Write records as JSON lines, atomically."""
     files.write_text(path, "".join(json.dumps(row) + "\n" for row in rows))

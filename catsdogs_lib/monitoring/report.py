@@ -1,133 +1,131 @@
-"""What one would read on a Monday: is there anything to do, and what are the figures."""
+"""The monitoring report: what needs attention in a window of records, and its metrics."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
 from catsdogs_lib.evaluation.metrics import Interval, bootstrap_mean, wilson
-from catsdogs_lib.monitoring.drift import Finding, compare
+from catsdogs_lib.monitoring.drift import SignalDrift
 
 MAX_ACCURACY_DROP = 0.02
-"""By so much accuracy, measured or estimated, may fall below that of validation."""
+"""Accuracy, measured or estimated, may fall this much below that of validation."""
 
 
 @dataclass(frozen=True)
-class Report:
-    """A window of records, read.
+class MonitoringReport:
+    """Drift, accuracy, latency and volume of a window of records.
 
     Attributes
     ----------
     records
-        How many answers.
-    findings
+        Number of answers.
+    signals
         Every signal, compared with validation.
     estimated
-        Accuracy without labels: the mean calibrated confidence (0..1), with its interval. It is as good as the
-        calibration, and too high where photos have changed.
+        Accuracy without labels: the mean calibrated confidence (0..1), with its interval. It depends on the
+        calibration, and is too high for photos that have drifted.
     measured
-        Accuracy of the answers whose truth came in, None where none did. Who sends feedback chooses what about.
-    told
-        Answers whose truth came in.
+        Accuracy of the answers with feedback, None if there are none. Users choose what they send feedback about.
+    feedback
+        Number of answers with feedback.
     expected
         Accuracy on the reference.
     unsure
         Share of answers that were not confident.
     latency
-        Seconds: 0.5, 0.95 and 0.99 quantile; empty where the records do not say.
+        Seconds: 0.5, 0.95 and 0.99 quantile; empty if the records have none.
     versions
-        Answers by model version.
-    compared
+        Number of answers by model version.
+    reference_versions
         Model versions that made the reference.
     volume
-        Answers by day.
+        Number of answers by day.
     """
 
     records: int
-    findings: tuple[Finding, ...]
+    signals: tuple[SignalDrift, ...]
     estimated: Interval
     measured: Interval | None
-    told: int
+    feedback: int
     expected: float
     unsure: float
     latency: tuple[float, ...]
     versions: dict[str, int]
-    compared: tuple[str, ...]
+    reference_versions: tuple[str, ...]
     volume: "pd.Series[int]"
 
     @property
     def alarms(self) -> tuple[str, ...]:
-        """What to look at, a sentence each; empty where there is nothing to do."""
-        said = [
-            f"{one.signal}: {one.reference:.3g} on validation, {one.window:.3g} now (effect {one.effect:.2f}, "
-            f"p = {one.p_value:.1g})"
-            for one in self.findings
-            if one.alarm
+        """List what needs attention, a sentence each."""
+        alarms = [
+            f"{drift.signal}: {drift.reference:.3g} on validation, {drift.window:.3g} now (effect {drift.effect:.2f}, "
+            f"p = {drift.p_value:.1g})"
+            for drift in self.signals
+            if drift.alarm
         ]
         if self.measured is not None and self.measured.high < self.expected - MAX_ACCURACY_DROP:
-            said.append(
-                f"accuracy: {self.measured.value:.1%} of {self.told} answers with feedback are right, "
+            alarms.append(
+                f"accuracy: {self.measured.value:.1%} of {self.feedback} answers with feedback are right, "
                 f"{self.expected:.1%} on validation"
             )
         elif self.estimated.high < self.expected - MAX_ACCURACY_DROP:
-            said.append(f"accuracy: {self.estimated.value:.1%} by confidence alone, {self.expected:.1%} on validation")
+            alarms.append(
+                f"accuracy: {self.estimated.value:.1%} by confidence alone, {self.expected:.1%} on validation"
+            )
         if len(self.versions) > 1:
-            said.append(f"{len(self.versions)} model versions answered: {', '.join(sorted(self.versions))}")
-        if other := sorted(set(self.versions) - set(self.compared)):
-            said.append(f"the reference is of {', '.join(self.compared)}, not of {', '.join(other)}, which answered")
-        return tuple(said)
+            alarms.append(f"{len(self.versions)} model versions answered: {', '.join(sorted(self.versions))}")
+        if other := sorted(set(self.versions) - set(self.reference_versions)):
+            alarms.append(
+                f"the reference is of {', '.join(self.reference_versions)}, not of {', '.join(other)}, which answered"
+            )
+        return tuple(alarms)
 
     @property
     def sentence(self) -> str:
-        """The verdict for people."""
+        """Sum up the report for people."""
         if not self.alarms:
             return f"Nothing to do: {self.records} answers look like validation."
-        many = "one thing" if len(self.alarms) == 1 else f"{len(self.alarms)} things"
-        return f"Look at {many} in {self.records} answers: {'; '.join(self.alarms)}."
+        things = "one thing" if len(self.alarms) == 1 else f"{len(self.alarms)} things"
+        return f"Look at {things} in {self.records} answers: {'; '.join(self.alarms)}."
 
     def metrics(self) -> dict[str, float]:
-        """Numbers for MLflow."""
-        found = {
+        """Give metrics for MLflow."""
+        values = {
             "records": float(self.records),
             "alarms": float(len(self.alarms)),
             "unsure": self.unsure,
             "accuracy_estimated": self.estimated.value,
         }
         if self.measured is not None:
-            found |= {"accuracy_measured": self.measured.value, "feedback": float(self.told)}
-        found |= {f"effect_{one.signal.replace(' ', '_')}": one.effect for one in self.findings}
-        return found
+            values |= {"accuracy_measured": self.measured.value, "feedback": float(self.feedback)}
+        return values | {f"effect_{drift.signal.replace(' ', '_')}": drift.effect for drift in self.signals}
 
 
-def report(reference: pd.DataFrame, window: pd.DataFrame, limit: float) -> Report:
-    """Read a window of records against the reference.
+def summarize(reference: pd.DataFrame, window: pd.DataFrame, signals: Sequence[SignalDrift]) -> MonitoringReport:
+    """Sum up the drift of a window of records and how good its answers are.
 
     Parameters
     ----------
     reference, window
         From `records.read`; the reference with its truths.
-    limit
-        The bundle's threshold of unfamiliarity.
-
-    Raises
-    ------
-    RecordsError
-        Too few records.
+    signals
+        From `drift.compare` of the two.
     """
-    findings = tuple(compare(reference, window, limit))
-    told = window[window["truth"] != ""]
-    known = reference[reference["truth"] != ""]
-    right = int((told["prediction"] == told["truth"]).sum())
+    labelled, labelled_reference = (table[table["truth"] != ""] for table in (window, reference))
+    right = int((labelled["prediction"] == labelled["truth"]).sum())
+    expected = (labelled_reference["prediction"] == labelled_reference["truth"]).mean()
     latency = window["latency_seconds"].dropna()
-    return Report(
+    return MonitoringReport(
         records=len(window),
-        findings=findings,
+        signals=tuple(signals),
         estimated=bootstrap_mean(window["confidence"].to_numpy()),
-        measured=wilson(right, len(told)) if len(told) else None,
-        told=len(told),
-        expected=float((known["prediction"] == known["truth"]).mean()) if len(known) else float("nan"),
+        measured=wilson(right, len(labelled)) if len(labelled) else None,
+        feedback=len(labelled),
+        expected=float(expected),
         unsure=float((~window["confident"]).mean()),
         latency=tuple(float(latency.quantile(q)) for q in (0.5, 0.95, 0.99)) if len(latency) else (),
         versions={str(name): int(count) for name, count in window["model_version"].value_counts().items()},
-        compared=tuple(sorted(reference["model_version"].astype(str).unique())),
+        reference_versions=tuple(sorted(reference["model_version"].astype(str).unique())),
         volume=window["timestamp"].dt.strftime("%Y-%m-%d").value_counts().sort_index(),
     )

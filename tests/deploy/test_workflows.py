@@ -236,7 +236,7 @@ def test_training_tells_figures_and_what_the_gate_said(tmp_path):
     (tmp_path / "reports").mkdir()
     (tmp_path / "build").mkdir()
     passed, failed = gate.GateCheck("accuracy", 0.9, 0.9, ""), gate.GateCheck("accuracy", 0.8, 0.9, "", "it is worse")
-    verdicts = [gate._verdict((one,), "there is no champion yet", 90) for one in (passed, failed)]
+    verdicts = [gate.Verdict.of((one,), "there is no champion yet", 90) for one in (passed, failed)]
     commands = "".join(path.read_text() for path in (ROOT / "catsdogs_lib" / "cli").glob("*.py"))
     title = re.search(r'title="(Measured[^"]*)"', commands)[1]
     (tmp_path / "build/pipeline.log").write_text(f"Running stage\n{title}\naccuracy 0.99\n")

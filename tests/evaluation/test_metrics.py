@@ -166,7 +166,7 @@ def test_intervals_are_the_same_for_the_same_seed_and_report_the_points():
 def test_resamples_weigh_photos_as_repeating_them_would():
     probabilities, labels = answers(60, 3)
     counts = np.random.default_rng(0).multinomial(60, np.full(60, 1 / 60), size=5).astype(float)
-    found = metrics._weighted(probabilities, labels, counts)
+    found = metrics.weighted_metrics(probabilities, labels, counts)
     for row, times in enumerate(counts.astype(int)):
         repeated = metrics.point(probabilities.repeat(times, axis=0), labels.repeat(times))
         assert {name: values[row] for name, values in found.items()} == pytest.approx(repeated)

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from catsdogs_lib.evaluation import metrics
 from catsdogs_lib.evaluation.selective import (
-    LEVELS,
+    TARGET_RISKS,
     choose_thresholds,
     confident_from,
     familiar_limit,
@@ -39,7 +39,7 @@ def test_confident_answers_are_expected_to_keep_the_level_and_no_more_would(conf
     level, threshold = confident_from(confidence)
     kept = confidence >= threshold
     within = [(1 - confidence[confidence >= top]).mean() <= level for top in sorted(set(confidences), reverse=True)]
-    assert level in LEVELS
+    assert level in TARGET_RISKS
     if any(within):
         assert (1 - confidence[kept]).mean() <= level + 1e-12
         looser = confidence[confidence < threshold]
@@ -50,7 +50,7 @@ def test_confident_answers_are_expected_to_keep_the_level_and_no_more_would(conf
 
 
 def test_a_model_that_is_rarely_sure_aims_lower_so_that_half_of_its_answers_count():
-    assert confident_from(np.full(100, 0.999))[0] == LEVELS[0]
+    assert confident_from(np.full(100, 0.999))[0] == TARGET_RISKS[0]
     assert confident_from(np.full(100, 0.96))[0] == 0.05
 
 

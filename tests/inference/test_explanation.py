@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from catsdogs_lib.data.synthetic.render import draw
-from catsdogs_lib.evaluation.ood import _png
+from catsdogs_lib.evaluation.ood import png_bytes
 from catsdogs_lib.evaluation.saliency_check import deletion_test
 from catsdogs_lib.export import packaging
 from catsdogs_lib.inference import explanation
@@ -18,18 +18,18 @@ def classifier():
 
 
 def test_the_map_of_the_answer_adds_up_to_the_difference_of_the_logits(classifier):
-    outputs = classifier.run([classifier.load(_png(draw("cat", 1)))])
+    outputs = classifier.run([classifier.load(png_bytes(draw("cat", 1)))])
     best = int(outputs.probabilities[0].argmax())
-    heat = explain(classifier, _png(draw("cat", 1))).heat
+    heat = explain(classifier, png_bytes(draw("cat", 1))).heat
     # The biases of the head are the same for every photo: the difference to the logits is theirs.
-    other = classifier.run([classifier.load(_png(draw("dog", 4)))])
+    other = classifier.run([classifier.load(png_bytes(draw("dog", 4)))])
     rest = against_others(outputs.logits[0], best) - heat.mean()
     again = against_others(other.logits[0], best) - against_others(other.activation_map[0], best).mean()
     assert rest == pytest.approx(again, abs=1e-3)
 
 
 def test_the_picture_is_coloured_where_the_map_speaks_for_the_answer(classifier):
-    found = explain(classifier, _png(draw("dog", 2)))
+    found = explain(classifier, png_bytes(draw("dog", 2)))
     heat = np.zeros((7, 7), np.float32)
     heat[0, 0] = 1
     picture = np.asarray(Explanation(found.prediction, found.square, heat).overlay()).astype(int)
@@ -57,14 +57,14 @@ def baseline(trained, packaged):
 
 
 def test_a_network_without_a_map_is_explained_by_covering(baseline):
-    assert baseline.run([baseline.load(_png(draw("cat", 1)))]).activation_map is None
-    heat = explain(baseline, _png(draw("cat", 1))).heat
+    assert baseline.run([baseline.load(png_bytes(draw("cat", 1)))]).activation_map is None
+    heat = explain(baseline, png_bytes(draw("cat", 1))).heat
     assert heat.shape == (7, 7)
     assert np.ptp(heat) > 0
 
 
 @pytest.mark.slow
 def test_covering_what_matters_hurts_more_than_chance(baseline, packaged):
-    drawn = [_png(draw(kind, seed)) for kind in ("cat", "dog") for seed in range(500, 520)]
+    drawn = [png_bytes(draw(kind, seed)) for kind in ("cat", "dog") for seed in range(500, 520)]
     for classifier in (baseline, Classifier(packaged[1].bundle)):
         assert deletion_test(classifier, drawn).low > 0

@@ -2,11 +2,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from catsdogs_lib.monitoring import drift
+from catsdogs_lib.monitoring import drift, report
 from catsdogs_lib.monitoring.records import RecordsError
-from catsdogs_lib.monitoring.report import report
 
 LIMIT = 0.5
+
+
+def summarize(reference, week):
+    return report.summarize(reference, week, drift.compare(reference, week, LIMIT))
 
 
 def window(count, seed=0, classes=("cat", "dog")):
@@ -73,9 +76,9 @@ def test_unchanged_windows_raise_no_alarm(classes):
 @pytest.mark.parametrize("classes", [("cat", "dog"), ("cats", "dogs", "rabbits")])
 def test_each_change_is_found_by_its_own_signal(change, signal, classes):
     for seed in range(5):
-        count, findings = drift.watch(window(420, 1000, classes), change(window(500, seed, classes)), LIMIT)
+        count, drifts = drift.watch(window(420, 1000, classes), change(window(500, seed, classes)), LIMIT)
         assert count is not None
-        assert signal in {one.signal for one in findings if one.alarm}
+        assert signal in {one.signal for one in drifts if one.alarm}
 
 
 def test_a_change_too_small_to_matter_is_no_alarm_however_many_records_show_it():
@@ -92,7 +95,7 @@ def test_too_few_records_say_nothing():
 
 
 def test_a_quiet_week_has_nothing_to_do():
-    found = report(window(420, 1000), window(400, 1), LIMIT)
+    found = summarize(window(420, 1000), window(400, 1))
     assert found.alarms == ()
     assert found.sentence == "Nothing to do: 400 answers look like validation."
     assert found.estimated.low < found.measured.value < 1
@@ -102,17 +105,17 @@ def test_a_quiet_week_has_nothing_to_do():
 
 def test_feedback_shows_what_confidence_hides():
     week = window(400, 1)
-    found = report(window(420, 1000), week.assign(truth=np.where(np.arange(400) % 4 == 0, "cat", "dog")), LIMIT)
+    found = summarize(window(420, 1000), week.assign(truth=np.where(np.arange(400) % 4 == 0, "cat", "dog")))
     assert any(sentence.startswith("accuracy:") for sentence in found.alarms)
     assert found.sentence.startswith("Look at")
 
 
 def test_two_models_in_one_window_are_named():
     week = window(400, 1).assign(model_version=["abc", "def"] * 200)
-    assert "2 model versions answered: abc, def" in report(window(420, 1000), week, LIMIT).sentence
+    assert "2 model versions answered: abc, def" in summarize(window(420, 1000), week).sentence
 
 
 def test_without_feedback_accuracy_is_only_estimated():
-    found = report(window(420, 1000), window(400, 1).assign(truth=""), LIMIT)
+    found = summarize(window(420, 1000), window(400, 1).assign(truth=""))
     assert found.measured is None
     assert "accuracy_measured" not in found.metrics()

@@ -4,6 +4,7 @@ import pytest
 
 from catsdogs_lib.common import files
 from catsdogs_lib.data import manifest
+from catsdogs_lib.evaluation.metrics import Interval
 from catsdogs_lib.pipeline.stages import evaluate, package, prepare, train
 from catsdogs_lib.pipeline.workspace import MissingInputError, Workspace, project_root
 from catsdogs_lib.registry import tracking
@@ -44,11 +45,11 @@ def test_other_split_settings_draw_another_split(copy):
     assert copy.manifest.read_bytes() != before
 
 
-def test_evaluation_writes_figures_with_intervals_and_predictions(trained):
+def test_evaluation_writes_metrics_with_intervals_and_predictions(trained):
     value = files.read_json(trained.metrics)
     assert value["candidate"] == "efficientnet_lite0"
-    for figures in value["models"].values():
-        for interval in figures["test"].values():
+    for summary in value["models"].values():
+        for interval in summary["test"].values():
             assert interval["low"] <= interval["value"] <= interval["high"]
     assert value["models"]["efficientnet_lite0"]["test"]["log_loss"]["value"] < 0.4
     assert value["models"]["baseline_cnn"]["epochs"] == 1
@@ -64,10 +65,10 @@ def test_the_first_bundle_becomes_champion(packaged):
 
 
 def test_what_a_kill_left_unfinished_is_swept(copy):
-    places = (copy.root, copy.manifest.parent, copy.bundle.parent, copy.trained, copy.checkpoints, copy.reports)
-    for place in places:
-        place.mkdir(exist_ok=True)
-        (place / f"{files.PARTIAL}12345678-thing").mkdir()
+    folders = (copy.root, copy.manifest.parent, copy.bundle.parent, copy.trained, copy.checkpoints, copy.reports)
+    for folder in folders:
+        folder.mkdir(exist_ok=True)
+        (folder / f"{files.PARTIAL}12345678-thing").mkdir()
     prepare.prepare(copy)
     assert list(copy.root.rglob(f"{files.PARTIAL}*")) == []
 
@@ -80,13 +81,13 @@ def test_a_baseline_as_candidate_is_trained_once(copy):
     assert files.read_json(copy.runs)["candidate"] == "baseline_cnn"
 
 
-def test_a_figure_that_is_not_defined_is_null_in_the_files(trained):
-    nothing = evaluate.Interval(float("nan"), float("nan"), float("nan"))
+def test_a_metric_that_is_not_defined_is_null_in_the_files(trained):
+    undefined = Interval(float("nan"), float("nan"), float("nan"))
     table = manifest.read_manifest(trained.manifest)
     name, model = next(iter(train.trained_models(trained).items()))
-    one = evaluate._evaluate_one(trained, table, name, model)
-    odd = dataclasses.replace(one, figures={"test": {"roc_auc": nothing}})
-    assert odd.summary()["test"]["roc_auc"] == {"value": None, "low": None, "high": None}
+    evaluation = evaluate.evaluate_model(trained, table, name, model)
+    evaluation = dataclasses.replace(evaluation, metrics={"test": {"roc_auc": undefined}})
+    assert evaluation.summary()["test"]["roc_auc"] == {"value": None, "low": None, "high": None}
 
 
 def test_a_killed_training_goes_on_in_the_same_run(copy, monkeypatch):

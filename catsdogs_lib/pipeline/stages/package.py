@@ -125,8 +125,10 @@ def _in_int8(
     facts = {
         "temperature": evaluation.temperature,
         "thresholds": evaluation.thresholds,
-        "certificate": evaluation.certificate,
-        "metrics": packaging.described({name: evaluation.metrics["test"][name] for name in evaluation.defined("test")}),
+        "certificate": evaluation.risk_bound,
+        "metrics": packaging.described(
+            {name: evaluation.metrics["test"][name] for name in evaluation.metric_values("test")}
+        ),
         "card": model_card.facts(whole.description.classes, whole.description.data.source, evaluation.summary()),
     }
     return packaging.repackage(whole, graph, facts, parity_photos, ws.bundle)
