@@ -1,4 +1,4 @@
-"""The photos of a source, brought into the workspace."""
+"""Exploration: the photos of a source, fetched into the workspace."""
 
 from dataclasses import asdict
 
@@ -8,7 +8,7 @@ from catsdogs_lib.pipeline.workspace import Workspace
 
 
 def fetch(ws: Workspace, source: str, per_class: int = 300, seed: int = 0) -> sources.Fetched:
-    """Bring the photos of `source` into the workspace; see `sources.fetch`."""
+    """Fetch the photos of `source` into the workspace and record what they are; see `sources.fetch`."""
     ws.sweep()
     fetched = sources.fetch(source, ws.raw, downloads=ws.downloads, per_class=per_class, seed=seed)
     files.write_json(ws.source, asdict(fetched))
