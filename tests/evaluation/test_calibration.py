@@ -24,9 +24,9 @@ def test_a_temperature_never_changes_an_answer(seed, temperature, classes):
 
 @given(st.lists(st.floats(-1e4, 1e4), min_size=2, max_size=6), st.floats(0.05, 20))
 def test_softmax_is_that_of_scipy(row, temperature):
-    found = softmax([row], temperature)
-    assert found.sum() == pytest.approx(1)
-    np.testing.assert_allclose(found, scipy.special.softmax(np.array([row]) / temperature, axis=1), atol=1e-9)
+    probabilities = softmax([row], temperature)
+    assert probabilities.sum() == pytest.approx(1)
+    np.testing.assert_allclose(probabilities, scipy.special.softmax(np.array([row]) / temperature, axis=1), atol=1e-9)
 
 
 @pytest.mark.parametrize("classes", [2, 5])
@@ -48,14 +48,14 @@ def test_a_fitted_temperature_mends_an_overconfident_model():
 @pytest.mark.parametrize(("size", "margin"), [(1, 0.1), (10, 1.0), (50, 3.0), (50, 20.0)])
 def test_a_flawless_validation_set_does_not_drive_the_temperature_to_its_bound(size, margin):
     labels = np.arange(size) % 2
-    found = fit_temperature(np.eye(2)[labels] * margin, labels)
-    assert 0.15 < found <= 1.05
+    fitted = fit_temperature(np.eye(2)[labels] * margin, labels)
+    assert 0.15 < fitted <= 1.05
 
 
 def test_answers_that_are_all_wrong_stay_within_the_bounds():
     labels = np.zeros(500, dtype=int)
-    found = fit_temperature(np.tile([0.0, 9.0], (500, 1)), labels)
-    assert 5 < found <= TEMPERATURES[1]
+    fitted = fit_temperature(np.tile([0.0, 9.0], (500, 1)), labels)
+    assert 5 < fitted <= TEMPERATURES[1]
 
 
 def test_the_prior_weighs_next_to_nothing_against_many_photos():

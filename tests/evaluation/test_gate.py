@@ -46,7 +46,7 @@ def examined(margin=3.0, seed=0, sharpness=3.0, **changes):
 def test_an_equal_candidate_is_promoted_with_every_check_passed():
     verdict = judge(examined(), LABELS, rows(), examined(), 1.0)
     assert verdict.promoted
-    assert all(one.passed for one in verdict.checks)
+    assert all(check.passed for check in verdict.checks)
     assert "not worse than the champion" in verdict.sentence
 
 
@@ -64,14 +64,14 @@ def test_a_worse_candidate_is_refused_and_the_better_one_takes_its_place():
 
 def test_an_equally_accurate_but_badly_calibrated_candidate_is_refused_for_that_alone():
     verdict = judge(examined(margin=1.5, sharpness=12.0), LABELS, rows(), examined(margin=1.5, sharpness=1.5), 1.0)
-    assert [one.name for one in verdict.checks if not one.passed] == ["cost of bad calibration"]
+    assert [check.name for check in verdict.checks if not check.passed] == ["cost of bad calibration"]
     assert "cost of bad calibration" in verdict.sentence
 
 
 def test_a_candidate_that_fails_on_dark_photos_is_refused_for_that_alone():
     dark = {**examined().changed, "dark, x 0.3": answers(0.2, 1)}
     verdict = judge(examined(changed=dark), LABELS, rows(), examined(), 1.0)
-    assert [one.name for one in verdict.checks if not one.passed] == ["photos: dark, x 0.3"]
+    assert [check.name for check in verdict.checks if not check.passed] == ["photos: dark, x 0.3"]
 
 
 def test_what_looks_worse_and_may_be_much_worse_is_refused_though_chance_could_do_it():

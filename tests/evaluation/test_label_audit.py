@@ -63,8 +63,8 @@ def test_confident_learning_compares_with_the_usual_probability_of_each_class():
     labels = np.array([0, 0, 0, 1, 1, 1, 1])
     first = np.array([0.9, 0.8, 0.1, 0.1, 0.2, 0.3, 0.9])
     # Levels: 0.6 for class 0, 0.625 for class 1.
-    found = label_audit.confident_other(np.stack([first, 1 - first], axis=1), labels)
-    assert found.tolist() == [-1, -1, 1, -1, -1, -1, 0]
+    others = label_audit.confident_other(np.stack([first, 1 - first], axis=1), labels)
+    assert others.tolist() == [-1, -1, 1, -1, -1, -1, 0]
     assert label_audit.margins(np.stack([first, 1 - first], axis=1), labels)[2] == pytest.approx(-0.8)
 
 

@@ -31,14 +31,14 @@ def calibrated(size, seed):
 def test_points_are_those_of_scikit_learn(classes, dtype):
     probabilities, labels = answers(400, classes)
     probabilities = probabilities.astype(dtype)
-    found = metrics.point(probabilities, labels)
+    point = metrics.point(probabilities, labels)
     answer = probabilities.argmax(axis=1)
     wide = scores_of(probabilities)
     scores = wide[:, 1] if classes == 2 else wide
-    assert found["accuracy"] == pytest.approx(sklearn.metrics.accuracy_score(labels, answer))
-    assert found["log_loss"] == pytest.approx(sklearn.metrics.log_loss(labels, wide), rel=1e-5)
-    assert found["f1"] == pytest.approx(sklearn.metrics.f1_score(labels, answer, average="macro"))
-    assert found["roc_auc"] == pytest.approx(sklearn.metrics.roc_auc_score(labels, scores, multi_class="ovr"), rel=1e-5)
+    assert point["accuracy"] == pytest.approx(sklearn.metrics.accuracy_score(labels, answer))
+    assert point["log_loss"] == pytest.approx(sklearn.metrics.log_loss(labels, wide), rel=1e-5)
+    assert point["f1"] == pytest.approx(sklearn.metrics.f1_score(labels, answer, average="macro"))
+    assert point["roc_auc"] == pytest.approx(sklearn.metrics.roc_auc_score(labels, scores, multi_class="ovr"), rel=1e-5)
     expected = sklearn.metrics.confusion_matrix(labels, answer, labels=range(classes))
     assert (metrics.confusion_matrix(probabilities, labels) == expected).all()
 
@@ -66,26 +66,27 @@ def test_ties_in_the_scores_count_half_in_the_auc():
 
 def test_a_missing_class_leaves_the_auc_undefined_and_nothing_else():
     probabilities, _ = answers(20)
-    found = metrics.with_intervals(probabilities, np.zeros(20, dtype=int), resamples=50)
-    assert np.isnan([found["roc_auc"].value, found["roc_auc"].low, found["roc_auc"].high]).all()
-    assert all(np.isfinite([one.low, one.value, one.high]).all() for name, one in found.items() if name != "roc_auc")
+    intervals = metrics.with_intervals(probabilities, np.zeros(20, dtype=int), resamples=50)
+    assert np.isnan([intervals["roc_auc"].value, intervals["roc_auc"].low, intervals["roc_auc"].high]).all()
+    defined = [interval for name, interval in intervals.items() if name != "roc_auc"]
+    assert all(np.isfinite([interval.low, interval.value, interval.high]).all() for interval in defined)
 
 
 def test_with_three_classes_a_missing_one_is_left_out_of_the_auc():
     probabilities, labels = answers(200, 3)
     kept = labels != 2
-    found = metrics.point(probabilities[kept], labels[kept])["roc_auc"]
+    area = metrics.point(probabilities[kept], labels[kept])["roc_auc"]
     truth = labels[kept]
-    parts = [sklearn.metrics.roc_auc_score(truth == one, probabilities[kept][:, one]) for one in (0, 1)]
-    assert found == pytest.approx(np.mean(parts))
+    parts = [sklearn.metrics.roc_auc_score(truth == label, probabilities[kept][:, label]) for label in (0, 1)]
+    assert area == pytest.approx(np.mean(parts))
 
 
 def test_a_rare_class_skips_resamples_without_a_warning():
     probabilities, labels = answers(30)
     labels[:] = 0
     labels[0] = 1
-    found = metrics.with_intervals(probabilities, labels, resamples=200)["roc_auc"]
-    assert 0 <= found.low <= found.value <= found.high <= 1
+    interval = metrics.with_intervals(probabilities, labels, resamples=200)["roc_auc"]
+    assert 0 <= interval.low <= interval.value <= interval.high <= 1
 
 
 def test_calibration_error_is_the_textbook_one_with_bins_of_equal_mass():
@@ -109,9 +110,9 @@ def test_the_order_of_photos_never_matters(size, seed):
     labels = random.integers(2, size=size)
     probabilities = np.stack([top, 1 - top], axis=1)
     order = random.permutation(size)
-    one, other = metrics.point(probabilities, labels), metrics.point(probabilities[order], labels[order])
-    assert one == pytest.approx(other, nan_ok=True)
-    assert 0 <= one["expected_calibration_error"] <= 1
+    first, other = metrics.point(probabilities, labels), metrics.point(probabilities[order], labels[order])
+    assert first == pytest.approx(other, nan_ok=True)
+    assert 0 <= first["expected_calibration_error"] <= 1
 
 
 def test_photos_of_one_confidence_are_one_group_to_the_calibration_error():
@@ -150,26 +151,26 @@ def test_few_photos_leave_no_empty_bin(size):
 @settings(max_examples=25, deadline=None)
 def test_an_interval_holds_its_point(size, classes, seed):
     probabilities, labels = answers(size, classes, seed=seed)
-    for name, one in metrics.with_intervals(probabilities, labels, resamples=300, seed=seed).items():
-        assert one.low - 1e-9 <= one.value <= one.high + 1e-9 or np.isnan(one.value), name
+    for name, interval in metrics.with_intervals(probabilities, labels, resamples=300, seed=seed).items():
+        assert interval.low - 1e-9 <= interval.value <= interval.high + 1e-9 or np.isnan(interval.value), name
 
 
 def test_intervals_are_the_same_for_the_same_seed_and_report_the_points():
     probabilities, labels = answers(200)
-    one = metrics.with_intervals(probabilities, labels, resamples=200, seed=3)
-    assert one == metrics.with_intervals(probabilities, labels, resamples=200, seed=3)
-    assert one != metrics.with_intervals(probabilities, labels, resamples=200, seed=4)
-    assert tuple(one) == metrics.METRICS
-    assert {name: each.value for name, each in one.items()} == pytest.approx(metrics.point(probabilities, labels))
+    first = metrics.with_intervals(probabilities, labels, resamples=200, seed=3)
+    assert first == metrics.with_intervals(probabilities, labels, resamples=200, seed=3)
+    assert first != metrics.with_intervals(probabilities, labels, resamples=200, seed=4)
+    assert tuple(first) == metrics.METRICS
+    assert {name: each.value for name, each in first.items()} == pytest.approx(metrics.point(probabilities, labels))
 
 
 def test_resamples_weigh_photos_as_repeating_them_would():
     probabilities, labels = answers(60, 3)
     counts = np.random.default_rng(0).multinomial(60, np.full(60, 1 / 60), size=5).astype(float)
-    found = metrics.weighted_metrics(probabilities, labels, counts)
+    weighted = metrics.weighted_metrics(probabilities, labels, counts)
     for row, times in enumerate(counts.astype(int)):
         repeated = metrics.point(probabilities.repeat(times, axis=0), labels.repeat(times))
-        assert {name: values[row] for name, values in found.items()} == pytest.approx(repeated)
+        assert {name: values[row] for name, values in weighted.items()} == pytest.approx(repeated)
 
 
 def test_intervals_cover_the_truth_about_as_often_as_they_say():
@@ -177,8 +178,8 @@ def test_intervals_cover_the_truth_about_as_often_as_they_say():
     hits = dict.fromkeys(metrics.METRICS, 0)
     runs = 150
     for seed in range(runs):
-        for name, one in metrics.with_intervals(*answers(250, seed=seed), resamples=200, seed=seed).items():
-            hits[name] += one.low <= truth[name] <= one.high
+        for name, interval in metrics.with_intervals(*answers(250, seed=seed), resamples=200, seed=seed).items():
+            hits[name] += interval.low <= truth[name] <= interval.high
     for name in ("accuracy", "log_loss", "roc_auc", "f1"):
         assert 0.88 <= hits[name] / runs <= 0.99, (name, hits)
     # A finite sample shows more error than there is, so this one promises a little less.
@@ -191,9 +192,9 @@ def test_intervals_narrow_with_the_root_of_the_photos():
 
 
 def test_a_flawless_model_is_still_uncertain():
-    found = metrics.with_intervals(np.eye(2)[[0, 1] * 50], [0, 1] * 50)["accuracy"]
-    assert found.value == found.high == 1
-    assert found.low == pytest.approx(0.963, abs=0.001)
+    interval = metrics.with_intervals(np.eye(2)[[0, 1] * 50], [0, 1] * 50)["accuracy"]
+    assert interval.value == interval.high == 1
+    assert interval.low == pytest.approx(0.963, abs=0.001)
 
 
 def test_twelve_hundred_photos_take_less_than_three_seconds():
@@ -206,12 +207,12 @@ def test_twelve_hundred_photos_take_less_than_three_seconds():
 @given(st.integers(1, 2000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
 def test_wilson_solves_the_score_equation(numbers):
     successes, trials = numbers
-    one = metrics.wilson(successes, trials)
-    assert 0 <= one.low <= one.value <= one.high <= 1
-    for bound in (one.low, one.high):
+    interval = metrics.wilson(successes, trials)
+    assert 0 <= interval.low <= interval.value <= interval.high <= 1
+    for bound in (interval.low, interval.high):
         if 0 < bound < 1:
-            distance = abs(one.value - bound) / np.sqrt(bound * (1 - bound) / trials)
-            assert distance == pytest.approx(1.96, abs=0.01) or bound == pytest.approx(one.value)
+            distance = abs(interval.value - bound) / np.sqrt(bound * (1 - bound) / trials)
+            assert distance == pytest.approx(1.96, abs=0.01) or bound == pytest.approx(interval.value)
 
 
 def test_one_calibrated_model_in_twenty_exceeds_the_calibrated_quantile():

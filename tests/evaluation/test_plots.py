@@ -28,7 +28,7 @@ def answers(size=200, classes=2, skill=2.0, seed=0):
 def texts(figure):
     """Every visible text of the figure, after drawing it as a report would."""
     figure.savefig(io.BytesIO(), format="png")
-    return [one.get_text() for one in figure.findobj(Text) if one.get_text() and one.get_visible()]
+    return [text.get_text() for text in figure.findobj(Text) if text.get_text() and text.get_visible()]
 
 
 def overlapping(figure):
@@ -36,9 +36,9 @@ def overlapping(figure):
     figure.savefig(io.BytesIO(), format="png")
     undrawn = {label for axes in figure.axes for label in out_of_view(axes)}
     shown = [
-        (one.get_text(), one.get_window_extent().padded(-1))
-        for one in figure.findobj(Text)
-        if one.get_text().strip() and one.get_visible() and one not in undrawn
+        (text.get_text(), text.get_window_extent().padded(-1))
+        for text in figure.findobj(Text)
+        if text.get_text().strip() and text.get_visible() and text not in undrawn
     ]
     return [(a, b) for i, (a, x) in enumerate(shown) for b, y in shown[i + 1 :] if x.overlaps(y)]
 
@@ -129,9 +129,9 @@ def test_text_stays_dark_whatever_the_style_of_the_person(name):
         figure = FIGURES[name]()
         figure.savefig(io.BytesIO(), format="png")
     pale = [
-        one.get_text()
-        for one in figure.findobj(Text)
-        if one.get_text().strip() and to_hex(one.get_color()) == "#ffffff"
+        text.get_text()
+        for text in figure.findobj(Text)
+        if text.get_text().strip() and to_hex(text.get_color()) == "#ffffff"
     ]
     assert pale == [] or (name == "confusion" and len(pale) == 2)  # white on dark blue
 
@@ -145,13 +145,13 @@ def test_nothing_touches_the_global_state_of_pyplot():
 
 
 def test_the_confusion_figure_writes_each_count_with_its_share():
-    found = texts(charts.confusion_figure([[95, 5], [0, 0]], ["cat", "dog"], "Test"))
-    assert {"95\n95.0%", "5\n5.0%", "0\n0.0%", "cat", "dog", "Answer", "True class", "Test"} <= set(found)
+    shown = texts(charts.confusion_figure([[95, 5], [0, 0]], ["cat", "dog"], "Test"))
+    assert {"95\n95.0%", "5\n5.0%", "0\n0.0%", "cat", "dog", "Answer", "True class", "Test"} <= set(shown)
 
 
 def test_a_confusion_of_many_classes_leaves_noughts_out():
     matrix = np.diag(np.arange(11, 31))
-    cells = [one.get_text() for one in charts.confusion_figure(matrix, [f"c{i}" for i in range(20)]).axes[0].texts]
+    cells = [text.get_text() for text in charts.confusion_figure(matrix, [f"c{i}" for i in range(20)]).axes[0].texts]
     assert cells == [str(i) for i in range(11, 31)]
 
 
@@ -216,7 +216,7 @@ def test_the_loss_figure_marks_the_epoch_with_the_lowest_validation_loss():
 
 def test_a_history_of_one_epoch_or_without_validation_is_drawn():
     assert "best epoch 1: 0.5000" in texts(training.loss_figure(HISTORY.head(1)))
-    assert not any("best" in one for one in texts(training.loss_figure(HISTORY.assign(val_loss=np.nan))))
+    assert not any("best" in text for text in texts(training.loss_figure(HISTORY.assign(val_loss=np.nan))))
 
 
 def test_the_comparison_draws_each_interval_with_its_value():
@@ -235,16 +235,16 @@ def test_a_metric_that_is_not_defined_says_so():
 
 def test_the_slices_figure_flags_what_is_worse():
     figure = charts.slices_figure(slices())
-    names = {one.get_text(): to_hex(one.get_color()).upper() for one in figure.axes[0].get_yticklabels()}
+    names = {text.get_text(): to_hex(text.get_color()).upper() for text in figure.axes[0].get_yticklabels()}
     assert names == {
         "brightness: dark   n = 40": style.VERMILION,
         "brightness: bright   n = 60": style.INK,
         "shape: square   n = 9": style.INK,
     }
-    found = texts(figure)
-    assert "all photos: accuracy 85.0%" in found
-    assert "worse than the rest (p < 0.05, Holm)" in found
-    assert not any("worse" in one for one in texts(charts.slices_figure(slices().assign(worse=False))))
+    shown = texts(figure)
+    assert "all photos: accuracy 85.0%" in shown
+    assert "worse than the rest (p < 0.05, Holm)" in shown
+    assert not any("worse" in text for text in texts(charts.slices_figure(slices().assign(worse=False))))
 
 
 def test_the_counts_figure_writes_a_number_on_every_bar():

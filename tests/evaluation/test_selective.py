@@ -61,14 +61,14 @@ def test_the_bound_is_the_exact_one():
 
 
 def test_the_certificate_holds_as_often_as_it_says():
-    held = 0
+    kept = 0
     for seed in range(200):
         probabilities, labels, distance = calibrated(400, seed)
         thresholds, proof = choose_thresholds(probabilities, labels, distance)
         later, truth, far = calibrated(20_000, 10_000 + seed)
         sure = (later.max(axis=1) >= thresholds.confident) & (far <= thresholds.unfamiliar)
-        held += (later.argmax(axis=1) != truth)[sure].mean() <= proof.level
-    assert held >= 0.93 * 200
+        kept += (later.argmax(axis=1) != truth)[sure].mean() <= proof.level
+    assert kept >= 0.93 * 200
 
 
 def test_a_photo_that_is_unfamiliar_is_not_counted_as_confident():

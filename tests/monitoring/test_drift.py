@@ -78,13 +78,13 @@ def test_each_change_is_found_by_its_own_signal(change, signal, classes):
     for seed in range(5):
         count, drifts = drift.watch(window(420, 1000, classes), change(window(500, seed, classes)), LIMIT)
         assert count is not None
-        assert signal in {one.signal for one in drifts if one.alarm}
+        assert signal in {each.signal for each in drifts if each.alarm}
 
 
 def test_a_change_too_small_to_matter_is_no_alarm_however_many_records_show_it():
     before, now = window(200_000, 1), window(200_000, 2)
-    findings = drift.compare(before, now.assign(photo_brightness=now["photo_brightness"] + 0.01), LIMIT)
-    (light,) = [one for one in findings if one.signal == "brightness"]
+    drifts = drift.compare(before, now.assign(photo_brightness=now["photo_brightness"] + 0.01), LIMIT)
+    (light,) = [each for each in drifts if each.signal == "brightness"]
     assert light.p_value < 1e-6
     assert not light.alarm
 
@@ -95,19 +95,19 @@ def test_too_few_records_say_nothing():
 
 
 def test_a_quiet_week_has_nothing_to_do():
-    found = summarize(window(420, 1000), window(400, 1))
-    assert found.alarms == ()
-    assert found.sentence == "Nothing to do: 400 answers look like validation."
-    assert found.estimated.low < found.measured.value < 1
-    assert len(found.latency) == 3
-    assert found.volume.sum() == 400
+    summary = summarize(window(420, 1000), window(400, 1))
+    assert summary.alarms == ()
+    assert summary.sentence == "Nothing to do: 400 answers look like validation."
+    assert summary.estimated.low < summary.measured.value < 1
+    assert len(summary.latency) == 3
+    assert summary.volume.sum() == 400
 
 
 def test_feedback_shows_what_confidence_hides():
     week = window(400, 1)
-    found = summarize(window(420, 1000), week.assign(truth=np.where(np.arange(400) % 4 == 0, "cat", "dog")))
-    assert any(sentence.startswith("accuracy:") for sentence in found.alarms)
-    assert found.sentence.startswith("Look at")
+    summary = summarize(window(420, 1000), week.assign(truth=np.where(np.arange(400) % 4 == 0, "cat", "dog")))
+    assert any(sentence.startswith("accuracy:") for sentence in summary.alarms)
+    assert summary.sentence.startswith("Look at")
 
 
 def test_two_models_in_one_window_are_named():
@@ -116,6 +116,6 @@ def test_two_models_in_one_window_are_named():
 
 
 def test_without_feedback_accuracy_is_only_estimated():
-    found = summarize(window(420, 1000), window(400, 1).assign(truth=""))
-    assert found.measured is None
-    assert "accuracy_measured" not in found.metrics()
+    summary = summarize(window(420, 1000), window(400, 1).assign(truth=""))
+    assert summary.measured is None
+    assert "accuracy_measured" not in summary.metrics()

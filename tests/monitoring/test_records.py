@@ -28,7 +28,7 @@ def line(name, **changes):
     }
 
 
-def told(name, truth):
+def feedback(name, truth):
     return {"message": "feedback", "prediction_id": name, "truth": truth}
 
 
@@ -36,9 +36,9 @@ ROWS = [
     line("a"),
     line("b", prediction="dog"),
     {"message": "request", "route": "/health"},
-    told("a", "dog"),
-    told("a", "cat"),
-    told("nobody", "cat"),
+    feedback("a", "dog"),
+    feedback("a", "cat"),
+    feedback("nobody", "cat"),
 ]
 
 
@@ -60,12 +60,12 @@ def as_events(path):
 )
 def test_records_are_found_in_whatever_the_log_comes_as(tmp_path, name, write):
     write(tmp_path / name)
-    found = records.read([tmp_path])
-    assert found["prediction_id"].tolist() == ["a", "b"]
-    assert found["prediction"].tolist() == ["cat", "dog"]
-    assert found["truth"].tolist() == ["cat", ""]  # the last word counts, and only for answers that there are
-    assert found["photo_width"].tolist() == [500, 500]
-    assert str(found["timestamp"].dt.tz) == "UTC"
+    table = records.read([tmp_path])
+    assert table["prediction_id"].tolist() == ["a", "b"]
+    assert table["prediction"].tolist() == ["cat", "dog"]
+    assert table["truth"].tolist() == ["cat", ""]  # the last word counts, and only for answers that there are
+    assert table["photo_width"].tolist() == [500, 500]
+    assert str(table["timestamp"].dt.tz) == "UTC"
 
 
 def test_parquet_holds_the_same(tmp_path):
