@@ -25,23 +25,23 @@ def promote(folder: Path, root: str, force: str) -> None:
     from catsdogs_lib.inference.bundle import Bundle
     from catsdogs_lib.pipeline.stages import prepare
     from catsdogs_lib.pipeline.workspace import Workspace
-    from catsdogs_lib.registry import promotion, tracking
+    from catsdogs_lib.registry import models, promotion, tracking
 
     ws = Workspace.open(root)
     bundle = Bundle.load(folder)
     tracking.connect(ws.tracking_uri, ws.artifacts)
     slug = files.read_json(ws.need(ws.source, "01_explore"))["slug"]
-    name = tracking.registered_name(slug, bundle.description.classes)
-    version = tracking.version_of(name, bundle.version)
+    name = models.registered_name(slug, bundle.description.classes)
+    version = models.version_of(name, bundle.version)
     if version is None:
         raise click.UsageError(f"bundle {bundle.version} is not registered as {name}; run notebook 05_package for it")
-    champion = tracking.champion(name)
+    champion = models.champion(name)
     if champion is not None and champion.version == version.version:
         click.echo(f"{name} version {version.version} is champion already")
         return
     verdict = promotion.judge(ws.raw, prepare.read_manifest(ws), bundle, champion)
     _show(verdict)
-    if not promotion.settle(version, verdict, force):
+    if not promotion.promote_if_passed(version, verdict, force):
         raise SystemExit(1)
     click.echo(f"champion of {name}: version {version.version}, bundle {bundle.version}")
 
@@ -129,13 +129,13 @@ def champion(model: str | None, root: str) -> None:
 
     from catsdogs_lib.common import files
     from catsdogs_lib.pipeline.workspace import Workspace
-    from catsdogs_lib.registry import tracking
+    from catsdogs_lib.registry import models, tracking
     from catsdogs_lib.release import rollout as delivery
 
     ws = Workspace.open(root)
     tracking.connect(ws.tracking_uri, ws.artifacts)
     with delivery.champion(model) as found, tempfile.TemporaryDirectory() as folder:
-        records = tracking.reference_records(found.model, found.version, Path(folder))
+        records = models.reference_records(found.model, found.version, Path(folder))
         if records is not None:
             files.write_bytes(ws.reference, records.read_bytes())
         with files.replacing(ws.bundle) as partial:

@@ -1,6 +1,6 @@
-"""The model card (Mitchell et al., 2019): what a model is for, how good it was measured to be, and where it fails.
+"""The model card (Mitchell et al., 2019): intended use, measured quality and known weaknesses of a model.
 
-Everything in it comes from the bundle, so a bundle from anywhere has its card.
+All of it comes from the bundle, so every bundle has a card.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,15 +26,15 @@ th { color: var(--soft); font-weight: 600 } code { font-size: 0.95em; overflow-w
 """
 
 
-def facts(classes: Sequence[str], source: str, figures: Mapping[str, Any]) -> Card:
-    """Put together what goes into the bundle.
+def facts(classes: Sequence[str], source: str, evaluation: Mapping[str, Any]) -> Card:
+    """Collect the card's content for a bundle.
 
     Parameters
     ----------
     classes, source
-        What the model tells apart, and the name of its data.
-    figures
-        Of the model, as ``evaluation/metrics.json`` holds them.
+        Class names, and the name of the data.
+    evaluation
+        The model's entry in ``evaluation/metrics.json``.
     """
     named = ", ".join(classes)
     return Card(
@@ -46,24 +46,24 @@ def facts(classes: Sequence[str], source: str, figures: Mapping[str, Any]) -> Ca
             "Two of its classes on one photo get one answer.",
             "Its figures hold for photos like the test photos; other cameras, places and kinds shift them.",
         ),
-        slices=tuple(Slice(**part) for part in figures["slices"]),
-        doubt=SelectiveMetrics(**figures["doubt"]),
+        slices=tuple(Slice(**part) for part in evaluation["slices"]),
+        doubt=SelectiveMetrics(**evaluation["doubt"]),
     )
 
 
 def markdown(description: Description, verdict: str = "") -> str:
-    """Write the card in Markdown; `verdict` is what the gate said, where it is known."""
-    found, card, limit = description, description.card, description.thresholds
+    """Render the card as Markdown; `verdict` is the gate's sentence, if it is known."""
+    card, thresholds, size = description.card, description.thresholds, description.preprocessing.size
     doubt = card.doubt
-    photos = ", ".join(f"{count} {split}" for split, count in found.data.photos.items())
-    figures = _table(
+    photos = ", ".join(f"{count} {split}" for split, count in description.data.photos.items())
+    metrics = _table(
         ("on the test photos", "value", "95 % interval"),
         [
             (name.replace("_", " "), f"{m.value:.4f}", f"{m.low:.4f} to {m.high:.4f}")
-            for name, m in found.metrics.items()
+            for name, m in description.metrics.items()
         ],
     )
-    weak = _table(
+    weakest = _table(
         ("slice", "photos", "accuracy", "95 % interval", ""),
         [
             (
@@ -78,8 +78,8 @@ def markdown(description: Description, verdict: str = "") -> str:
     )
     limits = "\n".join(f"- {line}" for line in card.limits)
     gate = f"\n## The gate\n\n{verdict}\n" if verdict else ""
-    sentence = risk_bound_sentence(found.certificate)
-    return f"""# {found.model}: {", ".join(found.classes)}
+    sentence = risk_bound_sentence(description.certificate)
+    return f"""# {description.model}: {", ".join(description.classes)}
 
 ## Intended use
 
@@ -87,23 +87,22 @@ def markdown(description: Description, verdict: str = "") -> str:
 
 ## Data and training
 
-Trained on **{found.data.source}** ({photos} photos; data `{found.data.sha256[:12]}`) with method
-`{found.training["method"]}`, input {found.preprocessing.size} x {found.preprocessing.size} pixels; code
-`{found.git_commit[:12]}`, MLflow run `{found.mlflow_run or "none"}`. Licence of the pretrained weights:
-{found.weights_licence}.
+Trained on **{description.data.source}** ({photos} photos; data `{description.data.sha256[:12]}`) with method
+`{description.training["method"]}`, input {size} x {size} pixels; code `{description.git_commit[:12]}`, MLflow
+run `{description.mlflow_run or "none"}`. Licence of the pretrained weights: {description.weights_licence}.
 
 ## Figures
 
-{figures}
+{metrics}
 
-Probabilities are calibrated on validation photos (temperature {found.temperature:.3f}). ONNX and torch differ by at
-most {found.parity.max_difference:.1e} on {found.parity.photos} photos.
+Probabilities are calibrated on validation photos (temperature {description.temperature:.3f}). ONNX and torch differ by
+at most {description.parity.max_difference:.1e} on {description.parity.photos} photos.
 
 ## When it is not sure
 
-An answer counts as confident from a probability of {limit.confident:.3f} on, if the photo's unfamiliarity is at most
-{limit.unfamiliar:.3f}. {sentence[0].upper()}{sentence[1:]}. A photo like the validation photos is called unfamiliar
-with a chance of at most {found.certificate.unfamiliar:.1%}.
+An answer counts as confident from a probability of {thresholds.confident:.3f} on, if the photo's unfamiliarity is at
+most {thresholds.unfamiliar:.3f}. {sentence[0].upper()}{sentence[1:]}. A photo like the validation photos is called
+unfamiliar with a chance of at most {description.certificate.unfamiliar:.1%}.
 
 Of the test photos {doubt.unsure:.1%} get no confident answer ({doubt.unfamiliar:.1%} are called unfamiliar).
 Wrong among the {doubt.confident} confident answers: {doubt.confident_wrong}.
@@ -112,7 +111,7 @@ Wrong among the {doubt.confident} confident answers: {doubt.confident_wrong}.
 
 The weakest slices of the test photos:
 
-{weak}
+{weakest}
 
 {limits}
 {gate}"""
@@ -124,7 +123,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 
 def html(description: Description, verdict: str = "") -> str:
-    """Write the card as one HTML page that needs nothing else."""
+    """Render the card as one self-contained HTML page."""
     body = MarkdownIt("commonmark").enable("table").render(markdown(description, verdict))
     title = escape(f"{description.model}: {', '.join(description.classes)}")
     return (
@@ -135,6 +134,6 @@ def html(description: Description, verdict: str = "") -> str:
 
 
 def write(bundle: Bundle, path: Path, verdict: str = "") -> None:
-    """Write a bundle's card, as HTML where `path` ends so, else as Markdown."""
-    make = html if path.suffix.lower() in (".html", ".htm") else markdown
-    files.write_text(path, make(bundle.description, verdict))
+    """Write a bundle's card, as HTML if `path` ends in .html or .htm, else as Markdown."""
+    render = html if path.suffix.lower() in (".html", ".htm") else markdown
+    files.write_text(path, render(bundle.description, verdict))

@@ -1,8 +1,8 @@
-"""A graph in int8: a quarter of the bytes, and faster wherever whole numbers are.
+"""Quantization: a graph in int8 has a quarter of the bytes, and is faster on CPUs with int8 instructions.
 
-Static quantisation (Jacob et al., 2018, https://arxiv.org/abs/1712.05877): weights by output channel, activations by
-the least and the largest value that training photos give. Weights keep to seven bits, since the int8 products of CPUs
-without VNNI would overflow otherwise, and answers must not depend on the CPU.
+Static quantization (Jacob et al., 2018, https://arxiv.org/abs/1712.05877): weights by output channel, activations by
+the range of values that training photos give. Weights use seven bits: int8 products overflow on CPUs without VNNI
+otherwise, and answers must not depend on the CPU.
 """
 
 import tempfile
@@ -22,29 +22,29 @@ from catsdogs_lib.inference.classifier import INPUT, PROBABILITIES
 
 WEIGHTED_OPERATORS = ("Conv", "Gemm", "MatMul")
 FLOAT_FIRST_LAYERS = 2
-"""So many layers at the beginning stay in float: they see the photo itself, and lost 1 point in 100 in int8."""
+"""Layers at the input that stay in float; in int8 they cost one percentage point of accuracy."""
 MIN_INT8_STORED_VALUES = 2**16
-"""Matrices of so many numbers that stay in float arithmetic are stored in int8 all the same."""
+"""Minimum size of a matrix that is stored in int8 although its layer computes in float."""
 
 Inputs = NDArray[np.float32]
 
 
 def quantize(graph: bytes, photos: Sequence[Any], load: Callable[[Any], Inputs]) -> bytes:
-    """Quantise a graph.
+    """Quantize a graph.
 
     Parameters
     ----------
     graph
-        As `packaging.export` makes it.
+        As `onnx_export.export` makes it.
     photos
-        To see what values occur: some hundred of the training photos.
+        Some hundred training photos, for the range of activations.
     load
-        Reads one as model input, float32 (3, H, W).
+        Reads a photo as model input, float32 (3, H, W).
 
     Returns
     -------
     bytes
-        With the same inputs and outputs. The layers that give the outputs, and the first two, compute in float.
+        A graph with the same inputs and outputs. Its first two layers and its last ones compute in float.
     """
     with tempfile.TemporaryDirectory() as name:
         folded, small = Path(name) / "folded.onnx", Path(name) / "small.onnx"
@@ -56,38 +56,38 @@ def quantize(graph: bytes, photos: Sequence[Any], load: Callable[[Any], Inputs])
             _Reader(photos, load),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=list(WEIGHTED_OPERATORS),
-            nodes_to_exclude=_left_alone(model.graph),
+            nodes_to_exclude=_float_layers(model.graph),
             per_channel=True,
             reduce_range=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
         )
-        made = onnx.load(small)
-    _slim(made)
-    onnx.checker.check_model(made)
-    data: bytes = made.SerializeToString()
+        quantized = onnx.load(small)
+    _slim(quantized)
+    onnx.checker.check_model(quantized)
+    data: bytes = quantized.SerializeToString()
     return data
 
 
 def with_temperature(graph: bytes, temperature: float) -> bytes:
-    """Put another temperature into a graph: the logits are divided by it before the softmax."""
+    """Replace the temperature in a graph, which divides the logits before the softmax."""
     model = onnx.load_model_from_string(graph)
-    makers = {output: node for node in model.graph.node for output in node.output}
-    division = makers[makers[PROBABILITIES].input[0]]
-    (found,) = [one for one in model.graph.initializer if one.name == division.input[1]]
-    found.CopyFrom(numpy_helper.from_array(np.array(temperature, np.float32), found.name))
+    producers = {output: node for node in model.graph.node for output in node.output}
+    division = producers[producers[PROBABILITIES].input[0]]
+    (divisor,) = [value for value in model.graph.initializer if value.name == division.input[1]]
+    divisor.CopyFrom(numpy_helper.from_array(np.array(temperature, np.float32), divisor.name))
     data: bytes = model.SerializeToString()
     return data
 
 
 class _Reader(CalibrationDataReader):  # type: ignore[misc]
     def __init__(self, photos: Sequence[Any], load: Callable[[Any], Inputs]) -> None:
-        self._inputs: Iterator[Inputs] = (load(photo) for photo in track(photos, "seeing what values occur"))
+        self._inputs: Iterator[Inputs] = (load(photo) for photo in track(photos, "calibrating activations"))
 
     def get_next(self) -> dict[str, Inputs] | None:
-        """One photo; None at the end."""
-        found = next(self._inputs, None)
-        return None if found is None else {INPUT: found[None]}
+        """Return the next photo as input; None at the end."""
+        image = next(self._inputs, None)
+        return None if image is None else {INPUT: image[None]}
 
 
 def _fold(graph: bytes, path: Path) -> None:
@@ -99,8 +99,8 @@ def _fold(graph: bytes, path: Path) -> None:
     ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
 
-def _left_alone(graph: Any) -> list[str]:
-    """The first layers, and those after which there is no other: the answers are theirs."""
+def _float_layers(graph: Any) -> list[str]:
+    """Name the first layers, and the last ones, which give the outputs."""
     layers = [node for node in graph.node if node.op_type in WEIGHTED_OPERATORS]
     readers: dict[str, list[Any]] = {}
     for node in graph.node:
@@ -109,7 +109,7 @@ def _left_alone(graph: Any) -> list[str]:
 
     def followed(node: Any) -> bool:
         following = [reader for name in node.output for reader in readers.get(name, ())]
-        return any(one.op_type in WEIGHTED_OPERATORS or followed(one) for one in following)
+        return any(reader.op_type in WEIGHTED_OPERATORS or followed(reader) for reader in following)
 
     return [node.name for node in layers[:FLOAT_FIRST_LAYERS]] + [
         node.name for node in layers[FLOAT_FIRST_LAYERS:] if not followed(node)
@@ -117,55 +117,55 @@ def _left_alone(graph: Any) -> list[str]:
 
 
 def _slim(model: Any) -> None:
-    """Drop what a graph can be read without: notes, long names, zero points that are zero; store matrices in int8."""
+    """Remove what a graph does not need (metadata, long names, zero points of zero); store matrices in int8."""
     graph = model.graph
     del graph.value_info[:]
     used = {node.domain for node in graph.node} | {""}
-    kept = [one for one in model.opset_import if one.domain in used]
+    kept = [opset for opset in model.opset_import if opset.domain in used]
     del model.opset_import[:]
     model.opset_import.extend(kept)
-    values = {one.name: one for one in graph.initializer}
+    values = {value.name: value for value in graph.initializer}
     for node in graph.node:
         if node.op_type == "DequantizeLinear" and len(node.input) == 3:
             zero = values[node.input[2]]
-            # For int32 and int8 none means 0.
+            # For int32 and int8, no zero point means 0.
             signed = zero.data_type in (onnx.TensorProto.INT32, onnx.TensorProto.INT8)
             if signed and not numpy_helper.to_array(zero).any():
                 del node.input[2]
     _store_matrices(graph)
     read = {name for node in graph.node for name in node.input}
-    remaining = [one for one in graph.initializer if one.name in read]
+    remaining = [value for value in graph.initializer if value.name in read]
     del graph.initializer[:]
     graph.initializer.extend(remaining)
     _rename(graph)
 
 
 def _store_matrices(graph: Any) -> None:
-    for found in list(graph.initializer):
-        values = numpy_helper.to_array(found)
+    for initializer in list(graph.initializer):
+        values = numpy_helper.to_array(initializer)
         if values.dtype != np.float32 or values.ndim != 2 or values.size < MIN_INT8_STORED_VALUES:
             continue
         scale = np.maximum(np.abs(values).max(axis=0), np.finfo(np.float32).tiny) / np.float32(127)
-        name = found.name
-        whole = np.rint(values / scale).astype(np.int8)
-        found.CopyFrom(numpy_helper.from_array(whole, f"{name}.int8"))
+        name = initializer.name
+        integers = np.rint(values / scale).astype(np.int8)
+        initializer.CopyFrom(numpy_helper.from_array(integers, f"{name}.int8"))
         graph.initializer.append(numpy_helper.from_array(scale.astype(np.float32), f"{name}.scale"))
         inputs = [f"{name}.int8", f"{name}.scale"]
         graph.node.insert(0, helper.make_node("DequantizeLinear", inputs, [name], axis=1))
 
 
 def _rename(graph: Any) -> None:
-    fixed = {one.name for one in (*graph.input, *graph.output)}
+    fixed = {value.name for value in (*graph.input, *graph.output)}
     names: dict[str, str] = {"": ""}
 
     def short(name: str) -> str:
         return name if name in fixed else names.setdefault(name, f"{len(names)}")
 
-    for one in graph.initializer:
-        one.name = short(one.name)
+    for initializer in graph.initializer:
+        initializer.name = short(initializer.name)
     for number, node in enumerate(graph.node):
         node.name = f"n{number}"
         node.doc_string = ""
         del node.metadata_props[:]
-        for place in (node.input, node.output):
-            place[:] = [short(name) for name in place]
+        for names_of_node in (node.input, node.output):
+            names_of_node[:] = [short(name) for name in names_of_node]

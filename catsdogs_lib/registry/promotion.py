@@ -1,4 +1,4 @@
-"""The champion of the registry and who would take its place: what the gate says of both."""
+"""Promotion: comparing a candidate with the champion, and making it the new one."""
 
 import tempfile
 import time
@@ -14,15 +14,15 @@ from catsdogs_lib.evaluation import gate
 from catsdogs_lib.evaluation.robustness import examine_behaviour
 from catsdogs_lib.inference.bundle import Bundle, BundleVersionError
 from catsdogs_lib.inference.classifier import Classifier
-from catsdogs_lib.registry import tracking
+from catsdogs_lib.registry import models
 from catsdogs_lib.training.trainer import label_indices, photo_paths
 
 TIMED_PHOTOS = 15
-"""Photos that both are timed on, in turn."""
+"""Photos for comparing latency."""
 
 
 def judge(raw: Path, table: pd.DataFrame, candidate: Bundle, champion: ModelVersion | None) -> gate.Verdict:
-    """Hold a candidate against the champion, both as bundles, on validation photos that neither has learned from.
+    """Judge a candidate against the champion, both as bundles, on validation photos that neither was trained on.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ def judge(raw: Path, table: pd.DataFrame, candidate: Bundle, champion: ModelVers
     candidate
         Made from this manifest's train photos.
     champion
-        Of the registry; None where there is none.
+        Its version in the registry; None if there is none.
 
     Raises
     ------
@@ -45,13 +45,12 @@ def judge(raw: Path, table: pd.DataFrame, candidate: Bundle, champion: ModelVers
         return _alone(raw, val, candidate)
     with tempfile.TemporaryDirectory() as folder:
         try:
-            rival = tracking.champion_bundle(champion, Path(folder))
+            rival = models.champion_bundle(champion, Path(folder))
         except BundleVersionError as error:
             return _alone(raw, val, candidate, f"the champion cannot be compared ({error})")
         if canonical_classes(rival.description.classes) != canonical_classes(candidate.description.classes):
             return _alone(raw, val, candidate, "the champion has other classes")
-        learned = tracking.learned_photos(champion, Path(folder))
-        val = val[~val["sha256"].isin(learned)]
+        val = val[~val["sha256"].isin(models.training_photos(champion, Path(folder)))]
         paths = photo_paths(val, raw)
         labels = label_indices(val, candidate.description.classes)
         if len(paths) < gate.MIN_PHOTOS:
@@ -61,12 +60,12 @@ def judge(raw: Path, table: pd.DataFrame, candidate: Bundle, champion: ModelVers
                 f"Not promoted: only {len(paths)} validation photos are left that the champion has not learned from, "
                 f"{gate.MIN_PHOTOS} are needed; add photos, or keep the split that it was trained with.",
             )
-        slower = latency_ratio(candidate, rival, paths[:TIMED_PHOTOS])
-        ours, theirs = (
-            examine_behaviour(candidate, paths, "the candidate"),
-            examine_behaviour(rival, paths, "the champion"),
-        )
-        return gate.judge(ours, labels, val, theirs, slower)
+        ratio = latency_ratio(candidate, rival, paths[:TIMED_PHOTOS])
+        reports = [
+            examine_behaviour(bundle, paths, name)
+            for bundle, name in ((candidate, "the candidate"), (rival, "the champion"))
+        ]
+        return gate.judge(reports[0], labels, val, reports[1], ratio)
 
 
 def _alone(raw: Path, val: pd.DataFrame, candidate: Bundle, why: str = "there is no champion yet") -> gate.Verdict:
@@ -75,28 +74,28 @@ def _alone(raw: Path, val: pd.DataFrame, candidate: Bundle, why: str = "there is
 
 
 def latency_ratio(candidate: Bundle, champion: Bundle, photos: list[Path]) -> float:
-    """Median time of an answer by the candidate, by that of the champion; both in turn, on one thread."""
-    both = [Classifier(candidate, threads=1), Classifier(champion, threads=1)]
+    """Divide the median latency of the candidate by that of the champion; photo by photo, on one thread."""
+    classifiers = [Classifier(candidate, threads=1), Classifier(champion, threads=1)]
     seconds: tuple[list[float], list[float]] = ([], [])
     for photo in photos:
-        for classifier, times in zip(both, seconds, strict=True):
-            began = time.perf_counter()
+        for classifier, times in zip(classifiers, seconds, strict=True):
+            begin = time.perf_counter()
             classifier.predict(photo)
-            times.append(time.perf_counter() - began)
+            times.append(time.perf_counter() - begin)
     return float(np.median(seconds[0]) / np.median(seconds[1]))
 
 
-def settle(version: ModelVersion, verdict: gate.Verdict, force: str = "") -> bool:
-    """Keep a verdict with the version that it is about, and make it champion if the gate or `force` says so.
+def promote_if_passed(version: ModelVersion, verdict: gate.Verdict, force: str = "") -> bool:
+    """Store the gate's verdict with a version, and make it champion if it passed or is forced.
 
     Parameters
     ----------
     version
-        The candidate's.
+        Of the candidate.
     verdict
         The gate's.
     force
-        Why it becomes champion against the verdict; kept with the version.
+        Reason to promote it against the verdict; stored with the version.
 
     Returns
     -------
@@ -104,9 +103,10 @@ def settle(version: ModelVersion, verdict: gate.Verdict, force: str = "") -> boo
         Whether it is champion now.
     """
     checks = {
-        one.name: {"candidate": one.candidate, "champion": one.champion, "passed": one.passed} for one in verdict.checks
+        check.name: {"candidate": check.candidate, "champion": check.champion, "passed": check.passed}
+        for check in verdict.checks
     }
-    tracking.log_verdict(version, verdict.sentence, checks, force)
+    models.log_verdict(version, verdict.sentence, checks, force)
     if verdict.promoted or force:
-        tracking.promote(version)
+        models.promote(version)
     return verdict.promoted or bool(force)

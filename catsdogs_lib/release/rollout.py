@@ -13,7 +13,7 @@ from mlflow.tracking import MlflowClient
 from catsdogs_lib.common.errors import CatsdogsError
 from catsdogs_lib.common.git import git_commit
 from catsdogs_lib.inference.bundle import Bundle
-from catsdogs_lib.registry import tracking
+from catsdogs_lib.registry import models
 from catsdogs_lib.release import engine, ledger, verification
 from catsdogs_lib.release.ledger import Ledger, Release
 from catsdogs_lib.release.targets import Target
@@ -53,12 +53,12 @@ def champion(name: str | None) -> Iterator[Candidate]:
         There is none, or several and no name.
     """
     name = name or _only_champion()
-    version = tracking.champion(name)
+    version = models.champion(name)
     if version is None:
         raise NoChampionError(f"the registry has no champion of {name}; run 'make pipeline', whose gate names one")
     with tempfile.TemporaryDirectory() as folder:
         try:
-            bundle = tracking.champion_bundle(version, Path(folder))
+            bundle = models.champion_bundle(version, Path(folder))
         except (MlflowException, OSError) as error:
             first = str(error).splitlines()[0]
             raise NoChampionError(
@@ -70,10 +70,10 @@ def champion(name: str | None) -> Iterator[Candidate]:
 
 def _only_champion() -> str:
     try:
-        models = MlflowClient().search_registered_models()
+        registered = MlflowClient().search_registered_models()
     except MlflowException as error:
         raise NoChampionError(f"the registry cannot be read ({str(error).splitlines()[0]}); run it again") from None
-    names = [model.name for model in models if tracking.CHAMPION in model.aliases]
+    names = [model.name for model in registered if models.CHAMPION in model.aliases]
     if not names:
         raise NoChampionError("the registry has no champion; run 'make pipeline', or name a bundle with --bundle")
     if len(names) > 1:

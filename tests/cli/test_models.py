@@ -11,7 +11,7 @@ from catsdogs_lib.cli.command_line import cli
 from catsdogs_lib.common import files
 from catsdogs_lib.inference.bundle import Bundle
 from catsdogs_lib.pipeline.stages import evaluate, package, train
-from catsdogs_lib.registry import tracking
+from catsdogs_lib.registry import models
 from catsdogs_lib.training.settings import TrainingSettings
 
 
@@ -39,14 +39,14 @@ def test_a_worse_candidate_becomes_champion_by_force_alone_until_a_better_one_co
     worse = package.package(copy)
     assert worse.verdict.sentence.startswith("Not promoted: ")
     assert worse.registered == packaged[1].registered
-    assert str(tracking.champion(worse.registered).version) == packaged[1].version != worse.version
+    assert str(models.champion(worse.registered).version) == packaged[1].version != worse.version
 
     refused = catsdogs("promote", copy.bundle, "--workspace", copy.root)
     assert refused.exit_code == 1
     assert "No. Not promoted: " in refused.output
     forced = catsdogs("promote", copy.bundle, "--workspace", copy.root, "--force", "the other one is lost")
     assert forced.exit_code == 0, forced.output
-    champion = tracking.champion(worse.registered)
+    champion = models.champion(worse.registered)
     assert str(champion.version) == worse.version
     assert "the other one is lost" in json.dumps(champion.tags)
 
@@ -54,7 +54,7 @@ def test_a_worse_candidate_becomes_champion_by_force_alone_until_a_better_one_co
     evaluate.evaluate(copy)
     better = package.package(copy)
     assert better.verdict.promoted, better.verdict.sentence
-    assert str(tracking.champion(better.registered).version) == better.version
+    assert str(models.champion(better.registered).version) == better.version
 
 
 @pytest.mark.slow

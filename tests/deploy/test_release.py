@@ -22,7 +22,7 @@ from catsdogs_lib.cli.command_line import cli
 from catsdogs_lib.common.errors import CatsdogsError
 from catsdogs_lib.common.git import git_commit
 from catsdogs_lib.inference.bundle import Bundle
-from catsdogs_lib.registry import tracking
+from catsdogs_lib.registry import models, tracking
 from catsdogs_lib.release import ledger, targets
 from catsdogs_lib.release.ledger import Entry, LedgerError, Release
 
@@ -184,7 +184,7 @@ def promote(shop, **changes) -> Bundle:
         origin = {"mlflow_run": run_id, "git_commit": git(shop.project, "rev-parse", "HEAD").strip()}
         description = reference.description.model_copy(update={**origin, **changes})
         second = Bundle.write(shop.project.parent / "second", description, reference.graph)
-        tracking.promote(tracking.register(second, shop.model))
+        models.promote(models.register(second, shop.model))
     return second
 
 
@@ -351,7 +351,7 @@ def test_what_cannot_be_released_is_one_sentence_and_leaves_nothing(
     client = tracking.MlflowClient()
     client.create_registered_model("another")
     client.create_model_version("another", source=tmp_path.as_uri())
-    client.set_registered_model_alias("another", tracking.CHAMPION, "1")
+    client.set_registered_model_alias("another", models.CHAMPION, "1")
     assert f"several champions, another, {shop.model}" in refused()
     assert lines(shop) == []
     assert not in_registry(shop)

@@ -9,8 +9,9 @@ import torch
 from onnx import TensorProto, numpy_helper
 from PIL import Image
 
-from catsdogs_lib.export import model_card, packaging
-from catsdogs_lib.export.packaging import ParityError
+from catsdogs_lib.export import model_card
+from catsdogs_lib.export.onnx_export import export
+from catsdogs_lib.export.parity import PARITY_TOLERANCE, ParityError, check_parity
 from catsdogs_lib.inference.bundle import Bundle
 from catsdogs_lib.inference.classifier import Classifier
 from catsdogs_lib.training.checkpoint import TrainedModel
@@ -28,7 +29,7 @@ def bundle(packaged):
 
 def test_torch_and_onnx_agree_on_at_least_a_hundred_photos(bundle):
     assert bundle.description.parity.photos >= 100
-    assert bundle.description.parity.max_difference < packaging.PARITY_TOLERANCE
+    assert bundle.description.parity.max_difference < PARITY_TOLERANCE
 
 
 def test_the_graph_is_one_file_with_the_contracts_names(bundle):
@@ -58,7 +59,7 @@ def test_fp16_storage_loses_nothing_of_the_trained_weights(bundle, model):
 
 def test_fp32_storage_is_kept_when_asked_for(model):
     record = dataclasses.replace(model.record, settings=model.record.settings.model_copy(update={"weights": "fp32"}))
-    graph = onnx.load_model_from_string(packaging.export(TrainedModel(model.network, record), 1.0))
+    graph = onnx.load_model_from_string(export(TrainedModel(model.network, record), 1.0))
     assert {i.data_type for i in graph.graph.initializer} <= {TensorProto.FLOAT, TensorProto.INT64}
 
 
@@ -67,22 +68,22 @@ def test_a_graph_that_answers_otherwise_is_refused(model, bundle):
     with torch.no_grad():
         other.head.bias += torch.tensor([3.0, 0.0])
     with pytest.raises(ParityError, match="differs from the trained model"):
-        packaging.parity(TrainedModel(other, model.record), Classifier(bundle), 1.0, [])
+        check_parity(TrainedModel(other, model.record), Classifier(bundle), [])
 
 
 def test_golden_answers_hold_both_kinds_as_small_pictures(bundle):
     golden = bundle.description.golden
-    assert {one.name.split("-")[0] for one in golden} == {"cat", "dog"}
-    for one in golden:
-        assert len(one.data) < 60_000
-        assert Image.open(io.BytesIO(one.data)).size == (160, 160)
+    assert {answer.name.split("-")[0] for answer in golden} == {"cat", "dog"}
+    for answer in golden:
+        assert len(answer.data) < 60_000
+        assert Image.open(io.BytesIO(answer.data)).size == (160, 160)
 
 
 def test_the_card_says_how_good_and_on_what(bundle):
-    said = model_card.markdown(bundle.description)
-    assert f"{bundle.description.metrics['accuracy'].value:.4f}" in said
-    assert "sample" in said
-    assert "Apache-2.0" in said
+    card = model_card.markdown(bundle.description)
+    assert f"{bundle.description.metrics['accuracy'].value:.4f}" in card
+    assert "sample" in card
+    assert "Apache-2.0" in card
 
 
 def test_the_bundle_says_where_it_comes_from(packaged):

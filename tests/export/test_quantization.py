@@ -9,10 +9,12 @@ import pytest
 from onnx import TensorProto
 
 from catsdogs_lib.data.synthetic.render import draw
-from catsdogs_lib.export import packaging, quantization
+from catsdogs_lib.export import quantization
+from catsdogs_lib.export.onnx_export import export
+from catsdogs_lib.export.parity import graph_outputs
 from catsdogs_lib.inference.bundle import Bundle
 from catsdogs_lib.inference.classifier import Classifier
-from catsdogs_lib.pipeline import steps
+from catsdogs_lib.pipeline.stages import package
 from catsdogs_lib.serving.model import Model
 from catsdogs_lib.training.checkpoint import TrainedModel
 
@@ -45,15 +47,15 @@ def layers(graph):
 def test_it_has_the_same_doors_and_gives_nearly_the_same_answers(whole, small):
     before, after = Classifier(whole), Classifier(whole, graph=small)
     pictures = [png(kind, 4000 + seed) for seed in range(10) for kind in ("cat", "dog")]
-    one, other = (packaging.outputs_of(classifier, pictures, "") for classifier in (before, after))
-    assert np.mean(one.probabilities.argmax(axis=1) == other.probabilities.argmax(axis=1)) >= 0.9
-    assert 0 < np.abs(one.unfamiliarity - other.unfamiliarity).max() < 0.1
+    exact, rounded = (graph_outputs(classifier, pictures, "") for classifier in (before, after))
+    assert np.mean(exact.probabilities.argmax(axis=1) == rounded.probabilities.argmax(axis=1)) >= 0.9
+    assert 0 < np.abs(exact.unfamiliarity - rounded.unfamiliarity).max() < 0.1
     assert after.run([after.load(pictures[0])]).activation_map.shape == before.run([before.load(pictures[0])])[3].shape
 
 
 def test_all_but_the_first_and_the_last_layers_are_in_int8(small):
     model = onnx.load_model_from_string(small)
-    stored = {one.name: one.data_type for one in model.graph.initializer}
+    stored = {value.name: value.data_type for value in model.graph.initializer}
     makers = {output: node for node in model.graph.node for output in node.output}
 
     def in_int8(node):
@@ -72,7 +74,7 @@ def test_all_but_the_first_and_the_last_layers_are_in_int8(small):
 def test_it_has_a_quarter_of_the_bytes(small, trained):
     model = TrainedModel.load(trained.trained / "efficientnet_lite0")
     record = dataclasses.replace(model.record, settings=model.record.settings.model_copy(update={"weights": "fp32"}))
-    assert len(small) <= 0.28 * len(packaging.export(TrainedModel(model.network, record), 1.0))
+    assert len(small) <= 0.28 * len(export(TrainedModel(model.network, record), 1.0))
 
 
 def test_a_temperature_can_be_put_in_anew(whole, small):
@@ -85,9 +87,9 @@ def test_a_temperature_can_be_put_in_anew(whole, small):
     assert results[1].probabilities == pytest.approx(softened / softened.sum(), abs=1e-6)
 
 
-def test_a_network_from_scratch_is_quantised_too(trained):
+def test_a_network_from_scratch_is_quantized_too(trained):
     model = TrainedModel.load(trained.trained / "baseline_cnn")
-    graph = packaging.export(model, 1.0)
+    graph = export(model, 1.0)
     rng = np.random.default_rng(0)
     small = quantization.quantize(graph, range(4), lambda _: rng.normal(size=(3, 224, 224)).astype(np.float32))
     # Most of its weights are in one matrix behind the convolutions; they are stored in fp16 before.
@@ -96,7 +98,7 @@ def test_a_network_from_scratch_is_quantised_too(trained):
 
 @pytest.mark.slow
 def test_the_bundle_in_int8_has_figures_and_thresholds_of_its_own(copy, whole):
-    made = steps.package(copy, int8=True).bundle
+    made = package.package(copy, int8=True).bundle
     assert made.description.graph.weights == "int8"
     assert 1e-4 < made.description.parity.max_difference < 0.5
     assert made.description.parity.photos >= 100

@@ -22,9 +22,12 @@ def classifier(bundle_folder):
 
 
 def test_drawn_pictures_are_told_apart(classifier):
-    from catsdogs_lib.export.packaging import _png
+    from catsdogs_lib.export.parity import drawn_picture
 
-    answers = {kind: [classifier.predict(_png(kind, 500 + n)).prediction for n in range(20)] for kind in ("cat", "dog")}
+    answers = {
+        kind: [classifier.predict(drawn_picture(kind, 500 + n)).prediction for n in range(20)]
+        for kind in ("cat", "dog")
+    }
     right = answers["cat"].count("cat") + answers["dog"].count("dog")
     assert right >= 36, answers
 

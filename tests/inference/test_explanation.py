@@ -4,7 +4,7 @@ import pytest
 from catsdogs_lib.data.synthetic.render import draw
 from catsdogs_lib.evaluation.ood import png_bytes
 from catsdogs_lib.evaluation.saliency_check import deletion_test
-from catsdogs_lib.export import packaging
+from catsdogs_lib.export.onnx_export import export
 from catsdogs_lib.inference import explanation
 from catsdogs_lib.inference.bundle import Bundle
 from catsdogs_lib.inference.classifier import Classifier
@@ -53,7 +53,7 @@ def baseline(trained, packaged):
     description = packaged[1].bundle.description.model_copy(
         update={"model": "baseline_cnn", "preprocessing": model.record.preprocessing, "explanation": "occlusion"}
     )
-    return Classifier(Bundle(packaged[1].bundle.folder, description), graph=packaging.export(model, 1.0))
+    return Classifier(Bundle(packaged[1].bundle.folder, description), graph=export(model, 1.0))
 
 
 def test_a_network_without_a_map_is_explained_by_covering(baseline):

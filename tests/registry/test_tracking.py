@@ -3,7 +3,7 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from catsdogs_lib.common import files
-from catsdogs_lib.registry import tracking
+from catsdogs_lib.registry import models, tracking
 from catsdogs_lib.registry.tracking import TrackingError
 
 
@@ -16,13 +16,13 @@ def run(packaged):
 
 
 def test_parameters_and_figures_are_in_the_run(run):
-    ws, found = run
-    assert found.info.status == "FINISHED"
-    assert found.data.params["method"] == "frozen"
-    assert found.data.params["data_hash"] == files.read_json(ws.summary)["data_hash"]
+    ws, candidate = run
+    assert candidate.info.status == "FINISHED"
+    assert candidate.data.params["method"] == "frozen"
+    assert candidate.data.params["data_hash"] == files.read_json(ws.summary)["data_hash"]
     expected = files.read_json(ws.metrics)["models"]["efficientnet_lite0"]["test"]["log_loss"]["value"]
-    assert found.data.metrics["test_log_loss"] == pytest.approx(expected)
-    assert "commit" in found.data.tags
+    assert candidate.data.metrics["test_log_loss"] == pytest.approx(expected)
+    assert "commit" in candidate.data.tags
 
 
 def test_the_baselines_epochs_are_metrics_by_step(run):
@@ -34,21 +34,21 @@ def test_the_baselines_epochs_are_metrics_by_step(run):
 
 
 def test_the_run_knows_its_data(run):
-    _, found = run
-    contexts = {one.tags[0].value for one in found.inputs.dataset_inputs}
+    _, candidate = run
+    contexts = {dataset.tags[0].value for dataset in candidate.inputs.dataset_inputs}
     assert contexts == {"training", "validation", "testing"}
 
 
 def test_artifacts_lie_in_the_place_that_was_named(run):
-    ws, found = run
-    assert found.info.artifact_uri.startswith(ws.artifacts.as_uri())
-    names = {item.path for item in MlflowClient().list_artifacts(found.info.run_id, "bundle")}
+    ws, candidate = run
+    assert candidate.info.artifact_uri.startswith(ws.artifacts.as_uri())
+    names = {item.path for item in MlflowClient().list_artifacts(candidate.info.run_id, "bundle")}
     assert names == {"bundle/model.json", "bundle/model.onnx"}
 
 
 def test_the_registered_model_has_a_signature_and_is_champion(run, packaged):
     _, made = packaged
-    version = tracking.champion(made.registered)
+    version = models.champion(made.registered)
     assert made.registered == "catsdogs--sample--cat--dog"
     assert str(version.version) == made.version
     assert version.tags["bundle_version"] == made.bundle.version
@@ -72,7 +72,7 @@ def test_the_registered_model_answers_like_the_bundle(run, packaged):
 
 def test_the_champions_bundle_can_be_fetched(run, packaged, tmp_path):
     _, made = packaged
-    fetched = tracking.champion_bundle(tracking.champion(made.registered), tmp_path)
+    fetched = models.champion_bundle(models.champion(made.registered), tmp_path)
     assert fetched.version == made.bundle.version
 
 
@@ -108,12 +108,12 @@ def test_logging_outside_a_run_is_an_error(store):
 
 
 def test_without_a_champion_there_is_none(store):
-    assert tracking.champion("nobody") is None
+    assert models.champion("nobody") is None
 
 
 def test_names_in_the_registry_are_plain():
-    assert tracking.registered_name("my-photos", ["Hund / groß", "cat"]) == "catsdogs--my-photos--hund-groß--cat"
-    assert tracking.registered_name("x", ["a-b", "c"]) != tracking.registered_name("x", ["a", "b-c"])
+    assert models.registered_name("my-photos", ["Hund / groß", "cat"]) == "catsdogs--my-photos--hund-groß--cat"
+    assert models.registered_name("x", ["a-b", "c"]) != models.registered_name("x", ["a", "b-c"])
 
 
 def test_a_store_that_cannot_be_used_is_a_sentence(tmp_path):

@@ -1,9 +1,9 @@
-"""The candidate's bundle, registered and held against the champion."""
+"""Packaging: the candidate's bundle, its version in the registry, and the gate's verdict."""
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -11,27 +11,27 @@ from catsdogs_lib.common import files
 from catsdogs_lib.common.git import git_commit
 from catsdogs_lib.data import manifest
 from catsdogs_lib.evaluation import gate
-from catsdogs_lib.evaluation.metrics import Interval
-from catsdogs_lib.evaluation.report import SPLITS, assess
-from catsdogs_lib.export import model_card, packaging, quantization
-from catsdogs_lib.inference.bundle import Bundle, RiskBound, Thresholds
+from catsdogs_lib.evaluation.report import SPLITS, Evaluation, assess
+from catsdogs_lib.export import onnx_export, packaging, parity, quantization
+from catsdogs_lib.export.packaging import Provenance
+from catsdogs_lib.inference.bundle import Bundle
 from catsdogs_lib.inference.classifier import Classifier
 from catsdogs_lib.monitoring import records
+from catsdogs_lib.pipeline.stages import train
 from catsdogs_lib.pipeline.stages.evaluate import evaluate
 from catsdogs_lib.pipeline.stages.prepare import read_manifest
-from catsdogs_lib.pipeline.stages.train import runs, trained_models
 from catsdogs_lib.pipeline.workspace import Workspace, project_root
-from catsdogs_lib.registry import promotion, tracking
-from catsdogs_lib.training import trainer as training
+from catsdogs_lib.registry import models, promotion, tracking
 from catsdogs_lib.training.checkpoint import TrainedModel
+from catsdogs_lib.training.trainer import photo_paths
 
 CALIBRATION_PHOTOS = 200
-"""Of training, to see what values occur in a network that is quantised."""
+"""Train photos that give the range of activations for quantization."""
 
 
 @dataclass(frozen=True)
 class Packaged:
-    """What packaging left: the bundle, its name and version in the registry, and the gate's verdict."""
+    """A bundle with its name and version in the registry, and the gate's verdict."""
 
     bundle: Bundle
     registered: str
@@ -40,95 +40,95 @@ class Packaged:
 
 
 def package(ws: Workspace, int8: bool = False) -> Packaged:
-    """Write the candidate's bundle, register it, and move the champion's alias if the gate lets it.
+    """Write the candidate's bundle, register it, and make it champion if the gate lets it, as 05_package does.
 
     Parameters
     ----------
     ws
-        Holds the trained model and its figures.
+        Holds the trained model and its evaluation.
     int8
-        Quantise it; temperature, thresholds and figures are then those of the quantised graph.
+        Quantize the graph; temperature, thresholds and metrics are then those of the quantized graph.
     """
     ws.sweep()
-    trained = trained_models(ws)
-    if ws.demo and not ws.metrics.exists():
-        evaluate(ws)
-    summary = files.read_json(ws.need(ws.metrics, "04_evaluate"))
-    name = summary["candidate"]
-    figures, run_id = summary["models"][name], runs(ws)["runs"][name]
+    name = train.runs(ws)["candidate"]
+    trained, evaluation = train.trained_models(ws)[name], candidate_evaluation(ws)
     table = read_manifest(ws)
-    fetched = files.read_json(ws.source)
-    facts = packaging.Facts(
-        temperature=figures["temperature"],
-        thresholds=Thresholds(**figures["thresholds"]),
-        certificate=RiskBound(**figures["certificate"]),
-        metrics={key: Interval(**value) for key, value in figures["test"].items() if value["value"] is not None},
-        source=fetched["slug"],
-        data_hash=manifest.data_hash(table),
-        card=model_card.facts(trained[name].record.classes, fetched["slug"], figures),
-        photos=files.read_json(ws.summary)["photos"],
-        git_commit=git_commit(project_root()),
-        mlflow_run=run_id,
-    )
-    test = training.photo_paths(manifest.used(table, "test"), ws.raw)
-    photos = _evenly(test, packaging.PARITY_PHOTOS)
+    provenance = candidate_provenance(ws, table)
+    photos = evenly_spaced(photo_paths(manifest.used(table, "test"), ws.raw), parity.PARITY_PHOTOS)
+
+    graph = onnx_export.export(trained, evaluation["temperature"])
+    description = packaging.describe(trained, graph, evaluation, provenance)
+    classifier = packaging.classifier_of(description, graph)
+    checked = parity.check_parity(trained, classifier, photos)
     if int8:
-        with tempfile.TemporaryDirectory() as folder:
-            whole = packaging.package(trained[name], facts, photos, Path(folder) / "bundle")
-            bundle = _in_int8(ws, table, trained[name], whole, photos)
-    else:
-        bundle = packaging.package(trained[name], facts, photos, ws.bundle)
+        train_photos = photo_paths(manifest.used(table, "train"), ws.raw)
+        graph = quantization.quantize(graph, evenly_spaced(train_photos, CALIBRATION_PHOTOS), classifier.load)
+        quantized = evaluate_graph(ws, table, trained, packaging.classifier_of(description, graph))
+        graph = quantization.with_temperature(graph, quantized.temperature)
+        description = packaging.describe(trained, graph, quantized.summary(), provenance, int8=True)
+        checked = parity.quantization_parity(checked, classifier, packaging.classifier_of(description, graph), photos)
+    bundle = packaging.write_bundle(ws.bundle, description, graph, checked)
+
     tracking.connect(ws.tracking_uri, ws.artifacts)
-    registered = tracking.registered_name(fetched["slug"], bundle.description.classes)
-    with tracking.run(name, run_id):
-        tracking.log_learned_photos(manifest.used(table, "train"))
-        champion = tracking.champion(registered)
-        version = tracking.register(bundle, registered)
+    registered = models.registered_name(provenance.source, trained.record.classes)
+    champion = models.champion(registered)
+    with tracking.run(name, provenance.mlflow_run):
+        models.log_training_photos(manifest.used(table, "train"))
+        version = models.register(bundle, registered)
         verdict = promotion.judge(ws.raw, table, bundle, champion)
-        promotion.settle(version, verdict)
-        val = manifest.used(table, "val")
-        made = records.make(
-            Classifier(bundle), training.photo_paths(val, ws.raw), val["label"].tolist(), "records of validation photos"
-        )
-        records.write(made, ws.reference)
-        tracking.log_reference(ws.reference)
+        promotion.promote_if_passed(version, verdict)
+        write_reference(ws, table, bundle)
+        models.log_reference(ws.reference)
     return Packaged(bundle, registered, str(version.version), verdict)
 
 
-def _evenly(photos: Sequence[Path], most: int) -> Sequence[Path]:
-    """Some of a list from all over it, so that every class is there."""
-    return photos[:: max(1, len(photos) // most)][:most]
+def candidate_evaluation(ws: Workspace) -> dict[str, Any]:
+    """Read the candidate's entry in ``evaluation/metrics.json``; the demo evaluates first."""
+    if ws.demo and not ws.metrics.exists():
+        evaluate(ws)
+    content = files.read_json(ws.need(ws.metrics, "04_evaluate"))
+    entry: dict[str, Any] = content["models"][content["candidate"]]
+    return entry
 
 
-def _in_int8(
-    ws: Workspace, table: pd.DataFrame, trained: TrainedModel, whole: Bundle, parity_photos: Sequence[Path]
-) -> Bundle:
-    train = training.photo_paths(manifest.used(table, "train"), ws.raw)
-    some = _evenly(train, CALIBRATION_PHOTOS)
-    before = Classifier(whole)
-    graph = quantization.quantize(whole.graph, some, before.load)
-    after = Classifier(whole, graph=graph)
+def candidate_provenance(ws: Workspace, table: pd.DataFrame) -> Provenance:
+    """Collect data, code and MLflow run of the candidate."""
+    runs = train.runs(ws)
+    return Provenance(
+        source=files.read_json(ws.source)["slug"],
+        data_hash=manifest.data_hash(table),
+        photos=files.read_json(ws.summary)["photos"],
+        git_commit=git_commit(project_root()),
+        mlflow_run=runs["runs"][runs["candidate"]],
+    )
+
+
+def evenly_spaced(photos: Sequence[Path], count: int) -> Sequence[Path]:
+    """Take at most `count` photos at even steps, so that every class is among them."""
+    return photos[:: max(1, len(photos) // count)][:count]
+
+
+def evaluate_graph(ws: Workspace, table: pd.DataFrame, trained: TrainedModel, classifier: Classifier) -> Evaluation:
+    """Evaluate an exported graph on validation and test photos, as its model was evaluated."""
     rows = {split: manifest.used(table, split) for split in SPLITS}
     outputs = {
-        split: packaging.outputs_of(after, training.photo_paths(rows[split], ws.raw), f"int8 on {split} photos")
+        split: parity.graph_outputs(classifier, photo_paths(rows[split], ws.raw), f"evaluating on {split} photos")
         for split in SPLITS
     }
-    evaluation = assess(
+    return assess(
         trained.record.settings.model,
         trained,
         rows,
-        {split: found.logits for split, found in outputs.items()},
-        {split: found.unfamiliarity for split, found in outputs.items()},
+        {split: outputs[split].logits for split in SPLITS},
+        {split: outputs[split].unfamiliarity for split in SPLITS},
         {},
     )
-    graph = quantization.with_temperature(graph, evaluation.temperature)
-    facts = {
-        "temperature": evaluation.temperature,
-        "thresholds": evaluation.thresholds,
-        "certificate": evaluation.risk_bound,
-        "metrics": packaging.described(
-            {name: evaluation.metrics["test"][name] for name in evaluation.metric_values("test")}
-        ),
-        "card": model_card.facts(whole.description.classes, whole.description.data.source, evaluation.summary()),
-    }
-    return packaging.repackage(whole, graph, facts, parity_photos, ws.bundle)
+
+
+def write_reference(ws: Workspace, table: pd.DataFrame, bundle: Bundle) -> None:
+    """Write the records of a bundle's answers to validation photos, for monitoring to compare with."""
+    rows = manifest.used(table, "val")
+    answers = records.make(
+        Classifier(bundle), photo_paths(rows, ws.raw), rows["label"].tolist(), "records of validation photos"
+    )
+    records.write(answers, ws.reference)
