@@ -44,7 +44,7 @@ def measured(paths: list[Path], size: int, batch: int, rounds: int) -> list[dict
     steps = len(batches(photos, batch))
     run = loop.TrainingRun(built.network, photos, settings, steps)
     resident = next(to_device(batches(photos, batch, shuffle=True), run.device))
-    run.one_epoch(1)  # The first steps choose their algorithms, the first workers fill the caches.
+    run.train_epoch(1)  # The first steps choose their algorithms, the first workers fill the caches.
 
     def read() -> None:
         for _ in batches(photos, batch, shuffle=True):
@@ -58,7 +58,7 @@ def measured(paths: list[Path], size: int, batch: int, rounds: int) -> list[dict
         {
             "loader": rate(len(paths), read),
             "steps": rate(steps * batch, learn),
-            "loop": rate(len(paths), lambda number=number: run.one_epoch(number + 2)),  # type: ignore[misc]
+            "loop": rate(len(paths), lambda number=number: run.train_epoch(number + 2)),  # type: ignore[misc]
         }
         for number in range(rounds)
     ]
@@ -83,7 +83,7 @@ def main() -> None:
             shares = [speeds["loop"] / min(speeds["loader"], speeds["steps"]) for speeds in rounds]
             rows.append({"pixels": size, "batch": batch, **middle, "share of the limit": float(np.median(shares))})
     where = torch.cuda.get_device_name() if torch.cuda.is_available() else "the CPU"
-    how = f"{options.rounds} rounds, {len(paths)} photos, steps on {where} in {precision.resolve('auto')}."
+    how = f"{options.rounds} rounds, {len(paths)} photos, steps on {where} in {precision.resolve_precision('auto')}."
     Part("accelerator", "What limits training, photos a second", how, [], {"Medians": rows}).keep()
 
 

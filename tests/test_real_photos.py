@@ -96,7 +96,8 @@ def test_torch_onnx_and_predict_agree_on_every_test_photo(project, pets, monkeyp
     paths, _ = photos_of(pets, bundle.description.classes)
     onnx = answers(bundle.folder, paths)
     model = TrainedModel.load(project / "models" / "trained" / "efficientnet_lite0")
-    monkeypatch.setattr("catsdogs_lib.training.feature_extractor.MANY", 10**9)  # torch itself, however many there are
+    # torch itself, however many photos there are
+    monkeypatch.setattr("catsdogs_lib.training.feature_extractor.MIN_PHOTOS_FOR_ONNX", 10**9)
     torch = softmax(model.logits(model.features(paths)), bundle.description.temperature)
     command = [Path(sys.executable).parent / "catsdogs", "predict", *paths, "--bundle", bundle.folder, "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)

@@ -18,7 +18,7 @@ from rich.table import Table
 
 from catsdogs_lib.data import manifest
 from catsdogs_lib.evaluation import calibration, label_audit, metrics
-from catsdogs_lib.training import precision as arithmetic
+from catsdogs_lib.training import precision
 from catsdogs_lib.training import trainer as training
 from catsdogs_lib.training.features import FeatureCache
 from catsdogs_lib.training.head import fit_head
@@ -45,7 +45,7 @@ def load(raw: Path, kept: Path | None) -> tuple[label_audit.AuditData, int, np.n
     built = build(LITE0, len(classes))
     rows = {split: manifest.used(table, split) for split in ("train", "val", "test")}
     with tempfile.TemporaryDirectory() as folder:
-        cache = FeatureCache(kept or Path(folder), built, arithmetic.resolve("auto"))
+        cache = FeatureCache(kept or Path(folder), built, precision.resolve_precision("auto"))
         features = {
             split: cache.get(training.photo_paths(part, raw), part["sha256"].tolist()) for split, part in rows.items()
         }

@@ -19,7 +19,7 @@ from catsdogs_lib.data import manifest
 from catsdogs_lib.pipeline.workspace import Workspace
 from catsdogs_lib.registry import tracking
 from catsdogs_lib.training.settings import TrainingSettings
-from catsdogs_lib.training.trainer import TrainingPaths, forget_checkpoint, train
+from catsdogs_lib.training.trainer import TrainingPaths, prepare_data, train
 
 TABLES = Path(__file__).parents[2] / "docs" / "trials.md"
 EXPERIMENT = "trials"
@@ -57,11 +57,11 @@ def log_known() -> None:
 def measure(ws: Workspace, name: str, changes: dict[str, str], seeds: list[int]) -> None:
     """Train once for each seed and log what validation says of the epoch that is kept."""
     table = manifest.read_manifest(ws.manifest)
-    places = TrainingPaths(ws.raw, ws.features, ws.checkpoints)
+    paths = TrainingPaths(ws.raw, ws.features, ws.checkpoints)
     shown = Table("trial", "seed", "accuracy", "log loss", "seconds", box=None, header_style="bold")
     for seed in seeds:
         settings = TrainingSettings.checked(**{**changes, "seed": seed})
-        model = train(table, places, settings)
+        model = train(table, paths, settings)
         best = min(model.record.history, key=lambda epoch: epoch.val_loss)
         with mlflow.start_run(run_name=name):
             photos = len(manifest.used(table, "val"))
@@ -70,7 +70,7 @@ def measure(ws: Workspace, name: str, changes: dict[str, str], seeds: list[int])
             mlflow.log_metrics(
                 {"val_accuracy": best.val_accuracy, "val_log_loss": best.val_loss, "seconds": model.record.seconds}
             )
-        forget_checkpoint(places, model.record)
+        prepare_data(table, paths).forget_checkpoint(settings)
         shown.add_row(
             name, str(seed), f"{best.val_accuracy:.4f}", f"{best.val_loss:.4f}", f"{model.record.seconds:.0f}"
         )

@@ -1,4 +1,4 @@
-"""A trained model on disk: weights, what they are, and how they came about."""
+"""A trained model on disk: its weights, and the record of its training."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -29,8 +29,9 @@ class TrainedModelError(CatsdogsError):
 
 @dataclass(frozen=True)
 class Epoch:
-    """Figures after one pass: mean losses in nats; accuracy 0..1; wall-clock seconds. Epoch 0 is before any
-    and has no training loss.
+    """Metrics after one epoch: mean losses in nats, accuracy 0..1, wall-clock seconds.
+
+    Epoch 0 is the head on frozen features; it has no training loss where fine-tuning starts from it.
     """
 
     epoch: int
@@ -42,10 +43,10 @@ class Epoch:
 
 @dataclass(frozen=True)
 class TrainingRecord:
-    """How a model came about.
+    """Settings, data and metrics of a training.
 
     `best_epoch` is the one whose weights were kept (lowest validation loss); `data_hash` identifies photos,
-    labels and split; `seconds` is wall-clock time without waiting for a killed run.
+    labels and split; `seconds` is wall-clock time, without the gap between a kill and the resumed run.
     """
 
     settings: TrainingSettings
@@ -59,19 +60,21 @@ class TrainingRecord:
     precision: str
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values for a JSON file."""
+        """Convert to plain values for a JSON file."""
         return {**asdict(self), "settings": self.settings.model_dump()}
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "TrainingRecord":
-        """Inverse of `to_json`."""
-        shape = value["preprocessing"]
+        """Build a record from the values of `to_json`."""
+        preprocessing = value["preprocessing"]
         return cls(
             **{
                 **value,
                 "settings": TrainingSettings(**value["settings"]),
                 "classes": tuple(value["classes"]),
-                "preprocessing": Preprocessing(shape["size"], tuple(shape["mean"]), tuple(shape["std"])),
+                "preprocessing": Preprocessing(
+                    preprocessing["size"], tuple(preprocessing["mean"]), tuple(preprocessing["std"])
+                ),
                 "history": tuple(Epoch(**epoch) for epoch in value["history"]),
             }
         )
@@ -86,10 +89,10 @@ class TrainedModel:
 
     def save(self, folder: Path) -> None:
         """Write both files; `folder` appears whole or not at all."""
-        small = self.record.settings.weights == "fp16"
+        fp16 = self.record.settings.weights == "fp16"
         state = {
             # Matrices were rounded when training ended, so this loses nothing.
-            name: (value.half() if small and value.ndim >= 2 else value).contiguous()
+            name: (value.half() if fp16 and value.ndim >= 2 else value).contiguous()
             for name, value in self.network.state_dict().items()
         }
         with files.replacing(folder) as partial:
@@ -99,7 +102,7 @@ class TrainedModel:
 
     @classmethod
     def load(cls, folder: Path) -> "TrainedModel":
-        """Read what `save` wrote.
+        """Load a model that `save` wrote.
 
         Raises
         ------
@@ -122,28 +125,28 @@ class TrainedModel:
     def features(
         self, paths: Sequence[Path | bytes], batch_size: int = 32, what: str = "predicting"
     ) -> NDArray[np.float32]:
-        """Features of photos, in float32 arithmetic as in serving: float32 (photos, features)."""
+        """Compute features of photos in float32, as in serving: float32 (photos, features)."""
         photos = PhotoDataset(paths, [0] * len(paths), self.record.preprocessing)
         return network_outputs(self.network.backbone, photos, batch_size, what)
 
     def logits(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Logits of features: float32 (photos, classes)."""
+        """Compute logits of features: float32 (photos, classes)."""
         with torch.inference_mode():
             logits: NDArray[np.float32] = self.network.head(torch.from_numpy(features)).numpy()
         return logits
 
     def unfamiliarity(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Cosine distance of features to the nearest prototype: float32 (photos,), 0..2."""
+        """Compute the cosine distance of features to the nearest prototype: float32 (photos,), 0..2."""
         with torch.inference_mode():
             return self.network.unfamiliarity(torch.from_numpy(features)).numpy()
 
 
 def network_outputs(
-    network: torch.nn.Module, photos: PhotoDataset, batch_size: int, what: str, precision: str = "fp32"
+    network: torch.nn.Module, photos: PhotoDataset, batch_size: int, label: str, precision: str = "fp32"
 ) -> NDArray[np.float32]:
-    """What a network gives for photos without augmentation, float32 (photos, outputs)."""
-    run = feature_extractor.prepare(
+    """Run photos without augmentation through a network: float32 (photos, outputs)."""
+    forward = feature_extractor.prepare(
         network, photos.preprocessing.size, feature_extractor.resolve(precision, len(photos))
     )
     loader = batches(photos, batch_size)
-    return np.concatenate([run(images) for images, _ in track(loader, what, total=len(loader))])
+    return np.concatenate([forward(images) for images, _ in track(loader, label, total=len(loader))])

@@ -1,4 +1,4 @@
-"""Photos as tensors: plain for features and measuring, augmented for training."""
+"""Photos as tensors: plain for features and validation, augmented for training."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -18,19 +18,19 @@ from catsdogs_lib.imaging.decoding import Preprocessing
 from catsdogs_lib.training import distributed
 
 MAX_WORKERS = 16
-"""Processes that read photos; a GPU is faster than any number of them, two cores are busy with two."""
+"""Maximum number of processes that read photos."""
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What is varied in training photos, as a cat stays a cat under it.
+    """Random changes of training photos that leave their labels right.
 
     Parameters
     ----------
     crop_scale
         Smallest share of the photo's area that a random crop keeps, 0..1.
     jitter
-        How far brightness, contrast and saturation vary around 1.
+        Range of brightness, contrast and saturation around 1.
     """
 
     crop_scale: float
@@ -79,7 +79,7 @@ class PhotoDataset(Dataset[tuple[Tensor, int]]):
         return torch.from_numpy(decoding.normalise(square, self.preprocessing)), self.labels[index]
 
     def augmented(self, index: int) -> Image.Image:
-        """The augmented square of photo `index` in this epoch."""
+        """Return the augmented square of photo `index` in this epoch."""
         if self.augmentation is None:
             raise ValueError("these photos have no augmentation")
         size = self.preprocessing.size
@@ -94,7 +94,7 @@ class PhotoDataset(Dataset[tuple[Tensor, int]]):
 def augmented_rows(
     paths: Sequence[Path], augmentation: Augmentation, columns: int = 6, seed: int = 0
 ) -> list[list[Image.Image]]:
-    """Some photos as training sees them: for each a row, the plain square first, then one for each epoch."""
+    """Return a row of images for each photo: its plain square, then what training sees of it in each epoch."""
     size = Preprocessing().size
     rows = [[decoding.centre_square(decoding.read(path, size), size)] for path in paths]
     for epoch in range(1, columns):
@@ -111,23 +111,27 @@ def batches(photos: PhotoDataset, batch_size: int, shuffle: bool = False) -> "Da
     -------
     DataLoader
         Yields float32 (B, 3, H, W) and int64 (B,). With `shuffle` the order follows from the photos'
-        seed and epoch; several processes get their share of each batch (`processes`).
+        seed and epoch; each of several processes gets its share of a batch (`distributed`).
     """
     entropy = np.random.SeedSequence((photos.seed, photos.epoch)).generate_state(1)
     workers = (
         min(MAX_WORKERS, len(os.sched_getaffinity(0)) // distributed.world_size()) if len(photos) > batch_size else 0
     )
-    more: dict[str, Any] = {"num_workers": workers, "pin_memory": torch.cuda.is_available()}
-    more["generator"] = order = torch.Generator().manual_seed(int(entropy[0]))
+    order = torch.Generator().manual_seed(int(entropy[0]))
+    options: dict[str, Any] = {
+        "num_workers": workers,
+        "pin_memory": torch.cuda.is_available(),
+        "generator": order,
+    }
     if shuffle and distributed.world_size() > 1:
-        # As DataLoader makes it itself, but for the share.
+        # The sampler that DataLoader would make itself, reduced to this process's share.
         whole = BatchSampler(RandomSampler(photos, generator=order), batch_size, drop_last=False)
-        return DataLoader(photos, batch_sampler=distributed.Share(whole), **more)
-    return DataLoader(photos, batch_size, shuffle=shuffle, **more)
+        return DataLoader(photos, batch_sampler=distributed.ShareSampler(whole), **options)
+    return DataLoader(photos, batch_size, shuffle=shuffle, **options)
 
 
 def to_device(loader: "DataLoader[tuple[Tensor, int]]", device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield the batches of `loader` on `device`, images in the memory order that convolutions like."""
-    for images_, labels in loader:
-        placed = images_.to(device, non_blocking=True).contiguous(memory_format=torch.channels_last)
-        yield placed, torch.as_tensor(labels).to(device)
+    """Yield the batches of `loader` on `device`, images channels last, which suits convolutions."""
+    for images, labels in loader:
+        images_on_device = images.to(device, non_blocking=True).contiguous(memory_format=torch.channels_last)
+        yield images_on_device, torch.as_tensor(labels).to(device)

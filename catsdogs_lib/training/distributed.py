@@ -1,7 +1,7 @@
-"""Several processes that train one network together: torch's DistributedDataParallel under torchrun.
+"""Training in several processes: torch's DistributedDataParallel under torchrun.
 
-Each looks at its share of every batch, so that a step is the step of one process. Without torchrun there is one
-process, and nothing here does anything.
+Each process takes its share of every batch, so a step equals that of a single process. Without torchrun there is one
+process, and these functions have no effect.
 """
 
 import contextlib
@@ -15,18 +15,18 @@ from torch.utils.data import BatchSampler, Sampler
 
 
 def rank() -> int:
-    """Number of this process, from 0."""
+    """Return the number of this process, from 0."""
     return distributed.get_rank() if distributed.is_initialized() else 0
 
 
 def world_size() -> int:
-    """How many train together."""
+    """Return the number of processes."""
     return distributed.get_world_size() if distributed.is_initialized() else 1
 
 
 @contextlib.contextmanager
 def process_group() -> Iterator[None]:
-    """Join the processes that torchrun has started: over NCCL where there are GPUs, else over Gloo."""
+    """Join the processes that torchrun started, over NCCL between GPUs, else over Gloo."""
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
@@ -37,14 +37,14 @@ def process_group() -> Iterator[None]:
 
 
 def barrier() -> None:
-    """Go on when all have come here."""
+    """Wait until every process has reached this call."""
     if distributed.is_initialized():
         distributed.barrier()
 
 
 @contextlib.contextmanager
-def first_one_then_all() -> Iterator[None]:
-    """Let process 0 do it first, so that the others find what it left on disk."""
+def main_process_first() -> Iterator[None]:
+    """Run the block in process 0 first, so that the others find its files on disk."""
     if rank() > 0:
         barrier()
     yield
@@ -52,26 +52,26 @@ def first_one_then_all() -> Iterator[None]:
         barrier()
 
 
-def is_distributed(network: nn.Module) -> nn.Module:
-    """The network to call in a step: gradients become means over all processes."""
-    # Buffers are those of batch norm, which nothing here changes.
+def data_parallel(network: nn.Module) -> nn.Module:
+    """Wrap a network so that its gradients are averaged over all processes."""
+    # The only buffers are batch norm's, which training leaves as they are.
     return DistributedDataParallel(network, broadcast_buffers=False) if world_size() > 1 else network
 
 
-def weight(mine: int, batch: int) -> float:
-    """Factor on the mean loss of `mine` photos, so that the mean over processes is the mean over the batch."""
-    return mine * world_size() / batch if mine < batch else 1.0
+def loss_weight(share: int, batch: int) -> float:
+    """Return the factor on the mean loss of a share, so that the mean over processes is that of the batch."""
+    return share * world_size() / batch if share < batch else 1.0
 
 
 def total(value: Tensor) -> Tensor:
-    """Sum over all processes."""
+    """Sum a tensor over all processes."""
     if world_size() > 1:
         distributed.all_reduce(value)
     return value
 
 
-class Share(Sampler[list[int]]):
-    """The share of each batch that is this process's; of a batch with fewer photos than processes, all of it."""
+class ShareSampler(Sampler[list[int]]):
+    """The share of each batch for this process; the whole batch if it has fewer photos than there are processes."""
 
     def __init__(self, batches: BatchSampler) -> None:
         self._batches = batches
@@ -80,6 +80,6 @@ class Share(Sampler[list[int]]):
         return len(self._batches)
 
     def __iter__(self) -> Iterator[list[int]]:
-        """Indices, a list a step."""
+        """Yield a list of indices for each step."""
         for batch in self._batches:
             yield batch[rank() :: world_size()] if len(batch) >= world_size() else batch

@@ -1,7 +1,7 @@
-"""How a network that only answers is run: torch, or ONNX Runtime where a CPU has many photos to look at.
+"""Inference during training: torch for few photos, ONNX Runtime for many on a CPU.
 
-On two cores with bf16 torch's eager float32 looked at 36 photos a second, its bf16 at 97, ONNX Runtime in float32 at
-190. Handing the network over takes some seconds, so that few photos stay with torch.
+On two cores with bf16, torch ran 36 photos a second in eager float32 and 97 in bf16; ONNX Runtime ran 190 in float32.
+The export takes some seconds, so few photos stay with torch.
 """
 
 import contextlib
@@ -19,34 +19,34 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from catsdogs_lib.training import precision as arithmetic
+from catsdogs_lib.training.precision import autocast, device, resolve_precision
 
 MIN_PHOTOS_FOR_ONNX = 256
-"""From so many photos on handing over pays."""
+"""Minimum number of photos at which ONNX export pays off."""
 
-ONNX = "fp32, ONNX Runtime"
+ONNX_RUNTIME = "fp32, ONNX Runtime"
 INPUT = "image"
 """Input of the exported graph."""
 Forward = Callable[[Tensor], NDArray[np.float32]]
 
 
 def resolve(precision: str, photos: int) -> str:
-    """Say what so many photos are looked at with: `ONNX`, ``fp32`` or ``bf16``.
+    """Choose runtime and precision for a number of photos: `ONNX_RUNTIME`, or torch in ``fp32`` or ``bf16``.
 
     Parameters
     ----------
     precision
-        ``fp32``, ``bf16``, or ``auto``: whatever is fast here, and not less than bf16.
+        ``fp32``, ``bf16``, or ``auto``: the fastest on this machine that is no coarser than bf16.
     photos
-        How many there will be.
+        Number of photos.
     """
     if not torch.cuda.is_available() and precision != "bf16" and photos >= MIN_PHOTOS_FOR_ONNX:
-        return ONNX
-    return arithmetic.resolve(precision)
+        return ONNX_RUNTIME
+    return resolve_precision(precision)
 
 
 def prepare(network: nn.Module, size: int, resolved: str) -> Forward:
-    """Get a network ready to look at photos.
+    """Prepare a network for inference.
 
     Parameters
     ----------
@@ -55,23 +55,23 @@ def prepare(network: nn.Module, size: int, resolved: str) -> Forward:
     size
         Height and width of its input, pixels.
     resolved
-        What `resolve` gave.
+        As `resolve` chose it.
 
     Returns
     -------
     callable
         Maps float32 (N, 3, H, W), anywhere, to float32 (N, outputs).
     """
-    if resolved == ONNX:
+    if resolved == ONNX_RUNTIME:
         return _in_onnx_runtime(network, size)
-    device = arithmetic.device()
-    placed = network.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    target = device()
+    network_on_device = network.to(target, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
 
     def run(images: Tensor) -> NDArray[np.float32]:
-        with torch.inference_mode(), arithmetic.autocast(resolved):
-            near = images.to(device, non_blocking=True).contiguous(memory_format=torch.channels_last)
-            found: NDArray[np.float32] = placed(near).float().cpu().numpy()
-        return found
+        with torch.inference_mode(), autocast(resolved):
+            inputs = images.to(target, non_blocking=True).contiguous(memory_format=torch.channels_last)
+            outputs: NDArray[np.float32] = network_on_device(inputs).float().cpu().numpy()
+        return outputs
 
     return run
 
@@ -81,31 +81,31 @@ def _in_onnx_runtime(network: nn.Module, size: int) -> Forward:
     network = copy.deepcopy(network).to("cpu", memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
     options = ort.SessionOptions()
     options.intra_op_num_threads = len(os.sched_getaffinity(0))
-    # Spinning between two batches would take the cores from the processes that read photos.
+    # Threads that spin between batches would take cores from the processes that read photos.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
     graph = to_onnx(network, size, ["outputs"]).model_proto.SerializeToString()
     session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
     def run(images: Tensor) -> NDArray[np.float32]:
-        found: NDArray[np.float32] = session.run(None, {INPUT: images.contiguous().numpy()})[0]
-        return found
+        outputs: NDArray[np.float32] = session.run(None, {INPUT: images.contiguous().numpy()})[0]
+        return outputs
 
     return run
 
 
 def to_onnx(network: nn.Module, size: int, outputs: list[str]) -> Any:
-    """Export a network on the CPU with the input ``image`` float32 (N, 3, size, size) as torch's `ONNXProgram`.
+    """Export a network on the CPU, with the input ``image`` float32 (N, 3, size, size), as torch's `ONNXProgram`.
 
-    Constants are folded, or the runtime could not fuse layers; batch norm is not, since that would be done to rounded
-    weights, and the runtime does it when loading.
+    Constants are folded so that the runtime can fuse layers. Batch norm is left to the runtime, which folds it when it
+    loads the graph: folded here, the weights would no longer be exact in fp16.
     """
     with _quiet("torch.onnx"), warnings.catch_warnings():
-        # The exporter deprecates its own insides; nothing in them is ours to mend.
+        # The exporter uses deprecated internals of torch, which we cannot change.
         warnings.simplefilter("ignore")
         program: Any = torch.onnx.export(
             network,
-            # Two photos: with one, the exporter would take the batch for a constant.
+            # Two photos: with one, the exporter would treat the batch size as a constant.
             (torch.zeros(2, 3, size, size),),
             input_names=[INPUT],
             output_names=outputs,

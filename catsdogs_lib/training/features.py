@@ -1,4 +1,4 @@
-"""Features of a frozen backbone, computed once for each photo and kept by content."""
+"""Features of a frozen backbone, computed once for each photo and cached by content."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,9 +15,9 @@ from catsdogs_lib.training.dataset import PhotoDataset, batches
 from catsdogs_lib.training.feature_extractor import Forward
 from catsdogs_lib.training.models import ModelSpec
 
-SHARD = 512
-"""Photos in one file of the cache; what a kill can lose."""
-BATCH = 32
+PHOTOS_PER_SHARD = 512
+"""Photos in one file of the cache; a kill loses at most as many."""
+BATCH_SIZE = 32
 
 
 class FeatureCache:
@@ -27,24 +27,24 @@ class FeatureCache:
     ----------
     folder
         Holds one subfolder for each backbone, weights, preprocessing and precision.
-    built
+    spec
         The network whose backbone makes the features.
     precision
-        What computes them, as `forward.resolve` says.
+        Runtime and precision, as `feature_extractor.resolve` chooses them.
     """
 
-    def __init__(self, folder: Path, built: ModelSpec, precision: str) -> None:
-        key = files.digest([type(built.network.backbone).__name__, built.origin, repr(built.preprocessing), precision])
+    def __init__(self, folder: Path, spec: ModelSpec, precision: str) -> None:
+        key = files.digest([type(spec.network.backbone).__name__, spec.origin, repr(spec.preprocessing), precision])
         self.folder = folder / key[:16]
-        self.built, self.precision = built, precision
+        self.spec, self.precision = spec, precision
 
     def get(self, paths: Sequence[Path], sha256: Sequence[str]) -> NDArray[np.float32]:
-        """Features of photos and of their mirror images.
+        """Return the features of photos and of their mirror images, computing those that are missing.
 
         Parameters
         ----------
         paths, sha256
-            Where each photo lies and what it holds.
+            File of each photo, and the digest of its content.
 
         Returns
         -------
@@ -53,15 +53,17 @@ class FeatureCache:
         """
         files.sweep(self.folder)
         known = self._load()
-        run: Forward | None = None
+        forward: Forward | None = None
         missing = {sha: path for sha, path in zip(sha256, paths, strict=True) if sha not in known}
-        for begin in range(0, len(missing), SHARD):
-            part = dict(list(missing.items())[begin : begin + SHARD])
-            label = "computing features" if len(missing) <= SHARD else f"computing features {begin}/{len(missing)}"
-            run = run or self._prepared()
-            computed = self._compute(run, list(part.values()), label)
-            self._store(list(part), computed)
-            known.update(zip(part, computed, strict=True))
+        for begin in range(0, len(missing), PHOTOS_PER_SHARD):
+            shard = dict(list(missing.items())[begin : begin + PHOTOS_PER_SHARD])
+            counter = f" {begin}/{len(missing)}" if len(missing) > PHOTOS_PER_SHARD else ""
+            forward = forward or feature_extractor.prepare(
+                self.spec.network.backbone, self.spec.preprocessing.size, self.precision
+            )
+            computed = self._compute(forward, list(shard.values()), f"computing features{counter}")
+            self._store(list(shard), computed)
+            known.update(zip(shard, computed, strict=True))
         return np.stack([known[sha] for sha in sha256])
 
     def _load(self) -> dict[str, NDArray[np.float32]]:
@@ -78,35 +80,32 @@ class FeatureCache:
         ):
             np.savez(stream, sha256=np.array(sha256), features=features)
 
-    def _prepared(self) -> Forward:
-        return feature_extractor.prepare(self.built.network.backbone, self.built.preprocessing.size, self.precision)
-
-    def _compute(self, run: Forward, paths: list[Path], label: str) -> NDArray[np.float32]:
-        loader = batches(PhotoDataset(paths, [0] * len(paths), self.built.preprocessing), BATCH)
-        parts = []
-        for batch, _ in track(loader, label, total=len(loader)):
-            parts.append(np.stack([run(batch), run(batch.flip(-1))], axis=1))
+    def _compute(self, forward: Forward, paths: list[Path], label: str) -> NDArray[np.float32]:
+        loader = batches(PhotoDataset(paths, [0] * len(paths), self.spec.preprocessing), BATCH_SIZE)
+        parts = [
+            np.stack([forward(batch), forward(batch.flip(-1))], axis=1)
+            for batch, _ in track(loader, label, total=len(loader))
+        ]
         return np.concatenate(parts)
 
 
-def part_features(built: ModelSpec, paths: Sequence[Path], precision: str) -> NDArray[np.float32]:
-    """Features of the left, right, upper and lower half of photos.
+def part_features(spec: ModelSpec, paths: Sequence[Path], precision: str) -> NDArray[np.float32]:
+    """Compute features of the left, right, upper and lower half of photos.
 
     Returns
     -------
     ndarray of float32, shape (photos, 4, features)
         Of the centre square of each half.
     """
-    size = built.preprocessing.size
-    run = feature_extractor.prepare(built.network.backbone, size, precision)
-    found = []
-    for path in track(paths, "looking at parts", total=len(paths)):
+    size = spec.preprocessing.size
+    forward = feature_extractor.prepare(spec.network.backbone, size, precision)
+    features = []
+    for path in track(paths, "computing features of halves", total=len(paths)):
         photo = decoding.read(path, 2 * size)
-        wide, high = photo.size
-        middle, half = wide // 2, high // 2
-        boxes = ((0, 0, middle, high), (middle, 0, wide, high), (0, 0, wide, half), (0, half, wide, high))
+        width, height = photo.size
+        middle, half = width // 2, height // 2
+        boxes = ((0, 0, middle, height), (middle, 0, width, height), (0, 0, width, half), (0, half, width, height))
         squares = [decoding.centre_square(photo.crop(box), size) for box in boxes]
-        found.append(
-            run(torch.stack([torch.from_numpy(decoding.normalise(one, built.preprocessing)) for one in squares]))
-        )
-    return np.stack(found)
+        inputs = [torch.from_numpy(decoding.normalise(square, spec.preprocessing)) for square in squares]
+        features.append(forward(torch.stack(inputs)))
+    return np.stack(features)

@@ -1,4 +1,4 @@
-"""The head of a frozen network: logistic regression on standardised features."""
+"""The head of a frozen network: logistic regression on standardized features."""
 
 import warnings
 
@@ -16,7 +16,7 @@ from catsdogs_lib.training.settings import TrainingSettings
 def fit_head(
     features: NDArray[np.float32], labels: NDArray[np.int64], settings: TrainingSettings, head: nn.Linear
 ) -> None:
-    """Fit `head` in place, on each photo and its mirror image.
+    """Fit a linear head in place, on each photo and its mirror image.
 
     Parameters
     ----------
@@ -27,13 +27,13 @@ def fit_head(
     settings
         `logistic_regression_c` is the inverse strength of the L2 penalty.
     head
-        Linear (features -> C). The standardisation is folded into its weights.
+        Linear (features -> C). The standardization is folded into its weights.
     """
     flat = features.reshape(-1, features.shape[-1]).astype(np.float64)
     scaler = StandardScaler().fit(flat)
     regression = LogisticRegression(C=settings.logistic_regression_c, max_iter=2000)
     with warnings.catch_warnings():
-        # A head that stopped early is as good a head; validation, not the optimiser, judges it.
+        # A solver that stops early is no failure: validation decides how good the head is.
         warnings.simplefilter("ignore", ConvergenceWarning)
         regression.fit(scaler.transform(flat), np.repeat(labels, features.shape[1]))
     coefficients, intercept = regression.coef_, regression.intercept_

@@ -1,4 +1,4 @@
-"""The loop: epochs with a checkpoint after each, so that a kill loses at most one of them."""
+"""The training loop: epochs with a checkpoint after each, so that a kill loses at most one of them."""
 
 import dataclasses
 import json
@@ -20,11 +20,11 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from catsdogs_lib.common import files
 from catsdogs_lib.common.progress import track
 from catsdogs_lib.training import distributed
-from catsdogs_lib.training import precision as arithmetic
 from catsdogs_lib.training.checkpoint import Epoch, network_outputs
 from catsdogs_lib.training.dataset import PhotoDataset, batches, to_device
 from catsdogs_lib.training.distillation import Teacher
 from catsdogs_lib.training.models import Network
+from catsdogs_lib.training.precision import autocast, deterministic, device, resolve_precision
 from catsdogs_lib.training.settings import TrainingSettings
 
 OnEpoch = Callable[[Epoch], None]
@@ -34,7 +34,7 @@ STATE_FILE, BEST_FILE, HISTORY_FILE = "state.pt", "best.safetensors", "history.j
 
 @dataclass(frozen=True)
 class Fit:
-    """What the loop leaves: figures by epoch and the best epoch; the network holds that epoch's weights."""
+    """Metrics of each epoch, and the best one, whose weights the network has."""
 
     history: tuple[Epoch, ...]
     best_epoch: int
@@ -43,20 +43,20 @@ class Fit:
 def measure(
     network: nn.Module, photos: PhotoDataset, settings: TrainingSettings, precision: str
 ) -> tuple[float, float]:
-    """Mean cross-entropy in nats and accuracy (0..1) on photos."""
-    logits = network_outputs(network, photos, settings.batch_size, "validating", precision)
+    """Compute the mean cross-entropy in nats and the accuracy (0..1) of a network on photos."""
+    logits = network_outputs(network, photos, settings.batch_size, "validation", precision)
     return cross_entropy(logits.astype(np.float64), np.asarray(photos.labels, dtype=np.int64))
 
 
 def cross_entropy(logits: NDArray[np.float64], labels: NDArray[np.int64]) -> tuple[float, float]:
-    """Mean cross-entropy in nats and accuracy (0..1) of logits (N, C)."""
+    """Compute the mean cross-entropy in nats and the accuracy (0..1) of logits (N, C)."""
     log_probabilities = logits - logsumexp(logits, axis=1, keepdims=True)
     loss = -log_probabilities[np.arange(len(labels)), labels].mean()
     return float(loss), float((logits.argmax(axis=1) == labels).mean())
 
 
 def parameter_groups(network: Network, settings: TrainingSettings) -> list[dict[str, Any]]:
-    """Parameters with their rates: the head at the full one, each block below at `layer_decay` of the next."""
+    """Group parameters by learning rate: full for the head, times `layer_decay` for each block below it."""
     if settings.method == "scratch":
         return [{"params": list(network.parameters()), "lr": settings.learning_rate}]
     groups = param_groups_layer_decay(network.backbone, settings.weight_decay, layer_decay=settings.layer_decay)
@@ -85,13 +85,13 @@ def fit(
     train, validation
         Photos with and without augmentation.
     settings
-        How.
+        Method and hyperparameters.
     checkpoint
-        Folder for what a killed run goes on from. It must be this run's own.
+        Folder for checkpoints; no other run may use it.
     on_epoch
         Called after each epoch, also for those read back from the checkpoint.
     teacher
-        Whose answers are learned instead of labels; `train` then holds photos of the size that it sees.
+        Gives probabilities to learn instead of labels; `train` then has the teacher's input size.
 
     Returns
     -------
@@ -103,22 +103,22 @@ def fit(
         if on_epoch is not None:
             on_epoch(epoch)
 
-    def judge(number: int, train_loss: float | None, begin: float) -> list[Epoch]:
-        # Validation photos, checkpoints and what is told of an epoch are the first process's.
-        with distributed.first_one_then_all():
+    def validate(number: int, train_loss: float | None, begin: float) -> list[Epoch]:
+        # Only the main process validates, writes checkpoints and reports epochs.
+        with distributed.main_process_first():
             if distributed.rank() > 0:
                 return _history(checkpoint)
-            loss, accuracy = measure(run.judged, validation, settings, run.precision)
+            loss, accuracy = measure(run.eval_network, validation, settings, run.precision)
             epoch = Epoch(number, train_loss, loss, accuracy, time.monotonic() - begin if number else 0.0)
-            return _note(history, epoch, run, checkpoint, on_epoch)
+            return _save_epoch(history, epoch, run, checkpoint, on_epoch)
 
     if settings.method == "finetune" and not history:
         # Fine-tuning starts from the frozen head and must beat it to be kept.
-        history = judge(0, None, 0.0)
+        history = validate(0, None, 0.0)
     done = history[-1].epoch if history else 0
     for number in range(done + 1, settings.epochs + 1):
         begin = time.monotonic()
-        history = judge(number, run.one_epoch(number), begin)
+        history = validate(number, run.train_epoch(number), begin)
     network.to("cpu")
     network.load_state_dict(load_file(_folder(checkpoint, history[-1]) / BEST_FILE))
     return Fit(tuple(history), _best(history).epoch)
@@ -137,10 +137,10 @@ def _best(history: list[Epoch]) -> Epoch:
     return min(history, key=lambda epoch: epoch.val_loss)
 
 
-def _note(
+def _save_epoch(
     history: list[Epoch], epoch: Epoch, run: "TrainingRun", checkpoint: Path, on_epoch: OnEpoch | None
 ) -> list[Epoch]:
-    """Keep an epoch: its weights if it is the best, then the state to go on from, whole or not at all."""
+    """Write the checkpoint of an epoch, whole or not at all, with the weights of the best epoch so far."""
     history = [*history, epoch]
     with files.replacing(_folder(checkpoint, epoch)) as partial:
         partial.mkdir()
@@ -158,7 +158,7 @@ def _note(
 
 
 class TrainingRun:
-    """Optimiser, schedule and averaged weights of one training; `fit` is what keeps its checkpoints."""
+    """Optimizer, schedule and averaged weights of one training; `fit` writes its checkpoints."""
 
     def __init__(
         self,
@@ -168,11 +168,11 @@ class TrainingRun:
         steps: int,
         teacher: Teacher | None = None,
     ) -> None:
-        self.device = arithmetic.device()
+        self.device = device()
         self.teacher = teacher.to(self.device) if teacher else None
-        self.precision = arithmetic.resolve(settings.precision)
+        self.precision = resolve_precision(settings.precision)
         self.network = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.called = distributed.is_distributed(self.network)
+        self.parallel_network = distributed.data_parallel(self.network)
         self.train, self.settings = train, settings
         groups = parameter_groups(network, settings)
         self.optimizer = torch.optim.AdamW(groups, weight_decay=settings.weight_decay, fused=True)
@@ -185,37 +185,37 @@ class TrainingRun:
             self.averaged = AveragedModel(self.network, multi_avg_fn=average, use_buffers=False)
 
     @property
-    def judged(self) -> nn.Module:
-        """The weights that validation judges and that are kept: the averaged ones, where there are any."""
+    def eval_network(self) -> nn.Module:
+        """The network that is validated and saved: with averaged weights, if the settings average them."""
         return self.averaged.module if self.averaged is not None else self.network
 
-    def one_epoch(self, number: int) -> float:
-        """One pass over the training photos; the mean loss in nats."""
-        arithmetic.deterministic(self.settings.seed * 10_007 + number)
+    def train_epoch(self, number: int) -> float:
+        """Make one pass over the training photos and return the mean loss in nats."""
+        deterministic(self.settings.seed * 10_007 + number)
         self.network.train()
         if self.settings.method == "finetune":
-            # Batch norm keeps ImageNet's statistics: batches are too small to better them.
+            # Batch norm keeps ImageNet's statistics: those of small batches are worse.
             for module in self.network.modules():
                 if isinstance(module, nn.modules.batchnorm._BatchNorm):
                     module.eval()
         self.train.epoch = number
         loader = batches(self.train, self.settings.batch_size, shuffle=True)
         losses: list[Tensor] = []
-        what = f"{'lesson' if self.teacher else 'epoch'} {number} of {self.settings.epochs}"
+        label = f"epoch {number} of {self.settings.epochs}"
         left = len(self.train)
-        for images, labels in track(to_device(loader, self.device), what, total=len(loader)):
+        for images, labels in track(to_device(loader, self.device), label, total=len(loader)):
             batch = min(self.settings.batch_size, left)
             left -= batch
-            loss = self.step(images, labels, distributed.weight(len(labels), batch))
+            loss = self.step(images, labels, distributed.loss_weight(len(labels), batch))
             losses.append(loss * len(labels) / (1 if len(labels) < batch else distributed.world_size()))
         return float(distributed.total(torch.stack(losses).sum()) / len(self.train))
 
     def step(self, images: Tensor, labels: Tensor, weight: float = 1.0) -> Tensor:
-        """One step on photos of the device, their loss by `weight`; the mean loss in nats, still on the device."""
+        """Take one optimizer step, with the loss times `weight`, and return the mean loss in nats on the device."""
         self.optimizer.zero_grad()
-        with arithmetic.autocast(self.precision):
-            images, expected = self.teacher.lesson(images) if self.teacher else (images, labels)
-            logits = self.called(images)
+        with autocast(self.precision):
+            images, expected = self.teacher.soft_targets(images) if self.teacher else (images, labels)
+            logits = self.parallel_network(images)
         loss = nn.functional.cross_entropy(logits.float(), expected)
         (loss * weight).backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
@@ -225,11 +225,11 @@ class TrainingRun:
         return loss.detach()
 
     def weights(self) -> dict[str, Tensor]:
-        """The judged weights, on the CPU."""
-        return {name: value.cpu().contiguous() for name, value in self.judged.state_dict().items()}
+        """Return the weights to save, on the CPU."""
+        return {name: value.cpu().contiguous() for name, value in self.eval_network.state_dict().items()}
 
     def state(self) -> dict[str, Any]:
-        """All that the next epoch needs."""
+        """Return all that the next epoch needs."""
         return {
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -238,8 +238,8 @@ class TrainingRun:
         }
 
     def resume(self, checkpoint: Path) -> list[Epoch]:
-        """Go on from `checkpoint`, where there is one; the epochs that are done."""
-        with distributed.first_one_then_all():
+        """Load the checkpoint, if there is one, and return the epochs that are done."""
+        with distributed.main_process_first():
             files.sweep(checkpoint)
         done = sorted(checkpoint.glob("epoch-*"))
         if not done:

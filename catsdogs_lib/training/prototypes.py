@@ -1,4 +1,4 @@
-"""What a network has learned from, in few vectors: a photo far from all of them is unfamiliar."""
+"""Prototypes: cluster centres of the training features. A photo far from all of them is unfamiliar."""
 
 import numpy as np
 import torch
@@ -8,25 +8,25 @@ from sklearn.preprocessing import normalize
 from torch import Tensor
 
 MAX_PROTOTYPES = 256
-"""More prototypes found no more of other photos, and fewer found fewer; see docs/doubt.md."""
-PHOTOS_EACH = 4
-"""Of few photos there are fewer prototypes: one a photo would call every other photo unfamiliar."""
-SAMPLE = 20_000
-"""Photos that are clustered; more take minutes and move little."""
+"""More prototypes detected no more out-of-distribution photos, and fewer detected fewer; see docs/doubt.md."""
+MIN_PHOTOS_PER_PROTOTYPE = 4
+"""With one prototype for each photo, every other photo would be unfamiliar."""
+MAX_CLUSTERED_PHOTOS = 20_000
+"""Clustering more takes minutes and changes little."""
 
 
 def prototypes(features: NDArray[np.float32], seed: int = 0) -> Tensor:
-    """Centres of the clusters (k-means on the unit sphere) that the features of train photos form.
+    """Cluster the features of train photos with k-means on the unit sphere and return the centres.
 
     The distance to the nearest training features is a strong score for photos of other things (Sun et al., 2022,
-    "Out-of-distribution detection with deep nearest neighbors"); centres instead of all photos keep it small.
+    "Out-of-distribution detection with deep nearest neighbors"); centres in place of all photos keep it small.
 
     Parameters
     ----------
     features
         float32 (photos, features), of train photos, by the final network.
     seed
-        Of the clustering.
+        For the clustering.
 
     Returns
     -------
@@ -34,8 +34,8 @@ def prototypes(features: NDArray[np.float32], seed: int = 0) -> Tensor:
         float32 (prototypes, features), unit vectors rounded to fp16.
     """
     unit = normalize(features.astype(np.float64))
-    if len(unit) > SAMPLE:
-        unit = unit[np.random.default_rng(seed).choice(len(unit), SAMPLE, replace=False)]
-    count = max(1, min(MAX_PROTOTYPES, len(unit) // PHOTOS_EACH))
+    if len(unit) > MAX_CLUSTERED_PHOTOS:
+        unit = unit[np.random.default_rng(seed).choice(len(unit), MAX_CLUSTERED_PHOTOS, replace=False)]
+    count = max(1, min(MAX_PROTOTYPES, len(unit) // MIN_PHOTOS_PER_PROTOTYPE))
     centres = KMeans(count, n_init=1, max_iter=50, random_state=seed).fit(unit).cluster_centers_
     return torch.from_numpy(normalize(centres)).half().float()

@@ -1,6 +1,5 @@
-"""From the manifest's photos to a trained model, by whichever method the settings name."""
+"""Training, step by step: data, features, head, epochs, and the finished model."""
 
-import copy
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +12,7 @@ from catsdogs_lib.common import files
 from catsdogs_lib.common.class_names import canonical_class, canonical_classes
 from catsdogs_lib.data import manifest
 from catsdogs_lib.imaging.decoding import Preprocessing
-from catsdogs_lib.training import distributed, feature_extractor, loop, precision
+from catsdogs_lib.training import distributed, feature_extractor, loop
 from catsdogs_lib.training.checkpoint import Epoch, TrainedModel, TrainingRecord, network_outputs
 from catsdogs_lib.training.dataset import Augmentation, PhotoDataset
 from catsdogs_lib.training.distillation import Teacher
@@ -21,13 +20,17 @@ from catsdogs_lib.training.features import FeatureCache
 from catsdogs_lib.training.head import fit_head
 from catsdogs_lib.training.loop import Fit, OnEpoch
 from catsdogs_lib.training.models import ModelSpec, build, interpolate_weights, round_to_fp16
+from catsdogs_lib.training.precision import deterministic, resolve_precision
 from catsdogs_lib.training.prototypes import prototypes
 from catsdogs_lib.training.settings import TrainingSettings
+
+Features = dict[str, NDArray[np.float32]]
+"""Features of the ``train`` and ``val`` photos and of their mirror images, float32 (photos, 2, features) each."""
 
 
 @dataclass(frozen=True)
 class TrainingPaths:
-    """Where training reads and keeps things.
+    """Folders that training reads and writes.
 
     Attributes
     ----------
@@ -36,7 +39,7 @@ class TrainingPaths:
     features
         Cache of features; may be shared by all runs.
     checkpoints
-        What killed runs go on from; may be shared by all runs.
+        Checkpoints for resuming training; may be shared by all runs.
     """
 
     raw: Path
@@ -44,19 +47,81 @@ class TrainingPaths:
     checkpoints: Path
 
 
+@dataclass(frozen=True)
+class TrainingData:
+    """The train and validation photos of a manifest, by split.
+
+    Attributes
+    ----------
+    rows
+        Manifest rows of ``train`` and ``val``.
+    classes
+        Class names in the order of the outputs.
+    data_hash
+        Identifies photos, labels and splits.
+    paths
+        Folders to read and write.
+    """
+
+    rows: dict[str, pd.DataFrame]
+    classes: tuple[str, ...]
+    data_hash: str
+    paths: TrainingPaths
+
+    def labels(self, split: str) -> NDArray[np.int64]:
+        """Return the labels of a split, int64 (photos,)."""
+        return label_indices(self.rows[split], self.classes)
+
+    def dataset(
+        self, split: str, preprocessing: Preprocessing, settings: TrainingSettings, augmented: bool = False
+    ) -> PhotoDataset:
+        """Return the photos of a split as model input."""
+        augmentation = Augmentation(settings.crop_scale, settings.jitter) if augmented else None
+        paths = photo_paths(self.rows[split], self.paths.raw)
+        return PhotoDataset(paths, self.labels(split).tolist(), preprocessing, augmentation, settings.seed)
+
+    def feature_precision(self, settings: TrainingSettings) -> str:
+        """Return the runtime and precision for features, chosen by the number of all photos.
+
+        The cache keeps features of each precision apart: a part of the photos must be found where all were stored.
+        """
+        return feature_extractor.resolve(settings.precision, sum(map(len, self.rows.values())))
+
+    def checkpoint(self, settings: TrainingSettings) -> Path:
+        """Return the folder for checkpoints of these settings on this data."""
+        return self.paths.checkpoints / files.digest([settings.model_dump(), self.data_hash])[:16]
+
+    def run_file(self, settings: TrainingSettings) -> Path:
+        """Return the file that names the MLflow run of an unfinished training; see `registry.tracking.run`."""
+        return self.checkpoint(settings).with_suffix(".run.json")
+
+    def forget_checkpoint(self, settings: TrainingSettings) -> None:
+        """Remove checkpoints of a finished training; call it once the trained model is safely on disk."""
+        self.run_file(settings).unlink(missing_ok=True)
+        for finished in (settings, settings.teacher):
+            if finished is not None:
+                files.remove(self.checkpoint(finished))
+
+
+def prepare_data(table: pd.DataFrame, paths: TrainingPaths) -> TrainingData:
+    """Select the train and validation photos of a manifest. Test photos are left out."""
+    rows = {split: manifest.used(table, split) for split in ("train", "val")}
+    return TrainingData(rows, manifest.classes(table), manifest.data_hash(table), paths)
+
+
 def photo_paths(rows: pd.DataFrame, raw: Path) -> list[Path]:
-    """Where the photos of manifest rows lie."""
+    """Return the paths of photos in manifest rows."""
     return [raw / path for path in rows["path"]]
 
 
 def label_indices(rows: pd.DataFrame, classes: tuple[str, ...]) -> NDArray[np.int64]:
-    """Labels of manifest rows as int64 (photos,), positions in `classes`."""
+    """Return the labels of manifest rows as positions in `classes`, int64 (photos,)."""
     positions = {name: index for index, name in enumerate(canonical_classes(classes))}
     return np.array([positions[canonical_class(label, classes)] for label in rows["label"]], dtype=np.int64)
 
 
 def train(
-    table: pd.DataFrame, places: TrainingPaths, settings: TrainingSettings, on_epoch: OnEpoch | None = None
+    table: pd.DataFrame, paths: TrainingPaths, settings: TrainingSettings, on_epoch: OnEpoch | None = None
 ) -> TrainedModel:
     """Train a model on the manifest's train photos, choosing the best epoch on its validation photos.
 
@@ -64,143 +129,148 @@ def train(
     ----------
     table
         The manifest. Test photos are not touched.
-    places
-        Where to read and keep things.
+    paths
+        Folders to read and write.
     settings
-        How to train.
+        Model, method and hyperparameters.
     on_epoch
         Called after each epoch.
 
     Returns
     -------
     TrainedModel
-        Its matrices already rounded to fp16, where the settings store them so.
+        With its matrices rounded to fp16 if the settings store them in fp16.
     """
     begin = time.monotonic()
-    precision.deterministic(settings.seed)
-    material = _Material.of(table, places, settings)
-    built, teacher = _build(settings, material), None
-    if settings.teacher is not None:
-        teacher = _build(settings.teacher, material)
-        _learn(teacher, settings.teacher, material)
-    pretrained = copy.deepcopy(built.network.backbone.state_dict())
-    fitted = _learn(built, settings, material, on_epoch, teacher)
-    before = sum(epoch.seconds for epoch in fitted.history)
-    if settings.weight_interpolation < 1:
-        interpolate_weights(built.network.backbone, pretrained, settings.weight_interpolation)
-    if settings.weights == "fp16":
-        round_to_fp16(built.network)
-    with distributed.first_one_then_all():
-        built.network.prototypes = prototypes(_train_features(built, settings, material))
-    record = TrainingRecord(
-        settings=settings,
-        classes=material.classes,
-        preprocessing=built.preprocessing,
-        weights_licence=built.licence,
-        data_hash=material.data_hash,
-        history=fitted.history,
-        best_epoch=fitted.best_epoch,
-        # A run that went on after a kill counts the epochs done before it, too.
-        seconds=round(max(time.monotonic() - begin, before), 1),
-        precision=material.looking if settings.method == "frozen" else precision.resolve(settings.precision),
-    )
-    return TrainedModel(built.network.to("cpu").eval(), record)
+    data = prepare_data(table, paths)
+    spec = build_model(settings, data.classes)
+    teacher = train_teacher(settings, data)
+    fit = fit_model(spec, data, settings, on_epoch, teacher)
+    return finish(spec, data, settings, fit, time.monotonic() - begin)
 
 
-def forget_checkpoint(places: TrainingPaths, record: TrainingRecord) -> None:
-    """Remove what a finished run no longer needs; call it when the trained model is safely on disk."""
-    for settings in (record.settings, record.settings.teacher):
-        if settings is not None:
-            files.remove(_checkpoint(places, settings, record.data_hash))
-
-
-def _checkpoint(places: TrainingPaths, settings: TrainingSettings, data_hash: str) -> Path:
-    return places.checkpoints / files.digest([settings.model_dump(), data_hash])[:16]
-
-
-@dataclass(frozen=True)
-class _Material:
-    """What there is to learn from: manifest rows of train and val, and how frozen features are computed."""
-
-    rows: dict[str, pd.DataFrame]
-    classes: tuple[str, ...]
-    data_hash: str
-    places: TrainingPaths
-    looking: str
-
-    @classmethod
-    def of(cls, table: pd.DataFrame, places: TrainingPaths, settings: TrainingSettings) -> "_Material":
-        rows = {split: manifest.used(table, split) for split in ("train", "val")}
-        # By all of them, so that any part of them is found in the cache.
-        looking = feature_extractor.resolve(settings.precision, sum(map(len, rows.values())))
-        return cls(rows, manifest.classes(table), manifest.data_hash(table), places, looking)
-
-    def photos(self, split: str, preprocessing: Preprocessing, how: TrainingSettings, varied: bool) -> PhotoDataset:
-        rows = self.rows[split]
-        augmentation = Augmentation(how.crop_scale, how.jitter) if varied else None
-        labels = label_indices(rows, self.classes).tolist()
-        return PhotoDataset(photo_paths(rows, self.places.raw), labels, preprocessing, augmentation, how.seed)
-
-
-def _build(settings: TrainingSettings, material: _Material) -> ModelSpec:
-    """The network of the settings, for pictures of their size."""
-    built = build(settings.model, len(material.classes))
+def build_model(settings: TrainingSettings, classes: tuple[str, ...]) -> ModelSpec:
+    """Seed torch and build the network that the settings name, for their input size."""
+    deterministic(settings.seed)
+    spec = build(settings.model, len(classes))
     if not settings.size:
-        return built
-    return replace(built, preprocessing=replace(built.preprocessing, size=settings.size))
+        return spec
+    return replace(spec, preprocessing=replace(spec.preprocessing, size=settings.size))
 
 
-def _learn(
-    built: ModelSpec,
+def train_teacher(settings: TrainingSettings, data: TrainingData) -> ModelSpec | None:
+    """Train the teacher for distillation; None if the settings have none."""
+    if settings.teacher is None:
+        return None
+    spec = build_model(settings.teacher, data.classes)
+    fit_model(spec, data, settings.teacher)
+    return spec
+
+
+def fit_model(
+    spec: ModelSpec,
+    data: TrainingData,
     settings: TrainingSettings,
-    material: _Material,
     on_epoch: OnEpoch | None = None,
     teacher: ModelSpec | None = None,
 ) -> Fit:
-    """Train the network in place."""
-    if settings.method != "scratch":
-        with distributed.first_one_then_all():
-            first = _frozen(built, settings, material)
-        if settings.method == "frozen":
-            if on_epoch is not None:
-                on_epoch(first)
-            return Fit((first,), 0)
+    """Train a network in place: its head on frozen features, then all of it, as far as the method goes."""
+    if settings.method == "scratch":
+        return fit_network(spec, data, settings, on_epoch)
+    begin = time.monotonic()
+    with distributed.main_process_first():
+        features = extract_features(spec, data, settings)
+        fit_head(features["train"], data.labels("train"), settings, spec.network.head)
+    if settings.method == "finetune":
+        return fit_network(spec, data, settings, on_epoch, teacher)
+    epoch = measure_head(spec, features, data, time.monotonic() - begin)
+    if on_epoch is not None:
+        on_epoch(epoch)
+    return Fit((epoch,), 0)
+
+
+def extract_features(spec: ModelSpec, data: TrainingData, settings: TrainingSettings) -> Features:
+    """Run train and validation photos through the pretrained backbone, or read their features from the cache."""
+    rows = pd.concat(data.rows.values())
+    cache = FeatureCache(data.paths.features, spec, data.feature_precision(settings))
+    features = cache.get(photo_paths(rows, data.paths.raw), rows["sha256"].tolist())
+    count = len(data.rows["train"])
+    return {"train": features[:count], "val": features[count:]}
+
+
+def measure_head(spec: ModelSpec, features: Features, data: TrainingData, seconds: float) -> Epoch:
+    """Measure a head on the features that it was fitted on, and on those of validation photos, as epoch 0."""
+    weight, bias = (value.detach().double().numpy() for value in (spec.network.head.weight, spec.network.head.bias))
+    metrics = {
+        split: loop.cross_entropy(values[:, 0].astype(np.float64) @ weight.T + bias, data.labels(split))
+        for split, values in features.items()
+    }
+    return Epoch(0, metrics["train"][0], *metrics["val"], seconds)
+
+
+def fit_network(
+    spec: ModelSpec,
+    data: TrainingData,
+    settings: TrainingSettings,
+    on_epoch: OnEpoch | None = None,
+    teacher: ModelSpec | None = None,
+) -> Fit:
+    """Train the whole network in place, epoch by epoch, going on from its checkpoint; see `loop.fit`.
+
+    With a teacher the network learns the teacher's probabilities instead of labels.
+    """
     return loop.fit(
-        built.network,
-        material.photos("train", (teacher or built).preprocessing, settings, varied=True),
-        material.photos("val", built.preprocessing, settings, varied=False),
+        spec.network,
+        data.dataset("train", (teacher or spec).preprocessing, settings, augmented=True),
+        data.dataset("val", spec.preprocessing, settings),
         settings,
-        _checkpoint(material.places, settings, material.data_hash),
+        data.checkpoint(settings),
         on_epoch,
-        Teacher(teacher.network, built.preprocessing.size) if teacher else None,
+        Teacher(teacher.network, spec.preprocessing.size) if teacher else None,
     )
 
 
-def _frozen(built: ModelSpec, settings: TrainingSettings, material: _Material) -> Epoch:
-    """Fit the head on cached features; its figures as epoch 0."""
-    begin = time.monotonic()
-    cache = FeatureCache(material.places.features, built, material.looking)
-    both = pd.concat([material.rows["train"], material.rows["val"]])
-    features = cache.get(photo_paths(both, material.places.raw), both["sha256"].tolist())
-    labels = label_indices(both, material.classes)
-    count = len(material.rows["train"])
-    fit_head(features[:count], labels[:count], settings, built.network.head)
-    losses = [_cross_entropy(built, features[part, 0], labels[part]) for part in (slice(0, count), slice(count, None))]
-    return Epoch(0, losses[0][0], *losses[1], time.monotonic() - begin)
+def finish(spec: ModelSpec, data: TrainingData, settings: TrainingSettings, fit: Fit, seconds: float) -> TrainedModel:
+    """Make a trained model of a fitted network: interpolate and round its weights, and add prototypes.
+
+    Parameters
+    ----------
+    spec
+        The network, with the weights of its best epoch; changed in place.
+    data, settings, fit
+        What it was trained on, how, and with what metrics.
+    seconds
+        Wall-clock time of training.
+    """
+    network = spec.network
+    if settings.weight_interpolation < 1:
+        pretrained = build(settings.model, len(data.classes)).network.backbone.state_dict()
+        interpolate_weights(network.backbone, pretrained, settings.weight_interpolation)
+    if settings.weights == "fp16":
+        round_to_fp16(network)
+    with distributed.main_process_first():
+        network.prototypes = prototypes(_train_features(spec, data, settings))
+    frozen = settings.method == "frozen"
+    record = TrainingRecord(
+        settings=settings,
+        classes=data.classes,
+        preprocessing=spec.preprocessing,
+        weights_licence=spec.licence,
+        data_hash=data.data_hash,
+        history=fit.history,
+        best_epoch=fit.best_epoch,
+        # A resumed run also counts the epochs done before it was killed.
+        seconds=round(max(seconds, sum(epoch.seconds for epoch in fit.history)), 1),
+        precision=data.feature_precision(settings) if frozen else resolve_precision(settings.precision),
+    )
+    return TrainedModel(network.to("cpu").eval(), record)
 
 
-def _train_features(built: ModelSpec, settings: TrainingSettings, material: _Material) -> NDArray[np.float32]:
-    """Features of train photos, (photos, features): of the cache where the backbone is as it came, else computed."""
-    rows = material.rows["train"]
+def _train_features(spec: ModelSpec, data: TrainingData, settings: TrainingSettings) -> NDArray[np.float32]:
+    """Return features of train photos, (photos, features): cached if the backbone is frozen, else computed."""
     if settings.method == "frozen":
-        cache = FeatureCache(material.places.features, built, material.looking)
-        return cache.get(photo_paths(rows, material.places.raw), rows["sha256"].tolist())[:, 0]
-    photos = material.photos("train", built.preprocessing, settings, varied=False)
-    return network_outputs(built.network.backbone, photos, settings.batch_size, "looking back", settings.precision)
-
-
-def _cross_entropy(built: ModelSpec, features: NDArray[np.float32], labels: NDArray[np.int64]) -> tuple[float, float]:
-    """Mean cross-entropy in nats and accuracy of the head on features."""
-    head = built.network.head
-    logits = features.astype(np.float64) @ head.weight.detach().double().numpy().T + head.bias.detach().double().numpy()
-    return loop.cross_entropy(logits, labels)
+        return extract_features(spec, data, settings)["train"][:, 0]
+    photos = data.dataset("train", spec.preprocessing, settings)
+    return network_outputs(
+        spec.network.backbone, photos, settings.batch_size, "features for prototypes", settings.precision
+    )

@@ -11,11 +11,11 @@ from catsdogs_lib.training.dataset import Augmentation, PhotoDataset, augmented_
 @pytest.fixture(scope="module")
 def paths(tmp_path_factory):
     folder = tmp_path_factory.mktemp("photos")
-    found = []
+    photos = []
     for number in range(6):
-        found.append(folder / f"{number}.jpg")
-        draw("cat", number).save(found[-1])
-    return found
+        photos.append(folder / f"{number}.jpg")
+        draw("cat", number).save(photos[-1])
+    return photos
 
 
 def test_plain_photos_are_what_serving_sees(paths):

@@ -1,4 +1,4 @@
-"""Few photos are looked at by torch, many by ONNX Runtime; both give the same features."""
+"""Few photos run in torch, many in ONNX Runtime; both give the same features."""
 
 import numpy as np
 import pytest
@@ -24,10 +24,10 @@ def test_many_photos_get_the_features_that_few_get(backbone, photos):
         for count in (1, feature_extractor.MIN_PHOTOS_FOR_ONNX)
     )
     assert few.__qualname__ != many.__qualname__
-    found = many(photos)
-    assert found.shape == (3, 1280)
-    assert found == pytest.approx(few(photos), abs=1e-4)
-    assert many(photos[:1]) == pytest.approx(found[:1], abs=1e-5)
+    features = many(photos)
+    assert features.shape == (3, 1280)
+    assert features == pytest.approx(few(photos), abs=1e-4)
+    assert many(photos[:1]) == pytest.approx(features[:1], abs=1e-5)
 
 
 def test_who_asks_for_bf16_gets_it(backbone, photos):
@@ -40,7 +40,7 @@ def test_who_asks_for_bf16_gets_it(backbone, photos):
 
 def test_a_network_in_training_stays_as_it_is(photos):
     network = build("efficientnet_lite0", 2).network.backbone.to(memory_format=torch.channels_last)
-    feature_extractor.prepare(network.train(), 96, feature_extractor.ONNX)(photos)
+    feature_extractor.prepare(network.train(), 96, feature_extractor.ONNX_RUNTIME)(photos)
     assert network.training
     assert network.conv_stem.weight.is_contiguous(memory_format=torch.channels_last)
     assert not network.conv_stem.weight.is_contiguous()

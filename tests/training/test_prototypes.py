@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from catsdogs_lib.training.models import Network, build
-from catsdogs_lib.training.prototypes import MAX_PROTOTYPES, PHOTOS_EACH, prototypes
+from catsdogs_lib.training.prototypes import MAX_PROTOTYPES, MIN_PHOTOS_PER_PROTOTYPE, prototypes
 
 
 def clusters(count, each, seed=0):
@@ -25,7 +25,7 @@ def test_a_photo_like_the_learned_ones_is_near_and_another_is_far():
 @pytest.mark.parametrize(("photos", "count"), [(3, 1), (40, 10), (3000, MAX_PROTOTYPES)])
 def test_there_are_fewer_prototypes_than_photos_and_at_most_so_many(photos, count):
     made = prototypes(np.random.default_rng(0).normal(size=(photos, 16)).astype(np.float32))
-    assert len(made) == count <= max(1, photos / PHOTOS_EACH)
+    assert len(made) == count <= max(1, photos / MIN_PHOTOS_PER_PROTOTYPE)
     assert torch.allclose(made.norm(dim=1), torch.ones(count), atol=1e-3)
     assert torch.equal(made, made.half().float()), "nothing is lost by storing them as fp16"
 

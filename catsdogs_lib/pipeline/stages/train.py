@@ -1,6 +1,6 @@
-"""The candidate and its baseline, each a run in MLflow."""
+"""Training with tracking: each model in an MLflow run of its own, which the next call resumes after a kill."""
 
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -11,72 +11,70 @@ from catsdogs_lib.data import manifest
 from catsdogs_lib.pipeline.stages.prepare import read_manifest
 from catsdogs_lib.pipeline.workspace import Workspace, project_root
 from catsdogs_lib.registry import tracking
-from catsdogs_lib.training import trainer as training
-from catsdogs_lib.training.checkpoint import Epoch, TrainedModel
+from catsdogs_lib.training import trainer
+from catsdogs_lib.training.checkpoint import TrainedModel
 from catsdogs_lib.training.settings import TrainingSettings, baseline_settings
+from catsdogs_lib.training.trainer import TrainingData, TrainingPaths
 
 
 def train(ws: Workspace, candidate: TrainingSettings, baseline: TrainingSettings | None = None) -> list[TrainedModel]:
-    """Train the candidate, and the baseline to hold it against; each is a run in MLflow.
-
-    A killed call that is made again goes on where it was, in the same runs.
-    """
+    """Train the candidate, and a baseline to compare it with, as notebook 03_train does."""
     ws.sweep()
     table = read_manifest(ws)
-    tracking.connect(ws.tracking_uri, ws.artifacts)
-    # A candidate that is the baseline itself needs none beside it, and would lose its name to it.
+    # A candidate that is the baseline itself needs no other one, whose folder would have the same name.
     settings = [candidate] if baseline is None or baseline.model == candidate.model else [candidate, baseline]
-    places = training.TrainingPaths(ws.raw, ws.features, ws.checkpoints)
-    models: list[TrainedModel] = []
-    run_ids: dict[str, str] = {}
-    for one in settings:
-        run_ids[one.model] = _train_one(ws, places, table, one, models)
-    files.write_json(ws.runs, {"candidate": candidate.model, "runs": run_ids})
-    for model in models:
-        training.forget_checkpoint(places, model.record)
-        _pending(ws, model.record.settings, model.record.data_hash).unlink(missing_ok=True)
-    return models
+    models = {run_id: model for model, run_id in (train_and_log(ws, table, each) for each in settings)}
+    finish_runs(ws, table, models)
+    return list(models.values())
 
 
-def _pending(ws: Workspace, settings: TrainingSettings, data_hash: str) -> Path:
-    return ws.checkpoints / f"{files.digest([settings.model_dump(), data_hash])[:16]}.run.json"
+def training_data(ws: Workspace, table: pd.DataFrame) -> TrainingData:
+    """Select the train and validation photos of a workspace."""
+    return trainer.prepare_data(table, TrainingPaths(ws.raw, ws.features, ws.checkpoints))
 
 
-def _train_one(
-    ws: Workspace,
-    places: training.TrainingPaths,
-    table: pd.DataFrame,
-    settings: TrainingSettings,
-    models: list[TrainedModel],
-) -> str:
-    data_hash = manifest.data_hash(table)
-    pending = _pending(ws, settings, data_hash)
-    earlier = files.read_json(pending)["run_id"] if pending.exists() else None
-    source = files.read_json(ws.source)["source"]
-    with tracking.run(f"{settings.model} {settings.method}", earlier, commit=git_commit(project_root())) as run_id:
-        files.write_json(pending, {"run_id": run_id})
-        tracking.log_parameters({**settings.model_dump(), "source": source, "data_hash": data_hash})
-        tracking.log_data(manifest.used(table), source, data_hash, ("train", "val"))
-        already = tracking.logged_epochs(run_id)
+def train_and_log(ws: Workspace, table: pd.DataFrame, settings: TrainingSettings) -> tuple[TrainedModel, str]:
+    """Train and save a model in an MLflow run, or resume the run if it was killed; returns the model and the run's id.
 
-        def log(epoch: Epoch) -> None:
-            if epoch.epoch not in already:
-                tracking.log_epoch(epoch)
-
-        trained = training.train(table, places, settings, log)
-        trained.save(ws.trained / settings.model)
-        models.append(trained)
-    return run_id
+    Parameters
+    ----------
+    ws
+        Holds the photos.
+    table
+        The manifest.
+    settings
+        Model, method and hyperparameters.
+    """
+    data, folder = training_data(ws, table), ws.trained / settings.model
+    source, commit = files.read_json(ws.source)["source"], git_commit(project_root())
+    tracking.connect(ws.tracking_uri, ws.artifacts)
+    with tracking.run(f"{settings.model} {settings.method}", resume=data.run_file(settings), commit=commit) as run_id:
+        tracking.log_parameters({**settings.model_dump(), "source": source, "data_hash": data.data_hash})
+        tracking.log_data(manifest.used(table), source, data.data_hash, ("train", "val"))
+        model = trainer.train(table, data.paths, settings, tracking.log_epoch)
+        model.save(folder)
+        tracking.log_trained_model(folder)
+    return model, run_id
 
 
-def trained_models(ws: Workspace) -> dict[str, TrainedModel]:
-    """The trained models by name, the candidate first; the demo trains them when they are missing."""
-    if ws.demo and not ws.runs.exists():
-        train(ws, TrainingSettings(), baseline_settings(1))
-    return {name: TrainedModel.load(ws.trained / name) for name in runs(ws)["runs"]}
+def finish_runs(ws: Workspace, table: pd.DataFrame, models: Mapping[str, TrainedModel]) -> None:
+    """Write which MLflow run made which model, the candidate first, and remove the checkpoints for resuming them."""
+    settings = {run_id: model.record.settings for run_id, model in models.items()}
+    run_ids = {each.model: run_id for run_id, each in settings.items()}
+    files.write_json(ws.runs, {"candidate": next(iter(run_ids)), "runs": run_ids})
+    data = training_data(ws, table)
+    for each in settings.values():
+        data.forget_checkpoint(each)
 
 
 def runs(ws: Workspace) -> dict[str, Any]:
-    """Read which MLflow run made which model: `candidate`, a name, and `runs`, ids by name."""
+    """Read which MLflow run made which model: `candidate`, a name, and `runs`, ids by name; the demo trains first."""
+    if ws.demo and not ws.runs.exists():
+        train(ws, TrainingSettings(), baseline_settings(1))
     content: dict[str, Any] = files.read_json(ws.need(ws.runs, "03_train"))
     return content
+
+
+def trained_models(ws: Workspace) -> dict[str, TrainedModel]:
+    """Load the trained models by name, the candidate first."""
+    return {name: TrainedModel.load(ws.trained / name) for name in runs(ws)["runs"]}
