@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import mlflow
 import pytest
 from mlflow.tracking import MlflowClient
@@ -5,6 +7,7 @@ from mlflow.tracking import MlflowClient
 from catsdogs_lib.common import files
 from catsdogs_lib.registry import models, tracking
 from catsdogs_lib.registry.tracking import TrackingError
+from catsdogs_lib.training.checkpoint import Epoch
 
 
 @pytest.fixture
@@ -37,6 +40,17 @@ def test_the_run_knows_its_data(run):
     _, candidate = run
     contexts = {dataset.tags[0].value for dataset in candidate.inputs.dataset_inputs}
     assert contexts == {"training", "validation", "testing"}
+
+
+def test_trained_models_are_in_their_runs_but_for_the_large_weights_of_the_baseline(run):
+    ws, candidate = run
+    baseline = files.read_json(ws.runs)["runs"]["baseline_cnn"]
+    names = [
+        {Path(item.path).name for item in MlflowClient().list_artifacts(run_id, "trained")}
+        for run_id in (candidate.info.run_id, baseline)
+    ]
+    assert names == [{"model.safetensors", "training.json"}, {"training.json"}]
+    assert (ws.trained / "baseline_cnn" / "model.safetensors").stat().st_size > tracking.MAX_MODEL_FILE_BYTES
 
 
 def test_artifacts_lie_in_the_place_that_was_named(run):
@@ -94,6 +108,29 @@ def test_a_run_goes_on_under_its_id_and_an_unknown_id_starts_anew(store):
     with tracking.run("other", "0" * 32) as other:
         pass
     assert other != run_id
+
+
+def test_a_file_names_the_run_to_resume_until_it_is_removed(store, tmp_path):
+    resume = tmp_path / "checkpoints" / "run.json"
+    with pytest.raises(KeyboardInterrupt), tracking.run("first", resume=resume) as run_id:
+        raise KeyboardInterrupt
+    with tracking.run("again", resume=resume) as same:
+        pass
+    assert same == run_id
+    assert MlflowClient().get_run(run_id).info.status == "FINISHED"
+    resume.unlink()
+    with tracking.run("later", resume=resume) as other:
+        pass
+    assert other != run_id
+
+
+def test_an_epoch_is_logged_once(store):
+    with tracking.run("first") as run_id:
+        for loss in (0.5, 0.4):
+            tracking.log_epoch(Epoch(1, None, loss, 0.9, 1.0))
+        tracking.log_epoch(Epoch(2, 0.6, 0.3, 0.9, 1.0))
+    history = MlflowClient().get_metric_history(run_id, "val_loss")
+    assert [(metric.step, metric.value) for metric in history] == [(1, 0.5), (2, 0.3)]
 
 
 def test_a_failed_block_marks_the_run_as_failed(store):

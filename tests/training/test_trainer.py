@@ -5,10 +5,11 @@ import pytest
 import torch
 
 from catsdogs_lib.data import manifest
-from catsdogs_lib.training import feature_extractor, features, loop, precision
+from catsdogs_lib.training import feature_extractor, features, loop, precision, trainer
 from catsdogs_lib.training.checkpoint import TrainedModel, TrainedModelError, TrainingRecord
 from catsdogs_lib.training.dataset import Augmentation, PhotoDataset
 from catsdogs_lib.training.features import FeatureCache
+from catsdogs_lib.training.head import fit_head
 from catsdogs_lib.training.models import build
 from catsdogs_lib.training.settings import TrainingSettings, baseline_settings
 from catsdogs_lib.training.trainer import TrainingPaths, photo_paths, prepare_data, train
@@ -49,6 +50,20 @@ def test_the_same_seed_gives_the_same_frozen_model(table, paths):
     first, second = (train(table, paths, TrainingSettings()) for _ in range(2))
     assert torch.equal(weights(first), weights(second))
     assert first.record.best_epoch == 0
+
+
+def test_the_steps_one_by_one_give_the_model_of_one_call(table, paths):
+    settings = TrainingSettings()
+    data = trainer.prepare_data(table, paths)
+    spec = trainer.build_model(settings, data.classes)
+    features = trainer.extract_features(spec, data, settings)
+    fit_head(features["train"], data.labels("train"), settings, spec.network.head)
+    epoch = trainer.measure_head(spec, features, data, seconds=0)
+    model = trainer.finish(spec, data, settings, loop.Fit((epoch,), 0), seconds=0)
+    expected = train(table, paths, settings)
+    assert torch.equal(weights(model), weights(expected))
+    assert torch.equal(model.network.prototypes, expected.network.prototypes)
+    assert model.record.history[0].val_loss == expected.record.history[0].val_loss
 
 
 @pytest.mark.slow
