@@ -17,9 +17,9 @@ from catsdogs_lib.export.packaging import Provenance
 from catsdogs_lib.inference.bundle import Bundle
 from catsdogs_lib.inference.classifier import Classifier
 from catsdogs_lib.monitoring import records
-from catsdogs_lib.pipeline.stages import train
 from catsdogs_lib.pipeline.stages.evaluate import evaluate
 from catsdogs_lib.pipeline.stages.prepare import read_manifest
+from catsdogs_lib.pipeline.stages.train import runs, trained_models
 from catsdogs_lib.pipeline.workspace import Workspace, project_root
 from catsdogs_lib.registry import models, promotion, tracking
 from catsdogs_lib.training.checkpoint import TrainedModel
@@ -50,10 +50,10 @@ def package(ws: Workspace, int8: bool = False) -> Packaged:
         Quantize the graph; temperature, thresholds and metrics are then those of the quantized graph.
     """
     ws.sweep()
-    name = train.runs(ws)["candidate"]
-    trained, evaluation = train.trained_models(ws)[name], candidate_evaluation(ws)
+    name, run_id = candidate_run(ws)
+    trained, evaluation = trained_models(ws)[name], candidate_evaluation(ws)
     table = read_manifest(ws)
-    provenance = candidate_provenance(ws, table)
+    provenance = candidate_provenance(ws, table, run_id)
     photos = evenly_spaced(photo_paths(manifest.used(table, "test"), ws.raw), parity.PARITY_PHOTOS)
 
     graph = onnx_export.export(trained, evaluation["temperature"])
@@ -72,7 +72,7 @@ def package(ws: Workspace, int8: bool = False) -> Packaged:
     tracking.connect(ws.tracking_uri, ws.artifacts)
     registered = models.registered_name(provenance.source, trained.record.classes)
     champion = models.champion(registered)
-    with tracking.run(name, provenance.mlflow_run):
+    with tracking.run(name, run_id):
         models.log_training_photos(manifest.used(table, "train"))
         version = models.register(bundle, registered)
         verdict = promotion.judge(ws.raw, table, bundle, champion)
@@ -80,6 +80,12 @@ def package(ws: Workspace, int8: bool = False) -> Packaged:
         write_reference(ws, table, bundle)
         models.log_reference(ws.reference)
     return Packaged(bundle, registered, str(version.version), verdict)
+
+
+def candidate_run(ws: Workspace) -> tuple[str, str]:
+    """Return the candidate's name and the id of its MLflow run; the demo trains first."""
+    content = runs(ws)
+    return content["candidate"], content["runs"][content["candidate"]]
 
 
 def candidate_evaluation(ws: Workspace) -> dict[str, Any]:
@@ -91,15 +97,14 @@ def candidate_evaluation(ws: Workspace) -> dict[str, Any]:
     return entry
 
 
-def candidate_provenance(ws: Workspace, table: pd.DataFrame) -> Provenance:
+def candidate_provenance(ws: Workspace, table: pd.DataFrame, run_id: str) -> Provenance:
     """Collect data, code and MLflow run of the candidate."""
-    runs = train.runs(ws)
     return Provenance(
         source=files.read_json(ws.source)["slug"],
         data_hash=manifest.data_hash(table),
         photos=files.read_json(ws.summary)["photos"],
         git_commit=git_commit(project_root()),
-        mlflow_run=runs["runs"][runs["candidate"]],
+        mlflow_run=run_id,
     )
 
 
