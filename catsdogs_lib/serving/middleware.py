@@ -1,4 +1,4 @@
-"""The outermost layer: names a request, adds safe headers, turns the unforeseen into a problem, tells telemetry."""
+"""The outermost middleware: request ids, security headers, unexpected errors, HEAD and telemetry."""
 
 import re
 import time
@@ -17,7 +17,7 @@ CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-SAFE_HEADERS = {
+SECURITY_HEADERS = {
     "content-security-policy": CONTENT_SECURITY_POLICY,
     "cross-origin-opener-policy": "same-origin",
     "permissions-policy": "camera=(self), geolocation=(), microphone=()",
@@ -26,23 +26,23 @@ SAFE_HEADERS = {
 }
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:=;-]{1,128}")
-_OUTCOME = "catsdogs.outcome"
+_RECORD = "catsdogs.record"
 
 
 def record_of(request: Request) -> RequestRecord:
-    """Give the outcome that is being filled in for a request."""
-    return cast("RequestRecord", request.scope[_OUTCOME])
+    """Get the record of a request, to fill in."""
+    return cast("RequestRecord", request.scope[_RECORD])
 
 
 class RequestMiddleware:
-    """ASGI middleware around the whole application.
+    """ASGI middleware that records every request.
 
     Parameters
     ----------
     app
         The application.
     telemetry
-        Is told of every request once it is over.
+        Receives the record of each request when it is over.
     """
 
     def __init__(self, app: ASGIApp, telemetry: Telemetry) -> None:
@@ -54,53 +54,55 @@ class RequestMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        began = time.perf_counter()
+        start = time.perf_counter()
         method = scope["method"] if scope["method"] in METHODS else "other"
-        outcome = scope[_OUTCOME] = RequestRecord(_request_id(scope), method)
+        record = scope[_RECORD] = RequestRecord(_request_id(scope), method)
         started = False
-        # Whatever answers GET answers HEAD, with the same head alone (RFC 9110, section 9.1).
+        # HEAD gets the same headers as GET, without the body (RFC 9110, section 9.3.2).
         head_only = scope["method"] == "HEAD"
         inner = {**scope, "method": "GET"} if head_only else scope
 
-        async def send_observed(message: Message) -> None:
+        async def send_recorded(message: Message) -> None:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
-                outcome.status = message["status"]
+                record.status = message["status"]
                 headers = MutableHeaders(scope=message)
-                headers["x-request-id"] = outcome.request_id
-                for name, value in SAFE_HEADERS.items():
+                headers["x-request-id"] = record.request_id
+                for name, value in SECURITY_HEADERS.items():
                     headers.setdefault(name, value)
             if head_only and message["type"] == "http.response.body":
                 message = {**message, "body": b""}
             await send(message)
 
         try:
-            await self._app(inner, receive, send_observed)
+            await self._app(inner, receive, send_recorded)
         except ClientDisconnect:
-            outcome.status = 499
+            record.status = 499
         except Exception as error:
-            # Nobody foresaw it: log and count it; the sender gets a sentence, never a trace.
-            outcome.error, outcome.problem = error, problems.INTERNAL.name
+            # The sender gets one sentence, never a stack trace.
+            record.error, record.problem = error, problems.INTERNAL.name
             if started:
                 raise
-            detail = f"a mistake of ours; it was logged as {outcome.request_id}; try again or report that id"
-            response = problems.document(problems.ProblemError(problems.INTERNAL, detail), outcome.request_id)
-            await response(scope, receive, send_observed)
+            detail = f"a mistake of ours; it was logged as {record.request_id}; try again or report that id"
+            response = problems.document(problems.ProblemError(problems.INTERNAL, detail), record.request_id)
+            await response(scope, receive, send_recorded)
         finally:
-            outcome.seconds = time.perf_counter() - began
-            outcome.route = _route(inner)
-            self._telemetry.record(outcome)
+            record.seconds = time.perf_counter() - start
+            record.route = _route_template(inner)
+            self._telemetry.record(record)
 
 
-def _route(scope: Scope) -> str:
-    if isinstance(scope.get("endpoint"), StaticFiles):
+def _route_template(scope: Scope) -> str:
+    endpoint = scope.get("endpoint")
+    if isinstance(endpoint, StaticFiles):
         return "/static"
-    return getattr(scope.get("endpoint"), "path", "unmatched")
+    routes = scope["router"].routes if endpoint else ()
+    return next((route.path for route in routes if getattr(route, "endpoint", None) is endpoint), "unmatched")
 
 
 def _request_id(scope: Scope) -> str:
-    # Lambda's own id, so that the answer, the log line and AWS's log name the same request.
+    # Lambda's own id, so that the response, the log line and AWS's log name the same request.
     event = scope.get("aws.event", {})
     given = event.get("requestContext", {}).get("requestId") or Headers(scope=scope).get("x-request-id", "")
     return given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex

@@ -97,6 +97,12 @@ class ProblemError(CatsdogsError):
         return self.detail
 
 
+def busy() -> ProblemError:
+    """Build the error of a service at its limits; the client may retry in a second."""
+    detail = "too many photos are waiting; send it again in a second"
+    return ProblemError(BUSY, detail, {"retry-after": "1", "connection": "close"})
+
+
 def document(problem: ProblemError, request_id: str) -> JSONResponse:
     """Build the response for a problem."""
     kind = problem.kind

@@ -1,4 +1,4 @@
-"""A request's body, within limits of size, time and memory, and the photo in it."""
+"""The photo in a request's body, read within limits on size, time and memory."""
 
 import asyncio
 import re
@@ -15,98 +15,101 @@ from catsdogs_lib.serving import problems
 from catsdogs_lib.serving.problems import ProblemError
 from catsdogs_lib.serving.settings import ServiceSettings
 
-FIELD = "file"
-JSON = "application/json"
-MAX_PARTS = 8
+FORM_FIELD = "file"
+JSON_MEDIA_TYPE = "application/json"
+MAX_FORM_PARTS = 8
 DRAIN_BYTES = 64 * 2**20
-"""A sender hears a refusal only once it has stopped sending: so much of a body too large is read and dropped."""
-
-SEND = f"send a photo as multipart form (curl -F {FIELD}=@photo.jpg), or its bare bytes as image/*"
+"""Most clients read the response only after sending the whole body: up to this size it is read and discarded."""
+HOW_TO_SEND = f"send a photo as multipart form (curl -F {FORM_FIELD}=@photo.jpg), or its bare bytes as image/*"
 
 
 class ReceivedPhoto(NamedTuple):
-    """What was sent: the bytes, and the name that the sender's file has, if any."""
+    """A photo's bytes, and the name of the sender's file, if any."""
 
     data: bytes
     filename: str | None
 
 
 class MemoryReservation:
-    """What one request holds of the memory that all bodies share."""
+    """One request's share of the memory that all bodies may hold together."""
 
-    def __init__(self, bodies: "BodyReader") -> None:
-        self._bodies = bodies
+    def __init__(self, reader: "BodyReader") -> None:
+        self._reader = reader
         self._bytes = 0
 
     def take(self, count: int) -> None:
-        """Count so many bytes more; raises `ProblemError` where there is no room for them."""
-        if self._bodies.held + count > self._bodies.settings.max_held_bytes:
-            raise busy()
-        self._bodies.held += count
+        """Reserve `count` bytes more; raises `ProblemError` (503) if they exceed the limit."""
+        if self._reader.held_bytes + count > self._reader.settings.max_held_bytes:
+            raise problems.busy()
+        self._reader.held_bytes += count
         self._bytes += count
 
-    def give_back(self) -> None:
-        """Count none any more."""
-        self._bodies.held -= self._bytes
+    def release(self) -> None:
+        """Release the whole reservation."""
+        self._reader.held_bytes -= self._bytes
         self._bytes = 0
 
 
 class BodyReader:
-    """Reads bodies; knows how much all of them hold.
+    """Reads request bodies, and counts the memory that they hold together.
+
+    Starlette's `max_body_size` does not do this. It answers at once, and a client that is still sending then gets a
+    reset connection instead of the 413; its answer is plain text, in place of any problem document; it has no time
+    limit, and it counts each request by itself.
 
     Parameters
     ----------
     settings
         The limits.
-    named
-        Reads the photo that a JSON body names; None where none can be named.
+    read_upload
+        Reads the uploaded photo that a JSON body names; None where uploads are off.
     """
 
     def __init__(
         self,
         settings: ServiceSettings,
-        named: Callable[[bytes, MemoryReservation], Awaitable[ReceivedPhoto]] | None = None,
+        read_upload: Callable[[bytes, MemoryReservation], Awaitable[ReceivedPhoto]] | None = None,
     ) -> None:
         self.settings = settings
-        self._named = named
-        self.held = 0
+        self._read_upload = read_upload
+        self.held_bytes = 0
 
     @asynccontextmanager
     async def photo(self, request: Request) -> AsyncIterator[ReceivedPhoto]:
-        """Read the photo of a request; it counts as held until the context ends.
+        """Read the photo of a request; its memory is reserved until the context ends.
 
         Raises
         ------
         ProblemError
-            There is none, or it comes too slowly, is too large, of another kind, or the service is too busy.
+            The body holds no photo, is too slow, too large or of another media type, or the service is too busy.
         ClientDisconnect
-            The sender has left.
+            The client has closed the connection.
         """
-        held = MemoryReservation(self)
+        reservation = MemoryReservation(self)
         try:
-            yield await self._photo(request, held)
+            yield await self._photo(request, reservation)
         finally:
-            held.give_back()
+            reservation.release()
 
-    async def _photo(self, request: Request, held: MemoryReservation) -> ReceivedPhoto:
-        kind = kind_of(request)
-        data = await self._read(request, held)
+    async def _photo(self, request: Request, reservation: MemoryReservation) -> ReceivedPhoto:
+        kind = media_type(request)
+        data = await self._read(request, reservation)
         if not data:
-            raise ProblemError(problems.NO_PHOTO, f"the body is empty; {SEND}")
+            raise ProblemError(problems.NO_PHOTO, f"the body is empty; {HOW_TO_SEND}")
         if kind.startswith("image/"):
             return ReceivedPhoto(data, None)
         if kind == "multipart/form-data":
-            return await _file_of(request, data)
-        if kind == JSON and self._named is not None:
-            return await self._named(data, held)
-        said = f"the content type '{kind[:80]}' is not read" if kind else "there is no content type"
-        raise ProblemError(problems.NOT_A_PHOTO, f"{said}; {SEND}")
+            return await _photo_in_form(request, data)
+        if kind == JSON_MEDIA_TYPE and self._read_upload is not None:
+            return await self._read_upload(data, reservation)
+        reason = f"the content type '{kind[:80]}' is not read" if kind else "there is no content type"
+        raise ProblemError(problems.NOT_A_PHOTO, f"{reason}; {HOW_TO_SEND}")
 
-    async def _read(self, request: Request, held: MemoryReservation) -> bytes:
+    async def _read(self, request: Request, reservation: MemoryReservation) -> bytes:
         limit, length = self.settings.max_body_bytes, request.headers.get("content-length", "")
         declared = int(length) if re.fullmatch("[0-9]{1,18}", length) else 0
-        waits = request.headers.get("expect", "").lower() == "100-continue"
-        if declared > DRAIN_BYTES or (declared > limit and waits):
+        expects_continue = request.headers.get("expect", "").lower() == "100-continue"
+        if declared > DRAIN_BYTES or (declared > limit and expects_continue):
             raise self._too_large()
         body, received = bytearray(), 0
         try:
@@ -117,9 +120,9 @@ class BodyReader:
                         raise self._too_large()
                     if received > limit:
                         body.clear()
-                        held.give_back()
+                        reservation.release()
                         continue
-                    held.take(len(chunk))
+                    reservation.take(len(chunk))
                     body += chunk
         except TimeoutError:
             seconds = self.settings.body_seconds
@@ -135,54 +138,51 @@ class BodyReader:
         return ProblemError(problems.TOO_LARGE, detail, {"connection": "close"})
 
 
-def kind_of(request: Request) -> str:
-    """Give the media type of a request's body, without its parameters."""
+def media_type(request: Request) -> str:
+    """Get the media type of a request's body, in lower case and without parameters."""
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
-def busy() -> ProblemError:
-    """The problem of a service that has enough to do."""
-    detail = "too many photos are waiting; send it again in a second"
-    return ProblemError(problems.BUSY, detail, {"retry-after": "1", "connection": "close"})
-
-
-class _InMemory(MultiPartParser):
-    """Keeps files in memory: the body has been read whole, and within its limit."""
+class _InMemoryParser(MultiPartParser):
+    """Parser that keeps files in memory, where the body already is, within its limit."""
 
     spool_max_size = 2**31
 
     @property
     def _charset(self) -> str:
-        # Not the sender's choice: some charsets make text of bytes that no log can hold.
+        # Not the sender's choice: some charsets decode to text that no log can hold.
         return "utf-8"
 
     @_charset.setter
-    def _charset(self, named: str) -> None:
+    def _charset(self, value: str) -> None:
         pass
 
 
-async def _file_of(request: Request, body: bytes) -> ReceivedPhoto:
-    async def once() -> AsyncGenerator[bytes, None]:
-        yield body
+async def _chunks(body: bytes) -> AsyncGenerator[bytes, None]:
+    yield body
 
-    parser = _InMemory(request.headers, once(), max_files=MAX_PARTS, max_fields=MAX_PARTS, max_part_size=2**16)
+
+async def _photo_in_form(request: Request, body: bytes) -> ReceivedPhoto:
+    limits = {"max_files": MAX_FORM_PARTS, "max_fields": MAX_FORM_PARTS, "max_part_size": 2**16}
+    parser = _InMemoryParser(request.headers, _chunks(body), **limits)
     try:
         form = await parser.parse()
     except (MultiPartException, FormParserError, KeyError, ValueError) as error:
         reason = getattr(error, "message", None) or str(error)
-        detail = f"the multipart form cannot be read ({reason[:200]}); {SEND}"
+        detail = f"the multipart form cannot be read ({reason[:200]}); {HOW_TO_SEND}"
         raise ProblemError(problems.MALFORMED, detail) from None
     try:
-        found = form.getlist(FIELD)
-        if len(found) != 1:
-            said = f"the form has {len(found)} fields '{FIELD}'" if found else f"the form has no field '{FIELD}'"
-            raise ProblemError(problems.NO_PHOTO, f"{said}; {SEND}")
-        (value,) = found
-        if not isinstance(value, UploadFile):
-            raise ProblemError(problems.NO_PHOTO, f"the field '{FIELD}' is text, not a file; {SEND}")
-        photo = ReceivedPhoto(await value.read(), (value.filename or "")[:200] or None)
+        values = form.getlist(FORM_FIELD)
+        if len(values) != 1:
+            count = f"{len(values)} fields" if values else "no field"
+            raise ProblemError(problems.NO_PHOTO, f"the form has {count} '{FORM_FIELD}'; {HOW_TO_SEND}")
+        (file,) = values
+        if not isinstance(file, UploadFile):
+            raise ProblemError(problems.NO_PHOTO, f"the field '{FORM_FIELD}' is text, not a file; {HOW_TO_SEND}")
+        photo = ReceivedPhoto(await file.read(), (file.filename or "")[:200] or None)
         if not photo.data:
-            raise ProblemError(problems.NO_PHOTO, f"the file in the field '{FIELD}' is empty; choose another photo")
+            detail = f"the file in the field '{FORM_FIELD}' is empty; choose another photo"
+            raise ProblemError(problems.NO_PHOTO, detail)
         return photo
     finally:
         await form.close()

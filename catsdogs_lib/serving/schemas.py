@@ -1,5 +1,6 @@
 """What the endpoint answers; the models are the OpenAPI document's, too."""
 
+import base64
 import os
 from typing import Any, Literal, Self
 
@@ -8,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from catsdogs_lib import __version__
 from catsdogs_lib.inference.bundle import Bundle, Metric
 from catsdogs_lib.inference.classifier import Prediction
+from catsdogs_lib.inference.explanation import Explanation
 
 LINKS = ("predict", "explain", "health", "ready", "version", "metrics", "docs")
 IMAGE_VARIABLE = "CATSDOGS_IMAGE"
@@ -63,6 +65,31 @@ class ExplanationAnswer(_Answer):
     overlay: str = Field(description="the centre square with the map over it: a data URI, PNG")
     latency_seconds: float = Field(ge=0)
     model_version: str
+
+    @classmethod
+    def of(
+        cls,
+        explanation: Explanation,
+        method: Literal["activation map", "occlusion"],
+        png: bytes,
+        latency_seconds: float,
+        model_version: str,
+    ) -> Self:
+        """Assemble the answer from an explanation and its picture."""
+        prediction = explanation.prediction
+        return cls(
+            prediction=prediction.prediction,
+            confidence=prediction.confidence,
+            probabilities=prediction.probabilities,
+            confident=prediction.confident,
+            reason=prediction.reason,
+            unfamiliarity=prediction.unfamiliarity,
+            method=method,
+            map=explanation.heat.round(4).tolist(),
+            overlay=f"data:image/png;base64,{base64.b64encode(png).decode()}",
+            latency_seconds=latency_seconds,
+            model_version=model_version,
+        )
 
 
 class Feedback(BaseModel):

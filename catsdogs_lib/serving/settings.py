@@ -67,6 +67,11 @@ class ServiceSettings:
         if self.key_covers not in COVERS:
             raise SettingsError("CATSDOGS_KEY_COVERS", f"'{self.key_covers}' is none of {', '.join(COVERS)}")
 
+    @property
+    def accepts_uploads(self) -> bool:
+        """Uploads need a key: whoever may upload can fill the bucket."""
+        return bool(self.key_sha256 and self.uploads)
+
     @classmethod
     def from_environment(cls) -> Self:
         """Read what ``CATSDOGS_KEY_SHA256``, ``CATSDOGS_KEY_COVERS`` and ``CATSDOGS_UPLOADS`` say."""

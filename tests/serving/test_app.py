@@ -17,7 +17,7 @@ from catsdogs_lib.serving import problems
 from catsdogs_lib.serving.app import create_app
 from catsdogs_lib.serving.metrics_prometheus import ServerTelemetry
 from catsdogs_lib.serving.model import Model
-from catsdogs_lib.serving.page import wants_page
+from catsdogs_lib.serving.routes.pages import prefers_html
 from catsdogs_lib.serving.settings import ServiceSettings
 from catsdogs_lib.serving.telemetry import RequestRecord
 
@@ -323,7 +323,7 @@ def test_a_request_id_is_kept_if_it_is_harmless(ask):
     ],
 )
 def test_browsers_get_the_page_and_programs_json(ask, accept, page):
-    assert wants_page(accept) is page
+    assert prefers_html(accept) is page
     response = ask.get("/", headers={"accept": accept})
     assert response.headers["content-type"].startswith("text/html" if page else "application/json")
     assert response.headers["vary"] == "accept"

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 PROGRAM = """
 import sys
 from pathlib import Path
-from catsdogs_lib.service import server
+from catsdogs_lib.serving import server
 from catsdogs_lib.serving.app import create_app
 from catsdogs_lib.serving.model import Model
 from catsdogs_lib.serving.metrics_prometheus import ServerTelemetry
