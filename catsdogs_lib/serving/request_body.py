@@ -53,10 +53,6 @@ class MemoryReservation:
 class BodyReader:
     """Reads request bodies, and counts the memory that they hold together.
 
-    Starlette's `max_body_size` does not do this. It answers at once, and a client that is still sending then gets a
-    reset connection instead of the 413; its answer is plain text, in place of any problem document; it has no time
-    limit, and it counts each request by itself.
-
     Parameters
     ----------
     settings
@@ -109,6 +105,8 @@ class BodyReader:
         limit, length = self.settings.max_body_bytes, request.headers.get("content-length", "")
         declared = int(length) if re.fullmatch("[0-9]{1,18}", length) else 0
         expects_continue = request.headers.get("expect", "").lower() == "100-continue"
+        # Not Starlette's `max_body_size`: where the declared length exceeds it, Starlette sends a text/plain 413 in
+        # place of any answer of ours, a 401 included. Nor has it a time limit, or memory that all requests share.
         if declared > DRAIN_BYTES or (declared > limit and expects_continue):
             raise self._too_large()
         body, received = bytearray(), 0
