@@ -19,6 +19,7 @@ from PIL import Image
 from catsdogs_lib.common import files
 from catsdogs_lib.common.progress import track
 from catsdogs_lib.imaging import decoding, statistics
+from catsdogs_lib.imaging.preprocessing import centre_square
 
 SQUARE = 224
 """Side of the centre square that is measured, in pixels: what a model sees."""
@@ -154,7 +155,7 @@ def _check_bytes(data: bytes, path: Path, min_side: int) -> CheckedPhoto:
     except (MemoryError, RecursionError) as error:
         return known(excluded=f"{Reason.TOO_LARGE}: decoding it ended in {type(error).__name__}")
     small = f"{Reason.TOO_SMALL}: {header.width} x {header.height} pixels, the shorter side below {min_side}"
-    seen = decoding.centre_square(upright, SQUARE)
+    seen = centre_square(upright, SQUARE)
     square, luma = np.asarray(seen, dtype=np.uint8), statistics.luma(seen)
     gray = upright.convert("L").resize((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS, reducing_gap=3.0)
     return known(

@@ -21,6 +21,7 @@ from catsdogs_lib.common.progress import track
 from catsdogs_lib.data import manifest
 from catsdogs_lib.evaluation.metrics import EvaluationError
 from catsdogs_lib.imaging import decoding
+from catsdogs_lib.imaging.preprocessing import centre_square
 from catsdogs_lib.training import feature_extractor
 from catsdogs_lib.training.features import FeatureCache, part_features
 from catsdogs_lib.training.models import LITE0, build
@@ -167,7 +168,7 @@ def neighbour_distance(features: Features) -> NDArray[np.float64]:
 
 def colour_share(path: Path) -> float:
     """Compute the share of pixels in a photo's square that its four commonest of 16 x 16 x 16 colours cover, 0..1."""
-    square = np.asarray(decoding.centre_square(decoding.read(path, 224), 224)).astype(np.int64) >> 4
+    square = np.asarray(centre_square(decoding.read(path, 224), 224)).astype(np.int64) >> 4
     counts = np.bincount((square @ np.array([256, 16, 1])).ravel(), minlength=4096)
     return float(np.sort(counts)[-4:].sum() / counts.sum())
 

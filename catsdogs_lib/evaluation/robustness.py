@@ -11,7 +11,7 @@ from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
 from catsdogs_lib.common.progress import track
 from catsdogs_lib.data.synthetic.out_of_distribution import FAMILIES, draw_others
-from catsdogs_lib.imaging.decoding import normalise
+from catsdogs_lib.imaging.preprocessing import normalise
 from catsdogs_lib.inference.bundle import Bundle
 from catsdogs_lib.inference.classifier import Classifier
 

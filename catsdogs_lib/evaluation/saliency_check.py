@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from catsdogs_lib.common.progress import track
 from catsdogs_lib.evaluation.metrics import Interval, bootstrap_mean
-from catsdogs_lib.imaging.decoding import normalise
+from catsdogs_lib.imaging.preprocessing import normalise
 from catsdogs_lib.inference.classifier import Classifier
 from catsdogs_lib.inference.explanation import against_others, explain
 

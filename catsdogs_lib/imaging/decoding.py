@@ -1,12 +1,10 @@
-"""From the bytes of a photo to what a model sees. The one place that decodes a photo.
+"""Decoding of photos, within limits: the only place that does it, for training as for serving.
 
-Training, evaluation and serving all come through here, so they cannot disagree. Only Pillow and numpy
-are needed. What a stranger sends is judged by its header before a pixel is decoded.
+Images that would be expensive to decode are rejected from their headers.
 """
 
 import io
 import stat
-from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
@@ -18,10 +16,10 @@ from catsdogs_lib.common.errors import CatsdogsError
 from catsdogs_lib.imaging import header_limits
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
-"""Pillow's names of the formats that are read; nothing else is even tried.
+"""Formats that are decoded, by their names in Pillow.
 
-AVIF is not among them: a file of 3 KB that claims 300 x 300 pixels can make its decoder take 400 MB, and Pillow gives
-no way to know before.
+AVIF is not among them: a file of 3 KB that claims 300 x 300 pixels can make its decoder allocate 400 MB, and Pillow
+offers no way to find out beforehand.
 """
 SUFFIXES = {
     ".jpg": "JPEG",
@@ -39,82 +37,65 @@ SUFFIXES = {
     ".heic": "HEIC",
     ".heif": "HEIC",
 }
-"""File endings that are taken for photos when a folder is walked, and the format each promises.
+"""File suffixes that count as photos when a folder is scanned, and the format each implies.
 
-Photos in a format that is not read are among them: they are refused by name, not passed over in silence.
+They include formats that are not decoded, so that such files are reported instead of skipped in silence.
 """
 
 MAX_BYTES = 64 * 2**20
-"""A larger file is not read."""
+"""Largest file that is read."""
 MAX_PIXELS_BASELINE_JPEG = 50_000_000
-"""JPEG is decoded at a fraction of its size (`Image.draft`), so it may be large."""
+"""A JPEG is decoded at a fraction of its size (`Image.draft`), so it may be large."""
 MAX_PIXELS_PROGRESSIVE_JPEG = 25_000_000
-"""A progressive JPEG, or one with a scan for each colour, is held whole in memory: up to 8 bytes a pixel."""
+"""A progressive JPEG, or one with a scan for each component, is held in memory whole: up to 8 bytes a pixel."""
 MAX_PIXELS = 12_600_000
-"""Any other format is decoded whole, at up to 17 bytes a pixel (WebP); 12-megapixel phone photos still pass."""
-MAX_SCANS = 32
-"""Each scan goes over the whole photo again; encoders write about ten."""
-MAX_PARTS = 2000
-"""Segments before the pixels of a JPEG; depth maps take some hundred."""
-MAX_EXIF_PARTS = 4
-"""Segments of a JPEG with EXIF; there is one."""
+"""Other formats are decoded whole, at up to 17 bytes a pixel (WebP); 12-megapixel phone photos still pass."""
+MAX_JPEG_SCANS = 32
+"""Each scan decodes the whole photo again; encoders write about ten."""
+MAX_JPEG_SEGMENTS = 2000
+"""Segments before the pixels of a JPEG; depth maps take a few hundred."""
+MAX_EXIF_SEGMENTS = 4
+"""Segments of a JPEG that hold EXIF; encoders write one."""
 MAX_EXIF_BYTES = 2**20
-"""Longer EXIF is not read; that of a JPEG has 64 kB."""
+"""Longer EXIF is not parsed; a JPEG segment holds 64 kB."""
 MAX_CHUNKS = 20_000
 """Chunks of a PNG, blocks before the first frame of a GIF; encoders write one for every 8 kB or more."""
-MAX_NUMBERS = 2**18
-"""Numbers in the directories of a TIFF; a palette of 16 bits alone has 196 608."""
+MAX_TIFF_NUMBERS = 2**18
+"""Numbers in the directories of a TIFF; a 16-bit palette alone has 196,608."""
 
 EXIF_ORIENTATION = 0x0112
 
 
 class PhotoError(CatsdogsError):
-    """A photo cannot be used; ``str()`` says why in one sentence.
+    """A photo that cannot be used; ``str()`` says why in one sentence.
 
     Attributes
     ----------
     kind
-        Names the problem for programs.
+        Name of the problem, for programs.
     """
 
     kind: ClassVar[str] = "undecodable"
 
 
 class NotAnImageError(PhotoError):
-    """The bytes are not a photo in a format that is read."""
+    """The bytes are not a photo in one of `FORMATS`."""
 
     kind = "not-a-photo"
 
 
 class PhotoTooLargeError(PhotoError):
-    """The photo is larger than what is decoded."""
+    """The photo exceeds a limit on bytes, pixels or structure."""
 
     kind = "too-large"
 
 
 class UndecodableError(PhotoError):
-    """The photo has a header that can be read, but its pixels cannot be decoded."""
-
-
-@dataclass(frozen=True)
-class Preprocessing:
-    """How upright RGB pixels become the input of a model: centre square, resize, normalise.
-
-    Parameters
-    ----------
-    size
-        Height and width of the input, in pixels.
-    mean, std
-        For each of R, G, B on the scale 0..1: the input is ``(pixel / 255 - mean) / std``.
-    """
-
-    size: int = 224
-    mean: tuple[float, float, float] = (127 / 255, 127 / 255, 127 / 255)
-    std: tuple[float, float, float] = (128 / 255, 128 / 255, 128 / 255)
+    """The photo has a valid header, but its pixels cannot be decoded."""
 
 
 class Header(NamedTuple):
-    """What a photo says about itself before its pixels are decoded.
+    """A photo's header, readable before its pixels are decoded.
 
     `width` and `height` are in pixels as stored, before the EXIF `orientation` (1 to 8; 1 where it is
     missing or invalid) is applied; `mode` is Pillow's, e.g. ``"CMYK"``.
@@ -128,7 +109,7 @@ class Header(NamedTuple):
 
 
 def open_photo(source: bytes | Path) -> Image.Image:
-    """Open a photo and judge its header; no pixel is decoded yet.
+    """Open a photo and check its header against the limits, without decoding pixels.
 
     Parameters
     ----------
@@ -138,20 +119,20 @@ def open_photo(source: bytes | Path) -> Image.Image:
     Returns
     -------
     PIL.Image.Image
-        Lazily opened, of an allowed format and size.
+        Opened lazily, in an allowed format and size.
 
     Raises
     ------
     NotAnImageError
-        Nothing there, or not in one of `FORMATS`.
+        The photo is empty, missing, or not in one of `FORMATS`.
     PhotoTooLargeError
-        More bytes or pixels than are decoded.
+        The photo has too many bytes or pixels.
     """
-    data = _bytes(source)
+    data = _read_bytes(source)
     if not data:
         raise NotAnImageError("the file is empty; choose another photo")
-    jpeg = header_limits.jpeg(data, MAX_PARTS)
-    _refuse_costly(data, jpeg)
+    jpeg = header_limits.jpeg(data, MAX_JPEG_SEGMENTS)
+    _reject_costly(data, jpeg)
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -159,11 +140,11 @@ def open_photo(source: bytes | Path) -> Image.Image:
     except MemoryError:
         raise
     except Exception:
-        # Whatever a plugin raises on a broken header, the answer to the sender is the same.
+        # Plugins raise all kinds of errors on a broken header.
         names = ", ".join("WebP" if name == "WEBP" else name for name in FORMATS)
-        found = header_limits.unread_format(data)
-        said = f"{found} is not read" if found else "not a photo that can be read"
-        raise NotAnImageError(f"{said}; use one of {names}") from None
+        unread = header_limits.unread_format(data)
+        reason = f"{unread} is not read" if unread else "not a photo that can be read"
+        raise NotAnImageError(f"{reason}; use one of {names}") from None
     pixels, limit = image.width * image.height, _max_pixels(image, jpeg)
     if pixels > limit:
         raise PhotoTooLargeError(
@@ -173,15 +154,14 @@ def open_photo(source: bytes | Path) -> Image.Image:
     return image
 
 
-def _bytes(source: bytes | Path) -> bytes:
+def _read_bytes(source: bytes | Path) -> bytes:
     if isinstance(source, bytes):
         data = source
     else:
         try:
-            found = source.stat()
-            if not stat.S_ISREG(found.st_mode):
+            if not stat.S_ISREG(source.stat().st_mode):
                 raise NotAnImageError("not a regular file; name a photo")
-            # One byte more than allowed is enough to know; a file may also grow while it is read.
+            # One byte too many is enough to know, whatever stat says: the file may be growing.
             with source.open("rb") as stream:
                 data = stream.read(MAX_BYTES + 1)
         except OSError as error:
@@ -191,16 +171,18 @@ def _bytes(source: bytes | Path) -> bytes:
     return data
 
 
-def _refuse_costly(data: bytes, jpeg: header_limits.Jpeg | None) -> None:
-    # What would cost much before or in spite of a small header.
-    if jpeg is not None and (jpeg.parts > MAX_PARTS or jpeg.exif > MAX_EXIF_PARTS or jpeg.scans > MAX_SCANS):
+def _reject_costly(data: bytes, jpeg: header_limits.Jpeg | None) -> None:
+    # Costs that the size in the header does not show.
+    if jpeg is not None and (
+        jpeg.parts > MAX_JPEG_SEGMENTS or jpeg.exif > MAX_EXIF_SEGMENTS or jpeg.scans > MAX_JPEG_SCANS
+    ):
         raise PhotoTooLargeError("the JPEG is made of far too many parts; save it anew")
     if header_limits.png_parts(data, MAX_CHUNKS) > MAX_CHUNKS:
         raise PhotoTooLargeError("the PNG is made of far too many parts; save it anew")
     if header_limits.gif_parts(data, MAX_CHUNKS) > MAX_CHUNKS:
         raise PhotoTooLargeError("the GIF is made of far too many parts; save it anew")
     tiff = header_limits.tiff(data)
-    if tiff is not None and (tiff.numbers > MAX_NUMBERS or tiff.tile_pixels > MAX_PIXELS):
+    if tiff is not None and (tiff.numbers > MAX_TIFF_NUMBERS or tiff.tile_pixels > MAX_PIXELS):
         raise PhotoTooLargeError("the TIFF is made of far too many or too large parts; save it as JPEG")
 
 
@@ -215,25 +197,25 @@ def _max_pixels(image: Image.Image, jpeg: header_limits.Jpeg | None) -> int:
 def read_header(image: Image.Image) -> Header:
     """Read format, stored size, mode and EXIF orientation of an opened photo."""
     try:
-        long = len(image.info.get("exif", b"")) > MAX_EXIF_BYTES
-        orientation = 1 if long else image.getexif().get(EXIF_ORIENTATION, 1)
+        too_long = len(image.info.get("exif", b"")) > MAX_EXIF_BYTES
+        orientation = 1 if too_long else image.getexif().get(EXIF_ORIENTATION, 1)
     except Exception:
-        orientation = 1  # EXIF that cannot be parsed is no reason to refuse a photo
+        orientation = 1  # a photo with broken EXIF is still a photo
     valid = isinstance(orientation, int) and 1 <= orientation <= 8
     name = "JPEG" if image.format == "MPO" else str(image.format)
     return Header(name, image.width, image.height, image.mode, int(orientation) if valid else 1)
 
 
 def decode(image: Image.Image, short_side: int | None = None) -> Image.Image:
-    """Decode an opened photo: first frame, upright, RGB, transparency flattened onto white.
+    """Decode an opened photo to RGB: its first frame, upright, transparency flattened onto white.
 
     Parameters
     ----------
     image
-        From `open_photo`; used up by this call.
+        From `open_photo`; this call consumes it.
     short_side
-        The shorter side that is needed, in pixels. A large JPEG is then decoded at 1/2, 1/4 or 1/8 of
-        its size, never below this. None decodes every pixel.
+        Shorter side that you need, in pixels: a large JPEG is decoded at 1/2, 1/4 or 1/8 of its size, but
+        never smaller than this. None decodes every pixel.
 
     Returns
     -------
@@ -254,9 +236,9 @@ def decode(image: Image.Image, short_side: int | None = None) -> Image.Image:
     except MemoryError:
         raise
     except Exception as error:
-        # Decoders raise half a dozen kinds of error on hostile bytes; all mean the same here.
+        # Decoders raise half a dozen kinds of errors on hostile bytes.
         raise UndecodableError(f"the photo is damaged and cannot be decoded ({error}); send it again whole") from None
-    # Pillow turns a TIFF by itself when it loads it.
+    # Pillow transposes a TIFF itself when it loads it.
     transpose = None if image.format == "TIFF" else _TRANSPOSE.get(orientation)
     return rgb.transpose(transpose) if transpose is not None else rgb
 
@@ -284,8 +266,8 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _to_8_bits(image: Image.Image) -> Image.Image:
-    # 16 bits and more: Pillow's own conversion would clip everything above 255 to white. A band of rows at a
-    # time, since the photo as float64 alone would be 8 bytes a pixel.
+    # 16 bits and more: Pillow's own conversion clips everything above 255 to white. A band of rows at a time,
+    # since the whole photo in float64 takes 8 bytes a pixel.
     values = np.asarray(image)
     bands = range(0, image.height, max(1, 2**19 // image.width))
     height = bands.step
@@ -304,55 +286,5 @@ def _to_8_bits(image: Image.Image) -> Image.Image:
 
 
 def read(source: bytes | Path, short_side: int | None = None) -> Image.Image:
-    """Open and decode a photo in one step; see `open_photo` and `decode`."""
+    """Open and decode a photo; see `open_photo` and `decode`."""
     return decode(open_photo(source), short_side)
-
-
-def centre_square(image: Image.Image, size: int) -> Image.Image:
-    """Cut the centre square of an RGB image and resize it (bicubic, antialiased) to `size` x `size`.
-
-    Cut and resize are one step on the square alone, so that an extreme strip costs no more than a photo.
-    """
-    side = min(image.size)
-    left, top = (image.width - side) / 2, (image.height - side) / 2
-    box = (left, top, left + side, top + side)
-    return image.resize((size, size), Image.Resampling.BICUBIC, box=box, reducing_gap=2.0)
-
-
-def normalise(image: Image.Image, preprocessing: Preprocessing) -> NDArray[np.float32]:
-    """Turn an RGB image into model input.
-
-    Returns
-    -------
-    ndarray of float32, shape (3, height, width)
-        ``(pixel / 255 - mean) / std`` for each channel.
-    """
-    pixels = np.asarray(image)
-    planes = np.empty((3, image.height, image.width), np.float32)
-    # One pass a plane, scaled and shifted in place: a tenth of the time of the formula on the whole picture.
-    for plane, mean, std, values in zip(planes, preprocessing.mean, preprocessing.std, pixels.T, strict=True):
-        np.multiply(values.T, np.float32(1 / (255 * std)), out=plane)
-        np.subtract(plane, np.float32(mean / std), out=plane)
-    return planes
-
-
-def model_input(source: bytes | Path, preprocessing: Preprocessing) -> NDArray[np.float32]:
-    """Read a photo as the input of a model.
-
-    Parameters
-    ----------
-    source
-        The bytes of a photo, or the path of a file.
-    preprocessing
-        What the model expects.
-
-    Returns
-    -------
-    ndarray of float32, shape (3, size, size)
-
-    Raises
-    ------
-    PhotoError
-        One of its children, when the photo cannot be used.
-    """
-    return normalise(centre_square(read(source, preprocessing.size), preprocessing.size), preprocessing)

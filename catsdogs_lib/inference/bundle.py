@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from catsdogs_lib.common import files
 from catsdogs_lib.common.errors import CatsdogsError
-from catsdogs_lib.imaging.decoding import Preprocessing
+from catsdogs_lib.imaging.preprocessing import Preprocessing
 
 SCHEMA_VERSION: Final = 2
 DESCRIPTION_FILE = "model.json"

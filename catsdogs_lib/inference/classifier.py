@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from catsdogs_lib.imaging.decoding import PhotoError, model_input, normalise
+from catsdogs_lib.imaging.decoding import PhotoError
+from catsdogs_lib.imaging.preprocessing import model_input, normalise
 from catsdogs_lib.imaging.statistics import ImageStatistics, read_with_statistics
 from catsdogs_lib.inference.bundle import Bundle, BundleCorruptError
 

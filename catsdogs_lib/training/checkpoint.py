@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from catsdogs_lib.common import files
 from catsdogs_lib.common.errors import CatsdogsError
 from catsdogs_lib.common.progress import track
-from catsdogs_lib.imaging.decoding import Preprocessing
+from catsdogs_lib.imaging.preprocessing import Preprocessing
 from catsdogs_lib.training import feature_extractor
 from catsdogs_lib.training.dataset import PhotoDataset, batches
 from catsdogs_lib.training.models import Network, build

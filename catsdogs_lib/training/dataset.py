@@ -14,7 +14,7 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler
 from torchvision.transforms import v2
 
 from catsdogs_lib.imaging import decoding
-from catsdogs_lib.imaging.decoding import Preprocessing
+from catsdogs_lib.imaging.preprocessing import Preprocessing, centre_square, normalise
 from catsdogs_lib.training import distributed
 
 MAX_WORKERS = 16
@@ -73,10 +73,10 @@ class PhotoDataset(Dataset[tuple[Tensor, int]]):
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         size = self.preprocessing.size
         if self.augmentation is None:
-            square = decoding.centre_square(decoding.read(self.paths[index], size), size)
+            square = centre_square(decoding.read(self.paths[index], size), size)
         else:
             square = self.augmented(index)
-        return torch.from_numpy(decoding.normalise(square, self.preprocessing)), self.labels[index]
+        return torch.from_numpy(normalise(square, self.preprocessing)), self.labels[index]
 
     def augmented(self, index: int) -> Image.Image:
         """Return the augmented square of photo `index` in this epoch."""
@@ -96,7 +96,7 @@ def augmented_rows(
 ) -> list[list[Image.Image]]:
     """Return a row of images for each photo: its plain square, then what training sees of it in each epoch."""
     size = Preprocessing().size
-    rows = [[decoding.centre_square(decoding.read(path, size), size)] for path in paths]
+    rows = [[centre_square(decoding.read(path, size), size)] for path in paths]
     for epoch in range(1, columns):
         photos = PhotoDataset(paths, [0] * len(paths), Preprocessing(), augmentation, seed, epoch)
         for index, row in enumerate(rows):

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from catsdogs_lib.common import files
 from catsdogs_lib.common.progress import track
 from catsdogs_lib.imaging import decoding
+from catsdogs_lib.imaging.preprocessing import centre_square, normalise
 from catsdogs_lib.training import feature_extractor
 from catsdogs_lib.training.dataset import PhotoDataset, batches
 from catsdogs_lib.training.feature_extractor import Forward
@@ -105,7 +106,7 @@ def part_features(spec: ModelSpec, paths: Sequence[Path], precision: str) -> NDA
         width, height = photo.size
         middle, half = width // 2, height // 2
         boxes = ((0, 0, middle, height), (middle, 0, width, height), (0, 0, width, half), (0, half, width, height))
-        squares = [decoding.centre_square(photo.crop(box), size) for box in boxes]
-        inputs = [torch.from_numpy(decoding.normalise(square, spec.preprocessing)) for square in squares]
+        squares = [centre_square(photo.crop(box), size) for box in boxes]
+        inputs = [torch.from_numpy(normalise(square, spec.preprocessing)) for square in squares]
         features.append(forward(torch.stack(inputs)))
     return np.stack(features)

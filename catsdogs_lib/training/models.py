@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from catsdogs_lib.common import files
 from catsdogs_lib.common.errors import CatsdogsError
-from catsdogs_lib.imaging.decoding import Preprocessing
+from catsdogs_lib.imaging.preprocessing import Preprocessing
 from catsdogs_lib.training.settings import BASELINE
 
 LITE0 = "efficientnet_lite0"

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from catsdogs_lib.common import files
 from catsdogs_lib.common.class_names import canonical_class, canonical_classes
 from catsdogs_lib.data import manifest
-from catsdogs_lib.imaging.decoding import Preprocessing
+from catsdogs_lib.imaging.preprocessing import Preprocessing
 from catsdogs_lib.training import distributed, feature_extractor, loop
 from catsdogs_lib.training.checkpoint import Epoch, TrainedModel, TrainingRecord, network_outputs
 from catsdogs_lib.training.dataset import Augmentation, PhotoDataset

@@ -4,7 +4,7 @@ import torch
 
 from catsdogs_lib.data.synthetic.render import draw
 from catsdogs_lib.imaging import decoding
-from catsdogs_lib.imaging.decoding import Preprocessing
+from catsdogs_lib.imaging.preprocessing import Preprocessing, centre_square, model_input
 from catsdogs_lib.training.dataset import Augmentation, PhotoDataset, augmented_rows, batches
 
 
@@ -21,7 +21,7 @@ def paths(tmp_path_factory):
 def test_plain_photos_are_what_serving_sees(paths):
     tensor, label = PhotoDataset(paths, range(6), Preprocessing())[3]
     assert label == 3
-    assert np.array_equal(tensor.numpy(), decoding.model_input(paths[3], Preprocessing()))
+    assert np.array_equal(tensor.numpy(), model_input(paths[3], Preprocessing()))
 
 
 def test_augmentation_depends_on_seed_epoch_and_photo_alone(paths):
@@ -62,4 +62,4 @@ def test_workers_do_not_change_the_batches(paths):
 def test_rows_for_the_picture_start_with_the_plain_square(paths):
     rows = augmented_rows(paths[:2], Augmentation(0.5, 0.2), columns=4)
     assert [len(row) for row in rows] == [4, 4]
-    assert np.array_equal(np.asarray(rows[1][0]), np.asarray(decoding.centre_square(decoding.read(paths[1], 224), 224)))
+    assert np.array_equal(np.asarray(rows[1][0]), np.asarray(centre_square(decoding.read(paths[1], 224), 224)))

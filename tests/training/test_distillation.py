@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import nn
 
-from catsdogs_lib.imaging.decoding import Preprocessing
+from catsdogs_lib.imaging.preprocessing import Preprocessing
 from catsdogs_lib.training import loop
 from catsdogs_lib.training.dataset import PhotoDataset
 from catsdogs_lib.training.distillation import Teacher
