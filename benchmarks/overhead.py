@@ -33,7 +33,7 @@ def bare():
 
 parts = {
     "an event, from end to end": lambda: handler.handler(event, Context()),
-    "decoding, preparing, measuring": lambda: classifier.look(photo),
+    "decoding, preparing, measuring": lambda: classifier.prepare(photo),
     "decoding and preparing": lambda: classifier.load(photo),
     "Pillow's bare decoding": bare,
     "the network": lambda: classifier.run(inputs),

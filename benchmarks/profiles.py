@@ -61,7 +61,7 @@ def main() -> None:
             ended = time.perf_counter()
             network[place].append(1e3 * (ended - ready))
             whole[place].append(1e3 * (ended - began))
-            answers[place].append((outputs.probabilities[0], classifier.judge(outputs).confident))
+            answers[place].append((outputs.probabilities[0], classifier.interpret(outputs).confident))
     rows, ratios = [], []
     for place, classifier in enumerate(classifiers):
         described = classifier.bundle.description

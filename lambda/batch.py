@@ -1,6 +1,6 @@
-"""Lambda functions for many photos: `queue` settles what lands in a bucket, `map_items` answers for a list of keys.
+"""Lambda functions for many photos: `queue` classifies objects that arrive in a bucket, `map_items` a list of keys.
 
-Same image as `handler`, another command. The model is loaded and run once while the container starts.
+Same image as `handler`, another command. The model is loaded and run once during init.
 """
 
 import os
@@ -24,54 +24,58 @@ from catsdogs_lib.inference.classifier import Classifier
 from catsdogs_lib.serving.model import Model
 
 SERVICE = os.environ.get("POWERTOOLS_SERVICE_NAME", "catsdogs")
-REMEMBERED_SECONDS = 14 * 24 * 3600
-"""So long SQS may keep a message."""
+IDEMPOTENCY_SECONDS = 14 * 24 * 3600
+"""Longest time that SQS keeps a message."""
 
 logger = Logger(service=SERVICE, location=None)
 metrics = Metrics(service=SERVICE, namespace=os.environ.get("POWERTOOLS_METRICS_NAMESPACE", "Catsdogs"))
-# Pillow warns of what senders send; every line of the log is JSON, and theirs are none.
+# Pillow warns about damaged photos, in lines that are not JSON.
 warnings.filterwarnings("ignore", module="PIL")
 
 
 def _load() -> Classifier:
-    loaded = Model.load().classifier
-    assert loaded is not None
-    return loaded
+    classifier = Model.load().classifier
+    assert classifier is not None
+    return classifier
 
 
 classifier = _load()
 storage = Storage()
 version = classifier.bundle.version
-# One message that has to come again is no reason to let the whole batch of it fail.
+# If every message of a batch must be retried, that is still no failure of the function.
 processor = BatchProcessor(event_type=EventType.SQS, raise_on_entire_batch_failure=False)
-# Photos that were settled before say so.
+# A photo that was processed before gets the outcome "known".
 idempotency = IdempotencyConfig(
     event_key_jmespath="[bucket, key, etag, version, sequencer]",
-    expires_after_seconds=REMEMBERED_SECONDS,
+    expires_after_seconds=IDEMPOTENCY_SECONDS,
     hash_function="sha256",
     response_hook=lambda response, _: {**response, "outcome": "known"},
 )
 
 
 @cache
-def _settler() -> tuple[S3PhotoProcessor, Any]:
-    # Not while the container starts: the map function has no queue and no table.
+def _photo_processor() -> tuple[S3PhotoProcessor, Any]:
+    # Not during init: the map function has no queue and no table.
     letters = DeadLetters(os.environ["CATSDOGS_DEAD_LETTERS"])
     results = Address.parse("CATSDOGS_RESULTS", os.environ["CATSDOGS_RESULTS"])
-    settler = S3PhotoProcessor(classifier, storage, results, letters)
+    photo_processor = S3PhotoProcessor(classifier, storage, results, letters)
     table = DynamoDBPersistenceLayer(table_name=os.environ["CATSDOGS_IDEMPOTENCY"])
     settle = idempotent_function(
-        settler.settle, data_keyword_argument="photo", persistence_store=table, config=idempotency, key_prefix=version
+        photo_processor.settle,
+        data_keyword_argument="photo",
+        persistence_store=table,
+        config=idempotency,
+        key_prefix=version,
     )
-    return settler, settle
+    return photo_processor, settle
 
 
 def _message(record: SQSRecord) -> None:
-    settler, settle = _settler()
+    photo_processor, settle = _photo_processor()
     try:
-        for settled in settler.handle(record.body, settle):
-            logger.info("photo", extra={**settled, "message_id": record.message_id, "model_version": version})
-            metrics.add_metric("BatchRefused", MetricUnit.Count, int(settled["outcome"] == "refused"))
+        for result in photo_processor.handle(record.body, settle):
+            logger.info("photo", extra={**result, "message_id": record.message_id, "model_version": version})
+            metrics.add_metric("BatchRefused", MetricUnit.Count, int(result["outcome"] == "refused"))
             metrics.add_metric("BatchPhotos", MetricUnit.Count, 1)
     except Exception as error:
         metrics.add_metric("BatchRetries", MetricUnit.Count, 1)
@@ -82,19 +86,19 @@ def _message(record: SQSRecord) -> None:
 @logger.inject_lambda_context(clear_state=True)
 @metrics.log_metrics(capture_cold_start_metric=True)
 def queue(event: dict[str, Any], context: Any) -> dict[str, Any]:
-    """Settle the photos of some messages.
+    """Classify the photos that a batch of messages names.
 
     Parameters
     ----------
     event
-        Messages of SQS with notifications of S3.
+        SQS messages with S3 notifications.
     context
-        Lambda's; what is under way may be begun again once its time is over.
+        Lambda's; when the remaining time is over, a photo in progress may be started again.
 
     Returns
     -------
     dict
-        The messages that have to come again (``ReportBatchItemFailures``).
+        The messages to retry (``ReportBatchItemFailures``).
     """
     metrics.add_metric("Batches", MetricUnit.Count, 1)
     idempotency.register_lambda_context(context)
@@ -104,7 +108,7 @@ def queue(event: dict[str, Any], context: Any) -> dict[str, Any]:
 @logger.inject_lambda_context(clear_state=True)
 @metrics.log_metrics(capture_cold_start_metric=True)
 def map_items(event: dict[str, Any], context: Any) -> list[dict[str, Any]]:  # noqa: ARG001 - the decorators read it
-    """Answer for the keys of a batch of a Distributed Map.
+    """Classify the photos of one batch of a Distributed Map.
 
     Parameters
     ----------
@@ -116,7 +120,7 @@ def map_items(event: dict[str, Any], context: Any) -> list[dict[str, Any]]:  # n
     Returns
     -------
     list of dict
-        A row each; what is wrong with a photo is in its row.
+        One row for each photo, with its error if it is unusable.
     """
     metrics.add_metric("Batches", MetricUnit.Count, 1)
     keys = [item["Key"] for item in event["Items"] if not item["Key"].endswith("/")]

@@ -1,6 +1,6 @@
-"""The Lambda function: events of a Function URL, an HTTP API or a REST API go to the application.
+"""The Lambda function of the service, for events of a Function URL, an HTTP API or a REST API.
 
-The model is loaded and run once while the container starts, when Lambda gives full power.
+The model is loaded and run once during init, when Lambda provides full CPU power.
 """
 
 import logging
@@ -32,10 +32,10 @@ Handler = Callable[[dict[str, Any], Any], dict[str, Any]]
 logger = Logger(service=SERVICE, location=None)
 metrics = Metrics(service=SERVICE, namespace=os.environ.get("POWERTOOLS_METRICS_NAMESPACE", "Catsdogs"))
 telemetry = LambdaTelemetry(logger, metrics)
-# One line a request says it all; these would add theirs.
+# One log line a request is enough.
 logging.getLogger("python_multipart").setLevel(logging.ERROR)
 logging.getLogger("mangum").setLevel(logging.WARNING)
-# Pillow warns of what senders send; every line of the log is JSON, and theirs are none.
+# Pillow warns about damaged photos, in lines that are not JSON.
 warnings.filterwarnings("ignore", module="PIL")
 
 
@@ -43,8 +43,7 @@ def _load() -> Model:
     try:
         model = Model.load()
     except BundleError as error:
-        # A function that fails to start answers a bare 502, again and again; a sentence is more use. Strangers
-        # need not know our folders.
+        # A function that fails during init answers a bare 502 forever. Callers need not know our folders.
         logger.exception("no model", extra={"reason": str(error)})
         return Model(reason="there is no model to ask; the log of the service says why")
     if model.classifier is not None:
@@ -53,7 +52,7 @@ def _load() -> Model:
 
 
 def _traced(function: Handler) -> Handler:
-    # Without a daemon nobody takes the traces, and the SDK alone takes a fifth of a second to import.
+    # Without a daemon traces go nowhere, and the SDK takes 0.2 s to import.
     off = os.environ.get("POWERTOOLS_TRACE_DISABLED", "").lower() in ("1", "true", "y", "yes", "on")
     if off or not os.environ.get("AWS_XRAY_DAEMON_ADDRESS"):
         return function
@@ -74,7 +73,7 @@ application = Mangum(
 @_traced
 @metrics.log_metrics(capture_cold_start_metric=True)
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
-    """Answer one event.
+    """Answer an event.
 
     Parameters
     ----------
@@ -87,14 +86,14 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     Returns
     -------
     dict
-        A response in the event's payload version; for a ping the model's version.
+        A response in the event's payload version; for a ping, the model's version.
     """
     if not isinstance(event, dict) or "requestContext" not in event:
         return _without_request(event)
     try:
         return application(event, context)
     except Exception:
-        # The application answers every request; what is raised here is about an event that is none.
+        # The application answers every request, so the event is not a valid one.
         logger.warning("unreadable event", exc_info=True)
         return _without_request(event)
 

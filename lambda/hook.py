@@ -1,6 +1,7 @@
-"""The Lambda function that CodeDeploy calls before a release takes traffic: whether it gives its golden answers.
+"""The Lambda function that CodeDeploy calls to test a release before it gets traffic.
 
-Same image as `handler`, another command. It asks the new version as a Function URL would, and tells CodeDeploy.
+Same image as `handler`, another command. It runs the smoke tests against the new version, with the events that a
+Function URL would send, and reports the result to CodeDeploy.
 """
 
 import json
@@ -27,47 +28,46 @@ from catsdogs_lib.inference.bundle import Bundle, BundleError, locate
 from catsdogs_lib.serving.settings import ServiceSettings
 
 WAIT_SECONDS = 30.0
-"""So long the new version may take to become ready."""
-WITHOUT_KEY = frozenset({"health", "ready", "version"})
-"""What can be asked without the key."""
+"""Time limit for the new version to become ready."""
+CHECKS_WITHOUT_KEY = frozenset({"health", "ready", "version"})
 
 logger = Logger(service=os.environ.get("POWERTOOLS_SERVICE_NAME", "catsdogs"), location=None)
 
 
 class Version:
-    """A version of a function, asked as its URL would ask it."""
+    """A version of a function, invoked as its URL would invoke it."""
 
     def __init__(self, name: str) -> None:
         self._name = name
         self._client = _client("lambda")
 
     def ask(self, request: HttpRequest) -> HttpResponse:
-        """Call it; raises `UnreachableError` where it cannot be called."""
+        """Invoke the version with a request; raises `UnreachableError` if the call fails."""
         event = json.dumps(function_url_event(request, Arrival.now()))
         try:
-            answer = self._client.invoke(FunctionName=self._name, Payload=event)
-            payload: bytes = answer["Payload"].read()
+            response = self._client.invoke(FunctionName=self._name, Payload=event)
+            payload: bytes = response["Payload"].read()
         except (BotoCoreError, ClientError) as error:
             raise UnreachableError(f"{self._name} cannot be called ({error}); check the role of this hook") from None
-        return FUNCTION_FAILED if "FunctionError" in answer else response_of(payload)
+        return FUNCTION_FAILED if "FunctionError" in response else response_of(payload)
 
 
 def checks(name: str) -> list[SmokeCheck]:
-    """Look at a version; where it cannot be looked at, that is a check that failed."""
+    """Run the smoke tests against a version; being unable to run them is a failed check."""
     settings = ServiceSettings.from_environment()
     try:
-        found = list(smoke.run_smoke_tests(Version(name), Bundle.load(locate()), WAIT_SECONDS))
+        results = list(smoke.run_smoke_tests(Version(name), Bundle.load(locate()), WAIT_SECONDS))
     except (UnreachableError, BundleError) as error:
         return [SmokeCheck("reach", False, str(error))]
     if settings.key_sha256 and settings.key_covers == "all":
-        # Nobody here has the key. The model says it is ready only after it gave its golden answers to itself.
-        return [check for check in found if check.name in WITHOUT_KEY]
-    return found
+        # The hook has no key. The model is ready only after it has reproduced a golden answer.
+        return [check for check in results if check.name in CHECKS_WITHOUT_KEY]
+    return results
 
 
 @logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: Any) -> None:  # noqa: ARG001 - the decorator reads it
-    """Say whether a release may go on.
+    """Tell CodeDeploy whether a release may proceed.
 
     Parameters
     ----------
@@ -76,13 +76,13 @@ def handler(event: dict[str, Any], context: Any) -> None:  # noqa: ARG001 - the 
     context
         Lambda's; Powertools reads it.
     """
-    found = checks(os.environ["CATSDOGS_RELEASED"])
-    for check in found:
+    results = checks(os.environ["CATSDOGS_RELEASED"])
+    for check in results:
         (logger.info if check.passed else logger.error)(check.name, extra={"detail": check.detail})
     _client("codedeploy").put_lifecycle_event_hook_execution_status(
         deploymentId=event["DeploymentId"],
         lifecycleEventHookExecutionId=event["LifecycleEventHookExecutionId"],
-        status="Succeeded" if all(check.passed for check in found) else "Failed",
+        status="Succeeded" if all(check.passed for check in results) else "Failed",
     )
 
 

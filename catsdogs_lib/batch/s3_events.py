@@ -19,7 +19,7 @@ from botocore.session import Session
 
 from catsdogs_lib.batch.rows import Row, answered_row, error_row, score_photo
 from catsdogs_lib.common.errors import CatsdogsError
-from catsdogs_lib.common.s3 import About, Address, ChangedError, MissingError, Opened, Storage
+from catsdogs_lib.common.s3 import Address, ChangedError, MissingError, ObjectHead, OpenedObject, Storage
 from catsdogs_lib.imaging.decoding import MAX_BYTES, PhotoError, PhotoTooLargeError
 from catsdogs_lib.inference.classifier import TOO_LITTLE_MEMORY, Classifier
 
@@ -254,7 +254,7 @@ class S3PhotoProcessor(S3Batch):
         if photo.bucket == self._results.bucket and photo.key.startswith(f"{self._results.prefix}/"):
             return {"outcome": "result"}
         # Before the photo is opened: a row that another photo gets from here on is not written over.
-        before = self._storage.about(self._results.bucket, self._row_key(photo))
+        before = self._storage.head(self._results.bucket, self._row_key(photo))
         try:
             opened = self._storage.open(photo.bucket, photo.key, photo.etag)
         except ChangedError:
@@ -269,7 +269,7 @@ class S3PhotoProcessor(S3Batch):
     def _row_key(self, photo: S3Object) -> str:
         return self._results.key(f"{photo.key}.json")
 
-    def _settle(self, photo: S3Object, opened: Opened, before: About | None) -> dict[str, Any]:
+    def _settle(self, photo: S3Object, opened: OpenedObject, before: ObjectHead | None) -> dict[str, Any]:
         version = self._classifier.bundle.version
         mark = {"etag": opened.etag, "version": opened.version, "model-version": version}
         if before is not None and before.metadata == mark:
@@ -292,7 +292,7 @@ class S3PhotoProcessor(S3Batch):
         return {"outcome": "answered", "prediction": row["prediction"], "confidence": row["confidence"]}
 
 
-def _content(opened: Opened) -> bytes:
+def _content(opened: OpenedObject) -> bytes:
     if opened.size > MAX_BYTES:
         raise PhotoTooLargeError(f"the file is larger than {MAX_BYTES >> 20} MiB; scale the photo down")
     return opened.read()

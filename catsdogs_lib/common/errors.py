@@ -1,8 +1,8 @@
-"""The one base of every error that a person can cause or mend.
+"""Base class of the errors that a user can fix.
 
-Each floor derives its few exact children next to the code that raises them. A message is one
-sentence or two: what is wrong, where, and what to do about it. The command line prints it without
-a traceback and exits with 2.
+Each package derives its own errors beside the code that raises them. A message is one or two
+sentences: what is wrong, where, and what to do about it. The command line prints it without a
+traceback and exits with status 2.
 """
 
 import copyreg
@@ -10,22 +10,22 @@ from typing import Any
 
 
 class CatsdogsError(Exception):
-    """Something that the person at the keyboard can mend; ``str()`` says how."""
+    """Base class for errors that the user can fix; ``str()`` says how."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Between processes it is rebuilt as it is: the constructors of many take other things than the message.
+        # For pickling between processes: many subclasses have constructors that take more than the message.
         return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]
 
 
 class SettingsError(CatsdogsError):
-    """A setting has a value that cannot be used.
+    """A setting has an invalid value.
 
     Parameters
     ----------
     field
         Name of the setting, dotted where it is nested.
     problem
-        What is wrong with the value and what would be right.
+        What is wrong with the value, and which values are valid.
     """
 
     def __init__(self, field: str, problem: str) -> None:

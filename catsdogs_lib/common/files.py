@@ -1,4 +1,4 @@
-"""Writing so that nothing half-written is ever left: a temporary name first, then a rename."""
+"""Atomic file I/O: files are written under a temporary name, then renamed. Also JSON and SHA-256."""
 
 import contextlib
 import hashlib
@@ -11,32 +11,31 @@ from pathlib import Path
 from typing import Any
 
 PARTIAL = ".partial-"
-"""Every unfinished file or folder carries this in its name; such names are ignored and swept away."""
+"""Prefix of temporary names; files and folders that have it are ignored, and removed by `sweep`."""
 
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary name beside `path`; rename it to `path` when the block ends well.
+    """Replace `path` atomically with the file or folder that the block writes to a temporary name.
 
-    Works for a file or a folder: the block makes whichever it wants at the temporary name.
-    On an error the temporary thing is removed and `path` is as it was.
+    On an error, the temporary file or folder is removed and `path` stays as it was.
 
     Parameters
     ----------
     path
-        The final name. Its parent is made. What is already there is replaced.
+        The final name. Its parent is created if necessary.
 
     Yields
     ------
     Path
-        The temporary name, in the same folder (so on the same file system) and with the same ending.
+        The temporary name, in the same folder (so on the same file system) and with the same suffix.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{PARTIAL}{secrets.token_hex(4)}-{path.name}")
     try:
         yield partial
         if partial.is_dir() and path.exists():
-            # A folder cannot be renamed over a full one: move the old one aside first.
+            # A folder cannot be renamed over one that is not empty: move the old one aside first.
             old = path.with_name(f"{PARTIAL}{secrets.token_hex(4)}-old-{path.name}")
             path.rename(old)
             partial.rename(path)
@@ -49,9 +48,9 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def remove(path: Path) -> None:
-    """Remove a file or a folder with all it holds; a missing one is fine.
+    """Remove a file, or a folder with its contents; ignore a missing one.
 
-    A folder takes a temporary name first: a kill leaves it whole, or to be swept, never half.
+    A folder gets a temporary name first, so that a killed process leaves it either whole or to be swept.
     """
     if path.is_dir() and not path.is_symlink():
         if not path.name.startswith(PARTIAL):
@@ -62,20 +61,20 @@ def remove(path: Path) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what a killed process left unfinished directly below `folder`.
+    """Remove what killed processes left unfinished directly below `folder`.
 
-    A folder that `replacing` had moved aside, and whose successor never came, goes back to its place.
+    A folder that `replacing` had moved aside gets its name back if its replacement was never completed.
     """
-    for left in folder.glob(f"{PARTIAL}*-old-*"):
-        place = folder / left.name.split("-old-", 1)[1]
-        if not place.exists():
-            left.rename(place)
-    for left in folder.glob(f"{PARTIAL}*"):
-        remove(left)
+    for partial in folder.glob(f"{PARTIAL}*-old-*"):
+        original = folder / partial.name.split("-old-", 1)[1]
+        if not original.exists():
+            partial.rename(original)
+    for partial in folder.glob(f"{PARTIAL}*"):
+        remove(partial)
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write `data` to `path` as a whole or not at all."""
+    """Write `data` to `path` atomically."""
     with replacing(path) as partial, partial.open("wb") as stream:
         stream.write(data)
         stream.flush()
@@ -83,28 +82,28 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` as UTF-8 to `path` as a whole or not at all."""
+    """Write `text` as UTF-8 to `path` atomically."""
     write_bytes(path, text.encode())
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` as indented JSON with a closing newline, as a whole or not at all."""
+    """Write `value` as indented JSON to `path` atomically."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 def sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, as 64 hexadecimal digits."""
+    """Compute the SHA-256 of a file, as 64 hexadecimal digits."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def sha256_bytes(data: bytes) -> str:
-    """SHA-256 of `data`, as 64 hexadecimal digits."""
+    """Compute the SHA-256 of `data`, as 64 hexadecimal digits."""
     return hashlib.sha256(data).hexdigest()
 
 
 def parse_json(raw: bytes) -> Any:
-    """Parse UTF-8 JSON; anything else raises ValueError."""
+    """Parse UTF-8 JSON; raises ValueError for anything else."""
     return json.loads(raw.decode())
 
 
@@ -114,5 +113,5 @@ def read_json(path: Path) -> Any:
 
 
 def digest(value: Any) -> str:
-    """SHA-256 of any JSON value, the same for the same content whatever the order of keys."""
+    """Compute the SHA-256 of a JSON value; the order of keys does not matter."""
     return sha256_bytes(json.dumps(value, sort_keys=True, separators=(",", ":")).encode())

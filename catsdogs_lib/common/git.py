@@ -1,16 +1,16 @@
-"""Which code made this."""
+"""The git commit of the code that is running."""
 
 import subprocess
 from pathlib import Path
 
 RECORDED_ELSEWHERE = (":!params.yaml", ":!dvc.lock")
-"""Files that runs change and record in full themselves: they do not make the code another one."""
+"""Files that runs change, and record themselves: a change to them does not make the code dirty."""
 
 
 def git_commit(root: Path) -> str:
-    """The commit of the code below `root`: 40 digits, with ``-dirty`` where tracked files were changed since.
+    """Get the commit of the code below `root`: 40 digits, with ``-dirty`` if tracked files have changed since.
 
-    ``"unknown"`` outside a git checkout, or where git is not installed.
+    Returns ``"unknown"`` outside a git checkout, or if git is not installed.
     """
     try:
         commit = _git(root, "rev-parse", "HEAD")
@@ -21,7 +21,7 @@ def git_commit(root: Path) -> str:
 
 
 def subject(root: Path, commit: str) -> str | None:
-    """First line of a commit's message; None where the checkout below `root` does not hold the commit."""
+    """Get the first line of a commit's message; None if the checkout below `root` does not have the commit."""
     try:
         return _git(root, "log", "-1", "--format=%s", "--end-of-options", commit)
     except (OSError, subprocess.CalledProcessError):

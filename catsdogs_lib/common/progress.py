@@ -1,4 +1,4 @@
-"""Progress for anything that takes more than two seconds: a bar on a terminal, plain lines elsewhere."""
+"""Progress of work that takes more than two seconds: a bar on a terminal, plain lines elsewhere."""
 
 import sys
 import time
@@ -10,23 +10,23 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 T = TypeVar("T")
 
-FIRST_LINE_S = 2.0
-"""Nothing is said about work that ends sooner than this, in seconds."""
-LINE_EVERY_S = 10.0
-"""How often a plain line is printed where there is no terminal, in seconds."""
+FIRST_LINE_SECONDS = 2.0
+"""Work that ends sooner prints nothing."""
+LINE_INTERVAL_SECONDS = 10.0
+"""Interval between plain lines."""
 
 
-def track(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
-    """Yield `items` while showing on stderr how far the work is.
+def track(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
+    """Yield `items`, and show progress on stderr.
 
     Parameters
     ----------
     items
-        What is worked through.
-    what
+        The items to process.
+    description
         A few words that name the work, e.g. ``"checking photos"``.
     total
-        Number of items, where `items` has no length.
+        Number of items, if `items` has no length.
 
     Yields
     ------
@@ -37,31 +37,31 @@ def track(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T
         total = len(items)
     console = Console(stderr=True)
     if console.is_terminal and not console.is_jupyter:
-        yield from _bar(items, what, total, console)
+        yield from _bar(items, description, total, console)
     else:
-        yield from _lines(items, what, total)
+        yield from _lines(items, description, total)
 
 
-def _bar(items: Iterable[T], what: str, total: int | None, console: Console) -> Iterator[T]:
+def _bar(items: Iterable[T], description: str, total: int | None, console: Console) -> Iterator[T]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task(what, total=total)
+        task = progress.add_task(description, total=total)
         for item in items:
             yield item
             progress.advance(task)
 
 
-def _lines(items: Iterable[T], what: str, total: int | None) -> Iterator[T]:
-    begin = last = time.monotonic()
-    said = False
+def _lines(items: Iterable[T], description: str, total: int | None) -> Iterator[T]:
+    start = last = time.monotonic()
+    printed = False
     done = 0
     for item in items:
         yield item
         done += 1
         now = time.monotonic()
-        if now - last >= (LINE_EVERY_S if said else FIRST_LINE_S):
+        if now - last >= (LINE_INTERVAL_SECONDS if printed else FIRST_LINE_SECONDS):
             of = f" of {total}" if total is not None else ""
-            print(f"{what}: {done}{of}, {now - begin:.0f} s", file=sys.stderr, flush=True)
-            last, said = now, True
-    if said:
-        print(f"{what}: {done} done in {time.monotonic() - begin:.0f} s", file=sys.stderr, flush=True)
+            print(f"{description}: {done}{of}, {now - start:.0f} s", file=sys.stderr, flush=True)
+            last, printed = now, True
+    if printed:
+        print(f"{description}: {done} done in {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)

@@ -11,20 +11,20 @@ from typing import Any, NamedTuple, Self
 from catsdogs_lib.common.errors import CatsdogsError, SettingsError
 
 _ADDRESS = re.compile(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])/([^\s?#]*[^\s?#/])/?")
-_MISSING = frozenset({"404", "NoSuchKey", "NoSuchVersion"})
-_CHANGED = frozenset({"412", "PreconditionFailed"})
+_MISSING_CODES = frozenset({"404", "NoSuchKey", "NoSuchVersion"})
+_CHANGED_CODES = frozenset({"412", "PreconditionFailed"})
 
 
 class StorageError(CatsdogsError):
-    """S3 does not do what it was asked for; a later try may help."""
+    """A request to S3 has failed; a retry may help."""
 
 
 class MissingError(StorageError):
-    """There is no such object."""
+    """The object does not exist."""
 
 
 class ChangedError(StorageError):
-    """The object is another than the one that was meant: it has been replaced since."""
+    """The object has been replaced since it was last seen."""
 
 
 class Address(NamedTuple):
@@ -35,45 +35,45 @@ class Address(NamedTuple):
 
     @classmethod
     def parse(cls, setting: str, text: str) -> Self:
-        """Read ``s3://bucket/folder``; raises `SettingsError` naming `setting` where it is none."""
-        found = _ADDRESS.fullmatch(text)
-        if found is None:
+        """Parse ``s3://bucket/folder``; raises `SettingsError` for `setting` if it is invalid."""
+        match = _ADDRESS.fullmatch(text)
+        if match is None:
             raise SettingsError(setting, f"'{text}' is no folder of a bucket; write it as s3://bucket/folder")
-        return cls(*found.groups())
+        return cls(*match.groups())
 
     def key(self, name: str) -> str:
-        """Give the key of the object `name` in this folder."""
+        """Build the key of the object `name` in this folder."""
         return f"{self.prefix}/{name}"
 
 
-class Form(NamedTuple):
-    """What a form that uploads one object is posted to, and the fields that go before its file."""
+class UploadForm(NamedTuple):
+    """A form that uploads one object: the URL to post to, and the fields that precede the file."""
 
     url: str
     fields: dict[str, str]
 
 
 @dataclass(frozen=True)
-class About:
-    """What an object says of itself."""
+class ObjectHead:
+    """An object's tag and metadata, without its content."""
 
     etag: str
     metadata: Mapping[str, str]
 
 
-class Opened:
-    """An object whose size is known and whose content has not been read; a context manager that closes it."""
+class OpenedObject:
+    """An object whose size is known and whose content has not been read yet; closes as a context manager."""
 
-    def __init__(self, answer: Mapping[str, Any], name: str) -> None:
-        self.size: int = answer["ContentLength"]
-        self.etag: str = answer["ETag"].strip('"')
-        self.version: str = answer.get("VersionId", "")
-        self._body = answer["Body"]
+    def __init__(self, response: Mapping[str, Any], name: str) -> None:
+        self.size: int = response["ContentLength"]
+        self.etag: str = response["ETag"].strip('"')
+        self.version: str = response.get("VersionId", "")
+        self._body = response["Body"]
         self._name = name
 
     def read(self) -> bytes:
-        """Read it whole; raises `StorageError` where it does not arrive whole."""
-        with _sentences(self._name):
+        """Read the content; raises `StorageError` if it does not arrive whole."""
+        with _translated_errors(self._name):
             data: bytes = self._body.read()
         return data
 
@@ -87,14 +87,14 @@ class Opened:
 
 
 class Storage:
-    """S3, asked with the rights of whoever runs this. Every method waits for the network and raises `StorageError`."""
+    """Client of S3 with the credentials of the environment. Every method blocks, and may raise `StorageError`."""
 
     @cached_property
     def _client(self) -> Any:
         from botocore.config import Config
         from botocore.session import Session
 
-        # A form that names the region's own host, signed with version 4, is taken at once wherever the bucket lies.
+        # Forms then name the region's own host and are signed with version 4, which every region accepts.
         config = Config(
             signature_version="s3v4",
             s3={"addressing_style": "virtual"},
@@ -105,73 +105,78 @@ class Storage:
         )
         return Session().create_client("s3", config=config)
 
-    def open(self, bucket: str, key: str, etag: str = "") -> Opened:
+    def open(self, bucket: str, key: str, etag: str = "") -> OpenedObject:
         """Open an object.
 
         Raises
         ------
         MissingError
-            There is none.
+            The object does not exist.
         ChangedError
-            It has another tag than `etag`.
+            Its tag is not `etag`.
         """
-        only = {"IfMatch": f'"{etag}"'} if etag else {}
-        with _sentences(name := f"s3://{bucket}/{key}"):
-            return Opened(self._client.get_object(Bucket=bucket, Key=key, **only), name)
+        condition = {"IfMatch": f'"{etag}"'} if etag else {}
+        with _translated_errors(name := f"s3://{bucket}/{key}"):
+            return OpenedObject(self._client.get_object(Bucket=bucket, Key=key, **condition), name)
 
-    def about(self, bucket: str, key: str) -> About | None:
-        """Say what an object says of itself; None where there is none."""
+    def head(self, bucket: str, key: str) -> ObjectHead | None:
+        """Get an object's tag and metadata; None if the object does not exist."""
         try:
-            with _sentences(f"s3://{bucket}/{key}"):
-                answer = self._client.head_object(Bucket=bucket, Key=key)
+            with _translated_errors(f"s3://{bucket}/{key}"):
+                response = self._client.head_object(Bucket=bucket, Key=key)
         except MissingError:
             return None
-        return About(answer["ETag"], answer["Metadata"])
+        return ObjectHead(response["ETag"], response["Metadata"])
 
     def write(
-        self, bucket: str, key: str, data: bytes, media_type: str, metadata: Mapping[str, str], replaces: About | None
+        self,
+        bucket: str,
+        key: str,
+        data: bytes,
+        media_type: str,
+        metadata: Mapping[str, str],
+        replaces: ObjectHead | None,
     ) -> None:
-        """Write an object in the place of `replaces`; None: where there is none yet.
+        """Write an object that replaces `replaces`, or a new one if that is None.
 
         Raises
         ------
         ChangedError
             Another writer was faster.
         """
-        only = {"IfNoneMatch": "*"} if replaces is None else {"IfMatch": replaces.etag}
-        with _sentences(f"s3://{bucket}/{key}"):
+        condition = {"IfNoneMatch": "*"} if replaces is None else {"IfMatch": replaces.etag}
+        with _translated_errors(f"s3://{bucket}/{key}"):
             self._client.put_object(
-                Bucket=bucket, Key=key, Body=data, ContentType=media_type, Metadata=dict(metadata), **only
+                Bucket=bucket, Key=key, Body=data, ContentType=media_type, Metadata=dict(metadata), **condition
             )
 
-    def form(self, bucket: str, key: str, max_bytes: int, seconds: int) -> Form:
-        """Make a form that uploads one image of at most `max_bytes` under exactly this key, for so many seconds."""
-        with _sentences(f"s3://{bucket}/{key}"):
-            made = self._client.generate_presigned_post(
+    def form(self, bucket: str, key: str, max_bytes: int, seconds: int) -> UploadForm:
+        """Create a form that uploads one image of at most `max_bytes` to this key, and expires after `seconds`."""
+        with _translated_errors(f"s3://{bucket}/{key}"):
+            form = self._client.generate_presigned_post(
                 bucket,
                 key,
                 Fields={"Content-Type": "image/*"},
                 Conditions=[["content-length-range", 1, max_bytes], ["starts-with", "$Content-Type", "image/"]],
                 ExpiresIn=seconds,
             )
-        return Form(made["url"], made["fields"])
+        return UploadForm(form["url"], form["fields"])
 
 
 @contextlib.contextmanager
-def _sentences(name: str) -> Iterator[None]:
-    """Turn what botocore raises into errors of ours."""
+def _translated_errors(name: str) -> Iterator[None]:
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
         yield
     except ClientError as error:
         code = str(error.response.get("Error", {}).get("Code", ""))
-        if code in _MISSING:
+        if code in _MISSING_CODES:
             raise MissingError(f"there is no {name}") from None
-        if code in _CHANGED:
+        if code in _CHANGED_CODES:
             raise ChangedError(f"{name} has been replaced since") from None
-        said = " ".join(str(error).split()).rstrip(".")
-        raise StorageError(f"{name}: {said}; check the permissions and that the bucket exists") from None
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise StorageError(f"{name}: {reason}; check the permissions and that the bucket exists") from None
     except BotoCoreError as error:
-        said = " ".join(str(error).split()).rstrip(".")
-        raise StorageError(f"{name}: S3 cannot be asked ({said}); check credentials, region and network") from None
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise StorageError(f"{name}: S3 cannot be asked ({reason}); check credentials, region and network") from None

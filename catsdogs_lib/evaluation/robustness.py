@@ -97,7 +97,7 @@ def examine_behaviour(bundle: Bundle, photos: Sequence[Path], name: str) -> Beha
         Name of the bundle in progress messages.
     """
     classifier = Classifier(bundle)
-    squares = [classifier.look(photo).square for photo in track(photos, f"reading photos for {name}")]
+    squares = [classifier.prepare(photo).square for photo in track(photos, f"reading photos for {name}")]
     probabilities, unfamiliarity = _run(classifier, squares, f"{name}: as they are")
     chosen = np.unique(np.linspace(0, len(squares) - 1, min(CHANGED_PHOTOS, len(squares))).round().astype(np.int64))
     sample = [squares[index] for index in chosen]

@@ -10,7 +10,7 @@ from catsdogs_lib.common.progress import track
 from catsdogs_lib.evaluation.metrics import Interval, bootstrap_mean
 from catsdogs_lib.imaging.preprocessing import normalise
 from catsdogs_lib.inference.classifier import Classifier
-from catsdogs_lib.inference.explanation import against_others, explain
+from catsdogs_lib.inference.explanation import class_contrast, explain
 
 COVERED_SHARE = 0.1
 """Share of the square that is covered."""
@@ -61,12 +61,12 @@ def deletion_test(classifier: Classifier, photos: Sequence[bytes | Path], seed: 
         explanation = explain(classifier, photo)
         plain = normalise(explanation.square, preprocessing)
         masks = [
-            most_important(explanation.spread()),
+            most_important(explanation.upsampled_heat()),
             *(random_patch(plain.shape[-1], rng) for _ in range(RANDOM_PATCHES)),
         ]
         fill = plain.mean(axis=(1, 2), keepdims=True)
         logits = classifier.run([plain, *(np.where(mask, fill, plain) for mask in masks)]).logits
-        values = against_others(logits.T, int(logits[0].argmax()))
+        values = class_contrast(logits.T, int(logits[0].argmax()))
         falls = values[0] - values[1:]
         differences.append(float(falls[0] - falls[1:].mean()))
     return bootstrap_mean(differences, seed=seed)

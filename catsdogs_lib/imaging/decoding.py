@@ -131,7 +131,7 @@ def open_photo(source: bytes | Path) -> Image.Image:
     data = _read_bytes(source)
     if not data:
         raise NotAnImageError("the file is empty; choose another photo")
-    jpeg = header_limits.jpeg(data, MAX_JPEG_SEGMENTS)
+    jpeg = header_limits.read_jpeg(data, MAX_JPEG_SEGMENTS)
     _reject_costly(data, jpeg)
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
@@ -171,22 +171,22 @@ def _read_bytes(source: bytes | Path) -> bytes:
     return data
 
 
-def _reject_costly(data: bytes, jpeg: header_limits.Jpeg | None) -> None:
+def _reject_costly(data: bytes, jpeg: header_limits.JpegStructure | None) -> None:
     # Costs that the size in the header does not show.
     if jpeg is not None and (
-        jpeg.parts > MAX_JPEG_SEGMENTS or jpeg.exif > MAX_EXIF_SEGMENTS or jpeg.scans > MAX_JPEG_SCANS
+        jpeg.segments > MAX_JPEG_SEGMENTS or jpeg.exif_segments > MAX_EXIF_SEGMENTS or jpeg.scans > MAX_JPEG_SCANS
     ):
         raise PhotoTooLargeError("the JPEG is made of far too many parts; save it anew")
-    if header_limits.png_parts(data, MAX_CHUNKS) > MAX_CHUNKS:
+    if header_limits.count_png_chunks(data, MAX_CHUNKS) > MAX_CHUNKS:
         raise PhotoTooLargeError("the PNG is made of far too many parts; save it anew")
-    if header_limits.gif_parts(data, MAX_CHUNKS) > MAX_CHUNKS:
+    if header_limits.count_gif_blocks(data, MAX_CHUNKS) > MAX_CHUNKS:
         raise PhotoTooLargeError("the GIF is made of far too many parts; save it anew")
-    tiff = header_limits.tiff(data)
+    tiff = header_limits.read_tiff(data)
     if tiff is not None and (tiff.numbers > MAX_TIFF_NUMBERS or tiff.tile_pixels > MAX_PIXELS):
         raise PhotoTooLargeError("the TIFF is made of far too many or too large parts; save it as JPEG")
 
 
-def _max_pixels(image: Image.Image, jpeg: header_limits.Jpeg | None) -> int:
+def _max_pixels(image: Image.Image, jpeg: header_limits.JpegStructure | None) -> int:
     if image.format not in ("JPEG", "MPO"):
         return MAX_PIXELS
     if jpeg is None:

@@ -1,1 +1,1 @@
-"""Bundles and the classifier that answers from one: ONNX Runtime, no torch."""
+"""Bundles, classification and saliency maps: ONNX Runtime, no torch."""

@@ -1,7 +1,7 @@
-"""The bundle: what leaves training and enters serving. A folder of two files that says all about itself.
+"""The bundle: a folder that training produces and serving loads, with the graph and its description.
 
-`model.onnx` is the graph, `model.json` its description. Loading refuses whatever is truncated, altered
-or of another schema version, so that a model in service is the one that was measured.
+`model.onnx` is the graph, `model.json` the description. Loading rejects files that are truncated, altered
+or of another schema version, so that the model in service is the one that was evaluated.
 """
 
 import base64
@@ -27,11 +27,11 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 
 
 class BundleError(CatsdogsError):
-    """A bundle cannot be used; ``str()`` says what is wrong with which file."""
+    """A bundle cannot be used."""
 
 
 class BundleMissingError(BundleError):
-    """There is no bundle in the folder, or one of its two files is missing."""
+    """The folder, or one of its two files, is missing."""
 
 
 class BundleCorruptError(BundleError):
@@ -51,12 +51,12 @@ class BundleVersionError(BundleError):
 
 
 class _Part(BaseModel):
-    # Built when first used: each part by itself would take its share of every start.
+    # Validators are built on first use, since building them all slows every start.
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
 
 
 class Graph(_Part):
-    """The graph's file: its SHA-256, its bytes, and how its weights are stored; in int8 it computes, too."""
+    """The graph's file, its SHA-256 and size, and the type of its weights; int8 graphs also compute in int8."""
 
     file: Literal["model.onnx"] = GRAPH_FILE
     sha256: str
@@ -65,7 +65,7 @@ class Graph(_Part):
 
     @property
     def tolerance(self) -> float:
-        """So much may a probability differ on another CPU: where values are rounded, a last bit may tip one."""
+        """Largest difference of a probability between CPUs: in a quantized graph one bit may tip the rounding."""
         return 0.02 if self.weights == "int8" else 1e-3
 
 
@@ -78,7 +78,7 @@ class Metric(_Part):
 
 
 class Golden(_Part):
-    """A drawn picture and the probabilities that this very model gives for it."""
+    """A golden answer: a drawn picture and this model's probabilities for it."""
 
     name: str
     png: str = Field(description="the picture, PNG, base64")
@@ -86,19 +86,19 @@ class Golden(_Part):
 
     @property
     def data(self) -> bytes:
-        """The picture's bytes."""
+        """The picture as PNG bytes."""
         return base64.b64decode(self.png)
 
 
 class Thresholds(_Part):
-    """When an answer is one to rely on; chosen on validation photos."""
+    """Thresholds of confident predictions, chosen on validation photos."""
 
     confident: Probability = Field(description="its probability is at least this")
     unfamiliar: float = Field(ge=0, description="the photo's unfamiliarity is at most this")
 
 
 class RiskBound(_Part):
-    """What the validation photos prove of confident answers, and how far so few can prove anything.
+    """Bound on the error rate of confident predictions, proven on the validation photos.
 
     See `catsdogs_lib.evaluation.selective` for the theorem.
     """
@@ -114,8 +114,9 @@ class RiskBound(_Part):
 
 
 class Parity(_Part):
-    """The largest difference of any probability between torch and ONNX, and on how many photos; of int8, what the
-    rounding changes.
+    """Largest difference of a probability between torch and ONNX, and the number of photos compared.
+
+    For int8 it is the difference that quantization makes.
     """
 
     photos: int
@@ -123,7 +124,7 @@ class Parity(_Part):
 
 
 class Data(_Part):
-    """What the model has seen and what it was measured on."""
+    """The dataset that the model was trained and evaluated on."""
 
     source: str
     sha256: str = Field(description="identifies photos, labels and split")
@@ -131,7 +132,7 @@ class Data(_Part):
 
 
 class Slice(_Part):
-    """Test photos that look alike, and how well they are answered."""
+    """A slice of similar test photos, and the accuracy on it."""
 
     name: str
     photos: int
@@ -140,7 +141,7 @@ class Slice(_Part):
 
 
 class SelectiveMetrics(_Part):
-    """How doubt works out on test photos, and on pictures of other things."""
+    """Metrics of selective prediction on the test photos."""
 
     unsure: Probability = Field(description="share of test photos without a confident answer")
     unfamiliar: Probability = Field(description="share of test photos that are called unfamiliar")
@@ -150,7 +151,7 @@ class SelectiveMetrics(_Part):
 
 
 class Card(_Part):
-    """What whoever uses the model should know, beside its figures."""
+    """Model card: intended use, limits and weak slices."""
 
     intended_use: str
     limits: tuple[str, ...]
@@ -159,7 +160,7 @@ class Card(_Part):
 
 
 class Description(_Part):
-    """All that a bundle says about itself; the content of ``model.json``."""
+    """Description of a bundle; the content of ``model.json``."""
 
     schema_version: Literal[2] = SCHEMA_VERSION
     model: str
@@ -190,11 +191,11 @@ class Description(_Part):
         return self
 
     def content_digest(self) -> str:
-        """SHA-256 of everything but the digest itself."""
+        """Compute the SHA-256 of everything but the digest itself."""
         return files.digest(self.model_dump(mode="json", exclude={"digest"}))
 
     def sealed(self) -> "Description":
-        """The same description with its digest filled in."""
+        """Copy the description with its digest filled in."""
         return self.model_copy(update={"digest": self.content_digest()})
 
 
@@ -205,7 +206,7 @@ class Bundle:
     Attributes
     ----------
     folder
-        Where it lies.
+        Folder of the two files.
     description
         The content of ``model.json``.
     """
@@ -215,17 +216,17 @@ class Bundle:
 
     @property
     def graph_file(self) -> Path:
-        """``model.onnx``, verified when the bundle was loaded."""
+        """Path of ``model.onnx``, which was verified when the bundle was loaded."""
         return self.folder / self.description.graph.file
 
     @property
     def graph(self) -> bytes:
-        """The bytes of ``model.onnx``, read anew: a service has no use for them once its session is made."""
+        """The bytes of ``model.onnx``, read each time: a service does not need them once its session exists."""
         return self.graph_file.read_bytes()
 
     @property
     def version(self) -> str:
-        """Short name of exactly this model and description: 12 hexadecimal digits."""
+        """Version of the model and its description: 12 hexadecimal digits of the digest."""
         return self.description.digest[:12]
 
     @classmethod
@@ -235,11 +236,11 @@ class Bundle:
         Raises
         ------
         BundleMissingError
-            The folder or one of the two files is not there.
+            The folder or one of its two files is missing.
         BundleVersionError
-            Another schema version.
+            The bundle has another schema version.
         BundleCorruptError
-            A file was truncated or altered, or the description is not valid.
+            A file is truncated or altered, or the description is invalid.
         """
         raw = _read(folder, DESCRIPTION_FILE)
         description = _parse(folder, raw)
@@ -247,7 +248,7 @@ class Bundle:
             raise BundleCorruptError(f"bundle {folder}: {DESCRIPTION_FILE} was altered; copy the bundle again")
         bundle = cls(folder, description)
         try:
-            size, found = bundle.graph_file.stat().st_size, files.sha256(bundle.graph_file)
+            size, sha256 = bundle.graph_file.stat().st_size, files.sha256(bundle.graph_file)
         except OSError as error:
             raise _unreadable(folder, GRAPH_FILE, error) from None
         if size != description.graph.bytes:
@@ -255,16 +256,16 @@ class Bundle:
                 f"bundle {folder}: {GRAPH_FILE} has {size} bytes, {description.graph.bytes} expected; "
                 "copy the bundle again"
             )
-        if found != description.graph.sha256:
+        if sha256 != description.graph.sha256:
             raise BundleCorruptError(
-                f"bundle {folder}: {GRAPH_FILE} was altered (SHA-256 {found[:12]}..., "
+                f"bundle {folder}: {GRAPH_FILE} was altered (SHA-256 {sha256[:12]}..., "
                 f"{description.graph.sha256[:12]}... expected); copy the bundle again"
             )
         return bundle
 
     @classmethod
     def write(cls, folder: Path, description: Description, graph: bytes) -> "Bundle":
-        """Seal the description and write both files; `folder` appears whole or not at all."""
+        """Write both files atomically, with the description's digest filled in."""
         sealed = description.sealed()
         with files.replacing(folder) as partial:
             partial.mkdir()
@@ -274,12 +275,12 @@ class Bundle:
 
 
 def locate(folder: Path | None = None) -> Path:
-    """Find the bundle to serve: `folder`, else ``CATSDOGS_BUNDLE``, else the first of `DEFAULT_FOLDERS` there.
+    """Find the bundle to load: `folder`, else ``CATSDOGS_BUNDLE``, else the first of `DEFAULT_FOLDERS` that exists.
 
     Raises
     ------
     BundleMissingError
-        None of them is there.
+        None of `DEFAULT_FOLDERS` exists.
     """
     if folder is not None:
         return folder
@@ -288,9 +289,9 @@ def locate(folder: Path | None = None) -> Path:
     for candidate in DEFAULT_FOLDERS:
         if (candidate / DESCRIPTION_FILE).is_file():
             return candidate
-    places = " or ".join(str(place) for place in DEFAULT_FOLDERS)
+    folders = " or ".join(str(default) for default in DEFAULT_FOLDERS)
     raise BundleMissingError(
-        f"no bundle in {places}; run 'make pipeline' to train one, or name one with --bundle or {ENVIRONMENT_VARIABLE}"
+        f"no bundle in {folders}; run 'make pipeline' to train one, or name one with --bundle or {ENVIRONMENT_VARIABLE}"
     )
 
 

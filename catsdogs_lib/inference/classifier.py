@@ -1,4 +1,4 @@
-"""A bundle and a photo give a prediction. ONNX Runtime, Pillow and numpy; no torch."""
+"""Classification of photos with a bundle, in ONNX Runtime."""
 
 import os
 from collections import deque
@@ -17,19 +17,19 @@ from catsdogs_lib.imaging.preprocessing import model_input, normalise
 from catsdogs_lib.imaging.statistics import ImageStatistics, read_with_statistics
 from catsdogs_lib.inference.bundle import Bundle, BundleCorruptError
 
-# Read when ONNX Runtime is imported: without it, it reports to its makers and writes below the home folder.
+# Read on import: by default ONNX Runtime sends telemetry to its makers and writes below the home folder.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime as ort
 
 INPUT, LOGITS, PROBABILITIES = "image", "logits", "probabilities"
 UNFAMILIARITY, ACTIVATION_MAP = "unfamiliarity", "activation_map"
-"""Names in the graph; the bundle's contract."""
+"""Names of the graph's inputs and outputs, as the bundle's contract fixes them."""
 TOO_LITTLE_MEMORY = "there is too little memory to decode the photo; scale it down"
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """The answer for one photo.
+    """The prediction for one photo.
 
     Attributes
     ----------
@@ -38,13 +38,13 @@ class Prediction:
     confidence
         Its calibrated probability, 0..1.
     probabilities
-        For each class, in the bundle's order; they sum to 1.
+        Probability of each class, in the bundle's order; they sum to 1.
     unfamiliarity
-        Cosine distance of the photo's features to what the model has learned from, 0..2.
+        Cosine distance of the photo's features to those of the training photos, 0..2.
     confident
-        Whether the answer may be relied on: the photo is familiar, and `confidence` reaches the bundle's threshold.
+        True if the photo is familiar and `confidence` reaches the bundle's threshold.
     reason
-        Why it may not, one sentence; None where it may.
+        One sentence that says why the prediction is not confident; None if it is.
     """
 
     prediction: str
@@ -56,10 +56,10 @@ class Prediction:
 
 
 class Outputs(NamedTuple):
-    """What the graph gives for N photos, all float32.
+    """Outputs of the graph for N photos, all float32.
 
     `logits` and `probabilities` (N, classes), `unfamiliarity` (N,), and `activation_map` (N, classes, h, w), whose
-    mean over h and w is the logit without its bias; None where the network has none.
+    mean over h and w is the logit without its bias; None for a network without one.
     """
 
     logits: NDArray[np.float32]
@@ -69,15 +69,15 @@ class Outputs(NamedTuple):
 
 
 class PreparedImage(NamedTuple):
-    """A photo as the model sees it: `square` is RGB, `input` float32 (3, size, size) made of it."""
+    """A photo ready for the model: its centre square in RGB, and the float32 `input` (3, size, size) made of it."""
 
     square: Image.Image
     input: NDArray[np.float32]
-    measures: ImageStatistics
+    statistics: ImageStatistics
 
 
 class Answer(NamedTuple):
-    """A photo's prediction, or the sentence why there is none."""
+    """The prediction for a file, or the error that prevented it."""
 
     path: Path
     prediction: Prediction | None
@@ -85,21 +85,21 @@ class Answer(NamedTuple):
 
 
 class Classifier:
-    """A bundle, ready to answer.
+    """Classifier that runs a bundle's graph.
 
     Parameters
     ----------
     bundle
-        Verified by `Bundle.load`.
+        A verified bundle; see `Bundle.load`.
     threads
-        Threads for one inference; None takes every core that this process may use.
+        Threads for one inference; None uses every core that is available to this process.
     graph
-        The bytes of the graph where they are not yet in the bundle's folder.
+        The bytes of the graph, if it is not yet in the bundle's folder.
 
     Raises
     ------
     BundleCorruptError
-        The graph is not what the contract says, or ONNX Runtime cannot load it.
+        The graph breaks the bundle's contract, or ONNX Runtime cannot load it.
     """
 
     def __init__(self, bundle: Bundle, threads: int | None = None, graph: bytes | None = None) -> None:
@@ -107,21 +107,21 @@ class Classifier:
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
         options.inter_op_num_threads = 1
-        # Spinning threads burn the CPU share of the neighbours between two photos.
+        # Between photos, spinning threads would take CPU time from other processes.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        # Weights outside of the arena of blocks for what is computed, which never gives any back by itself.
+        # Keeps the weights out of the arena for activations, which never shrinks by itself.
         options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
         options.log_severity_level = 3
-        # By path: ONNX Runtime would keep a copy of bytes for as long as the session lives.
+        # By path: given bytes, ONNX Runtime keeps a copy for as long as the session lives.
         source = str(bundle.graph_file) if graph is None else graph
         try:
             self._session = ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
         except Exception as error:
-            # ONNX Runtime has a class of exception for each failure and no common base but Exception.
+            # ONNX Runtime's exceptions have no common base but Exception.
             raise BundleCorruptError(f"bundle {bundle.folder}: ONNX Runtime cannot load the graph: {error}") from None
-        # The first run ends with an arena of what a run needs, without what making the session needed: 20 MB less.
-        self._first: ort.RunOptions | None = ort.RunOptions()
-        self._first.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+        # Shrinks the arena after the first run to what a run needs, without what creating the session took: 20 MB less.
+        self._first_run_options: ort.RunOptions | None = ort.RunOptions()
+        self._first_run_options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
         inputs = [node.name for node in self._session.get_inputs()]
         outputs = [node.name for node in self._session.get_outputs()]
         self._outputs = [LOGITS, PROBABILITIES, UNFAMILIARITY]
@@ -132,45 +132,39 @@ class Classifier:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Class names in the order of the outputs."""
+        """Names of the classes, in the order of the outputs."""
         return self.bundle.description.classes
 
-    def look(self, source: bytes | Path) -> PreparedImage:
-        """Read one photo and measure it; raises `PhotoError` where it cannot be used."""
+    def prepare(self, source: bytes | Path) -> PreparedImage:
+        """Read a photo as model input, with its centre square and statistics; raises `PhotoError` if it is unusable."""
         preprocessing = self.bundle.description.preprocessing
-        square, measures = read_with_statistics(source, preprocessing)
-        return PreparedImage(square, normalise(square, preprocessing), measures)
+        square, statistics = read_with_statistics(source, preprocessing)
+        return PreparedImage(square, normalise(square, preprocessing), statistics)
 
     def load(self, source: bytes | Path) -> NDArray[np.float32]:
-        """Read one photo as model input, shape (3, size, size); raises `PhotoError` where it cannot be used."""
+        """Read a photo as model input (3, size, size); raises `PhotoError` if it is unusable."""
         return model_input(source, self.bundle.description.preprocessing)
 
     def run(self, inputs: Sequence[NDArray[np.float32]]) -> Outputs:
         """Run the graph on N inputs."""
-        options, self._first = self._first, None
-        found = self._session.run(self._outputs, {INPUT: np.stack(inputs)}, options)
-        logits, probabilities, unfamiliarity, *maps = found
+        options, self._first_run_options = self._first_run_options, None
+        outputs = self._session.run(self._outputs, {INPUT: np.stack(inputs)}, options)
+        logits, probabilities, unfamiliarity, *maps = outputs
         return Outputs(logits, probabilities, unfamiliarity, maps[0] if maps else None)
 
     def predict(self, source: bytes | Path) -> Prediction:
-        """Answer for one photo, given as bytes or as a path.
+        """Classify a photo, given as bytes or as a path; raises `PhotoError` if it is unusable."""
+        return self.interpret(self.run([self.load(source)]))
 
-        Raises
-        ------
-        PhotoError
-            One of its children, when the photo cannot be used.
-        """
-        return self.judge(self.run([self.load(source)]))
-
-    def observe(self, source: bytes | Path) -> tuple[Prediction, ImageStatistics]:
-        """Answer for one photo, and measure it; raises as `predict`."""
-        seen = self.look(source)
-        return self.judge(self.run([seen.input])), seen.measures
+    def predict_with_statistics(self, source: bytes | Path) -> tuple[Prediction, ImageStatistics]:
+        """Classify a photo, and compute its statistics; raises as `predict`."""
+        image = self.prepare(source)
+        return self.interpret(self.run([image.input])), image.statistics
 
     def predict_many(self, paths: Iterable[Path]) -> Iterator[Answer]:
-        """Answer for photos in their order; a photo that cannot be used has its error as its answer.
+        """Classify photos in their order; for an unusable photo the answer holds the error.
 
-        The next photos are decoded in threads while one is looked at; memory does not grow with their number.
+        Threads decode the next photos while one is classified; memory does not grow with the number of photos.
         """
         with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
             waiting: deque[tuple[Path, Future[NDArray[np.float32]]]] = deque()
@@ -183,24 +177,23 @@ class Classifier:
 
     def _answer(self, path: Path, loaded: "Future[NDArray[np.float32]]") -> Answer:
         try:
-            return Answer(path, self.judge(self.run([loaded.result()])), None)
+            return Answer(path, self.interpret(self.run([loaded.result()])), None)
         except PhotoError as error:
             return Answer(path, None, str(error))
         except MemoryError:
             return Answer(path, None, TOO_LITTLE_MEMORY)
 
-    def judge(self, outputs: Outputs) -> Prediction:
-        """Turn what the graph gave for one photo into an answer."""
+    def interpret(self, outputs: Outputs) -> Prediction:
+        """Build the prediction from the graph's outputs for one photo."""
         probabilities, unfamiliarity = outputs.probabilities[0], float(outputs.unfamiliarity[0])
         best = int(np.argmax(probabilities))
-        named = {name: float(p) for name, p in zip(self.classes, probabilities, strict=True)}
-        confidence, reason = float(probabilities[best]), self._doubt(probabilities, unfamiliarity)
-        return Prediction(self.classes[best], confidence, named, unfamiliarity, reason is None, reason)
+        by_class = {name: float(p) for name, p in zip(self.classes, probabilities, strict=True)}
+        confidence, reason = float(probabilities[best]), self._reason_for_doubt(probabilities, unfamiliarity)
+        return Prediction(self.classes[best], confidence, by_class, unfamiliarity, reason is None, reason)
 
-    def _doubt(self, probabilities: NDArray[np.float32], unfamiliarity: float) -> str | None:
-        """Say why an answer is not one to rely on; None where it is."""
+    def _reason_for_doubt(self, probabilities: NDArray[np.float32], unfamiliarity: float) -> str | None:
         thresholds = self.bundle.description.thresholds
-        # Not 'more than': what is no number is not familiar.
+        # Not `>`: NaN counts as unfamiliar.
         if not unfamiliarity <= thresholds.unfamiliar:
             return (
                 f"the photo is unlike those that the model has learned from (unfamiliarity {unfamiliarity:.3f}, "
@@ -216,18 +209,19 @@ class Classifier:
         )
 
 
-def golden_difference(classifier: Classifier, most: int | None = None) -> float:
-    """Largest difference between a bundle's golden answers and what it answers here.
+def golden_difference(classifier: Classifier, count: int | None = None) -> float:
+    """Compute the largest difference between a bundle's golden answers and its predictions on this machine.
 
     Parameters
     ----------
     classifier
-        What answers.
-    most
-        Look at so many alone, the least confident first: those tell other arithmetic soonest.
+        Runs the bundle.
+    count
+        Number of golden answers to compare, the least confident first: rounding shows there first. None compares all.
     """
-    worst = 0.0
-    for golden in sorted(classifier.bundle.description.golden, key=lambda one: max(one.probabilities.values()))[:most]:
-        answer = classifier.predict(golden.data).probabilities
-        worst = max(worst, *(abs(answer[name] - expected) for name, expected in golden.probabilities.items()))
-    return worst
+    largest = 0.0
+    answers = sorted(classifier.bundle.description.golden, key=lambda golden: max(golden.probabilities.values()))
+    for golden in answers[:count]:
+        probabilities = classifier.predict(golden.data).probabilities
+        largest = max(largest, *(abs(probabilities[name] - p) for name, p in golden.probabilities.items()))
+    return largest

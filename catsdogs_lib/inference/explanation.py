@@ -1,6 +1,6 @@
-"""Where a model looked: how much each place of a photo spoke for the answer, as numbers and as a picture.
+"""Saliency maps: how much each part of a photo contributed to the prediction, as numbers and as an overlay.
 
-Numpy and Pillow, no torch: the maps come from the graph itself.
+The maps come from the graph itself, so numpy and Pillow are enough.
 """
 
 from dataclasses import dataclass
@@ -12,97 +12,98 @@ from PIL import Image
 
 from catsdogs_lib.inference.classifier import Classifier, Prediction
 
-PLACES = 7
-"""Places along a side that are covered, one after the other, where a network has no map of its own."""
-PATCH = 0.25
-"""Side of what covers a place, as share of the photo's side."""
-RAMP = ((0, 0, 4), (87, 16, 110), (188, 55, 84), (249, 142, 9), (252, 255, 164))
-"""Colours from nothing to most: five of matplotlib's inferno, even in lightness and safe for the colour-blind."""
+GRID = 7
+"""Patches along a side that are occluded, one at a time, for a network without an activation map."""
+PATCH_SHARE = 0.25
+"""Side of a patch, as a share of the photo's side."""
+COLOUR_STOPS = ((0, 0, 4), (87, 16, 110), (188, 55, 84), (249, 142, 9), (252, 255, 164))
+"""Colours from the lowest to the highest value: five stops of matplotlib's inferno, safe for the colour-blind."""
 OPACITY = 0.75
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """An answer and where it came from.
+    """A prediction with its saliency map.
 
     Attributes
     ----------
     prediction
-        The answer.
+        The prediction that is explained.
     square
-        RGB, what the model saw.
+        The model's centre square, RGB.
     heat
-        float32 (h, w): what each place adds to the logit of the answer less the mean logit of the other classes.
-        Of an activation map the mean is that difference (less the biases); of occlusion each number is by how much the
-        difference falls when the place is covered.
+        float32 (h, w): contribution of each part to the logit of the predicted class less the mean logit of the
+        other classes. The mean of an activation map is that difference (without the biases); with occlusion each
+        value is the drop of the difference when the part is covered.
     """
 
     prediction: Prediction
     square: Image.Image
     heat: NDArray[np.float32]
 
-    def spread(self) -> NDArray[np.float32]:
-        """`heat` at the size of `square`, smooth: float32 (height, width)."""
+    def upsampled_heat(self) -> NDArray[np.float32]:
+        """Resize `heat` to the size of `square` (bicubic): float32 (height, width)."""
         smooth = Image.fromarray(self.heat).resize(self.square.size, Image.Resampling.BICUBIC)
         return np.asarray(smooth, dtype=np.float32)
 
     def overlay(self) -> Image.Image:
-        """`square` in grey, coloured where the places spoke for the answer: RGB."""
-        heat = np.clip(self.spread(), 0, None)
+        """Colour the parts of the greyed `square` that contributed to the prediction: RGB."""
+        heat = np.clip(self.upsampled_heat(), 0, None)
         share = heat / max(float(heat.max()), 1e-9)
-        stops = np.linspace(0, 1, len(RAMP))
-        colour = np.stack([np.interp(share, stops, channel) for channel in zip(*RAMP, strict=True)], axis=-1)
+        stops = np.linspace(0, 1, len(COLOUR_STOPS))
+        colour = np.stack([np.interp(share, stops, channel) for channel in zip(*COLOUR_STOPS, strict=True)], axis=-1)
         grey = np.asarray(self.square.convert("L"), dtype=np.float32)[..., None]
         opacity = OPACITY * share[..., None]
         return Image.fromarray((grey * (1 - opacity) + colour * opacity).astype(np.uint8))
 
 
 def explain(classifier: Classifier, source: bytes | Path) -> Explanation:
-    """Answer for a photo and say where the answer came from.
+    """Classify a photo and compute the saliency map of the prediction.
 
     Parameters
     ----------
     classifier
-        With an activation map one run of the graph does; without one the photo is run again with each of
-        `PLACES` x `PLACES` places covered in grey.
+        With an activation map, one run of the graph is enough. Without one, the photo is run again with each of
+        `GRID` x `GRID` patches occluded.
     source
         The bytes of a photo, or the path of a file.
 
     Raises
     ------
     PhotoError
-        One of its children, when the photo cannot be used.
+        The photo cannot be used.
     """
-    seen = classifier.look(source)
-    outputs = classifier.run([seen.input])
+    image = classifier.prepare(source)
+    outputs = classifier.run([image.input])
     best = int(outputs.probabilities[0].argmax())
     if outputs.activation_map is not None:
-        # Class activation map (Zhou et al., 2016), of the answer against the others.
-        heat = against_others(outputs.activation_map[0], best)
+        # Class activation map (Zhou et al., 2016), of the predicted class against the others.
+        heat = class_contrast(outputs.activation_map[0], best)
     else:
         # Occlusion (Zeiler and Fergus, 2014).
-        whole = against_others(outputs.logits[0], best)
-        covered = classifier.run(_covered(seen.input)).logits
-        heat = (whole - against_others(covered.T, best)).reshape(PLACES, PLACES)
-    return Explanation(classifier.judge(outputs), seen.square, np.ascontiguousarray(heat, dtype=np.float32))
+        contrast = class_contrast(outputs.logits[0], best)
+        occluded = classifier.run(occlude(image.input)).logits
+        heat = (contrast - class_contrast(occluded.T, best)).reshape(GRID, GRID)
+    return Explanation(classifier.interpret(outputs), image.square, np.ascontiguousarray(heat, dtype=np.float32))
 
 
-def against_others(values: NDArray[np.float32], best: int) -> NDArray[np.float32]:
-    """Values (classes, ...) of class `best`, less the mean of the others: (...)."""
+def class_contrast(values: NDArray[np.float32], best: int) -> NDArray[np.float32]:
+    """Subtract the mean of the other classes from the values (classes, ...) of class `best`: (...)."""
     others = np.delete(values, best, axis=0).mean(axis=0)
     return np.asarray(values[best] - others, dtype=np.float32)
 
 
-def _covered(photo: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+def occlude(photo: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+    """Copy a model input (3, side, side) with each of `GRID` x `GRID` patches replaced by the photo's mean."""
     side = photo.shape[-1]
-    half = round(side * PATCH / 2)
-    centres = ((np.arange(PLACES) + 0.5) * side / PLACES).round().astype(int)
-    # The photo's own mean: a colour that is not there would be a thing by itself.
+    half = round(side * PATCH_SHARE / 2)
+    centres = ((np.arange(GRID) + 0.5) * side / GRID).round().astype(int)
+    # A colour from outside the photo would be a feature of its own.
     fill = photo.mean(axis=(1, 2), keepdims=True)
-    covered = []
+    copies = []
     for y in centres:
         for x in centres:
-            one = photo.copy()
-            one[:, max(0, y - half) : y + half, max(0, x - half) : x + half] = fill
-            covered.append(one)
-    return covered
+            copy = photo.copy()
+            copy[:, max(0, y - half) : y + half, max(0, x - half) : x + half] = fill
+            copies.append(copy)
+    return copies

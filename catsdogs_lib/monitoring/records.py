@@ -134,7 +134,7 @@ def make(
     """Make the records that the service would log for these photos, with their true labels."""
     rows = []
     for number, (photo, truth) in enumerate(track(list(zip(photos, truths, strict=True)), label)):
-        prediction, measures = classifier.observe(photo)
+        prediction, statistics = classifier.predict_with_statistics(photo)
         record = RequestRecord(
             f"{number:032x}",
             "POST",
@@ -142,7 +142,7 @@ def make(
             200,
             prediction_id=f"{number:032x}",
             prediction=prediction,
-            measures=measures,
+            statistics=statistics,
             truth=truth,
             model_version=classifier.bundle.version,
         )

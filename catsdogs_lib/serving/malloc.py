@@ -1,4 +1,4 @@
-"""What a large photo needed goes back to the system once it is answered."""
+"""glibc's allocator, set to return the memory of large photos to the system."""
 
 import ctypes
 
@@ -6,11 +6,11 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 LARGE_BLOCK_BYTES = 2**20
 
 
-def give_back_large_blocks() -> None:
-    """Have glibc map each block of a megabyte or more by itself, so that freeing it gives it back.
+def return_large_blocks() -> None:
+    """Map each block of a megabyte or more separately, so that freeing it returns it to the system.
 
-    Left alone it raises that threshold to 32 MB once such a block has been freed; the next ones then come out of a
-    heap that fragments and stays at its highest level (mallopt(3), M_MMAP_THRESHOLD). Without glibc nothing happens.
+    By default glibc raises this threshold, up to 32 MB, when such a block is freed; later blocks then come from a heap
+    that fragments and never shrinks (mallopt(3), M_MMAP_THRESHOLD). Does nothing without glibc.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:

@@ -1,4 +1,4 @@
-"""Telemetry on Lambda: Powertools' log line, and metrics in CloudWatch's embedded format."""
+"""Telemetry on Lambda: log lines by Powertools, and metrics in CloudWatch's embedded metric format."""
 
 import logging
 import os
@@ -17,22 +17,22 @@ EXPOSITION = (
 
 
 class LambdaTelemetry:
-    """Tells CloudWatch of every request.
+    """CloudWatch metrics, and one JSON line for each request.
 
     Parameters
     ----------
     logger
-        Writes one JSON line a request; never the photo.
+        Writes the log lines.
     metrics
-        Flushed by the handler at the end of an invocation. Dimensions are few by design: service, route and model
-        version; the class, the kind of problem or the function's version for one metric each. What has many values is
+        Flushed by the handler at the end of an invocation. Dimensions are few: service, route and model version, and
+        for one metric each the class, the kind of problem or the function's version. Values of high cardinality are
         metadata.
 
     Notes
     -----
-    What releases are compared by (`Confidence`, `ClassPosition`, `Unsure`) is kept for the service as a whole and for
-    each version of the function. CloudWatch bills a metric by the hours in which it gets a value, so versions that are
-    no longer asked cost nothing.
+    The metrics that compare releases (`Confidence`, `ClassPosition`, `Unsure`) are recorded for the whole service and
+    for each version of the function. CloudWatch bills a metric by the hours in which it gets a value, so versions
+    without traffic cost nothing.
     """
 
     def __init__(self, logger: Logger, metrics: Metrics) -> None:
@@ -47,57 +47,57 @@ class LambdaTelemetry:
             logging.ERROR: logger.error,
         }
 
-    def record(self, outcome: RequestRecord) -> None:
-        """Count a request and log it."""
+    def record(self, record: RequestRecord) -> None:
+        """Count and log a request that is over."""
         metrics = self._metrics
-        metrics.add_dimension("route", outcome.route)
+        metrics.add_dimension("route", record.route)
         metrics.add_dimension("model_version", self.model_version or "none")
-        metrics.add_metadata("request_id", outcome.request_id)
+        metrics.add_metadata("request_id", record.request_id)
         metrics.add_metric("Requests", MetricUnit.Count, 1)
-        metrics.add_metric("Latency", MetricUnit.Milliseconds, outcome.seconds * 1e3)
-        metrics.add_metric("Problems", MetricUnit.Count, int(outcome.problem is not None))
-        metrics.add_metric("UnhandledError", MetricUnit.Count, int(outcome.error is not None))
-        if outcome.prediction is not None:
-            metrics.add_metadata("prediction_id", outcome.prediction_id)
-            self._count("PredictionsByClass", class_name=outcome.prediction.prediction)
-            self._compare(outcome.prediction)
-        if outcome.problem is not None:
-            metrics.add_metadata("problem", outcome.problem)
-            self._count("ProblemsByType", problem=outcome.problem)
-        fields = outcome.fields()
-        if outcome.filename is not None:
-            # 'filename' is also an attribute of Python's log records, so Powertools takes its value for a format:
-            # '%(levelno)0999999999d' as a name would write a gigabyte.
-            fields["filename"] = outcome.filename.replace("%", "%%")
+        metrics.add_metric("Latency", MetricUnit.Milliseconds, record.seconds * 1e3)
+        metrics.add_metric("Problems", MetricUnit.Count, int(record.problem is not None))
+        metrics.add_metric("UnhandledError", MetricUnit.Count, int(record.error is not None))
+        if record.prediction is not None:
+            metrics.add_metadata("prediction_id", record.prediction_id)
+            self._count("PredictionsByClass", class_name=record.prediction.prediction)
+            self._count_for_comparison(record.prediction)
+        if record.problem is not None:
+            metrics.add_metadata("problem", record.problem)
+            self._count("ProblemsByType", problem=record.problem)
+        fields = record.fields()
+        if record.filename is not None:
+            # 'filename' is also an attribute of Python's log records, so Powertools uses its value as a format:
+            # a file named '%(levelno)0999999999d' would write a gigabyte.
+            fields["filename"] = record.filename.replace("%", "%%")
         with self._logger.append_context_keys(**fields):
-            self._write[outcome.level](outcome.message, exc_info=outcome.error)
+            self._write[record.level](record.message, exc_info=record.error)
 
     def _count(self, name: str, **dimension: str) -> None:
-        # A blob of its own: the dimension is that of this one metric alone.
-        named: dict[str, Any] = {"service": self._metrics.service, **dimension}
+        # A separate EMF object: no other metric gets this dimension.
+        dimensions: dict[str, Any] = {"service": self._metrics.service, **dimension}
         namespace = self._metrics.namespace
-        with single_metric(name, MetricUnit.Count, 1, namespace=namespace, default_dimensions=named):
+        with single_metric(name, MetricUnit.Count, 1, namespace=namespace, default_dimensions=dimensions):
             pass
 
-    def _compare(self, prediction: Prediction) -> None:
+    def _count_for_comparison(self, prediction: Prediction) -> None:
         service = self._metrics.service
-        compared = EphemeralMetrics(service=service, namespace=self._metrics.namespace)
-        compared.add_dimension("service", service)
-        compared.add_dimensions(service=service, function_version=self._function_version)
-        compared.add_metric("Confidence", MetricUnit.NoUnit, prediction.confidence)
-        compared.add_metric("ClassPosition", MetricUnit.NoUnit, _position(prediction))
-        compared.add_metric("Unsure", MetricUnit.NoUnit, int(not prediction.confident))
-        compared.flush_metrics()
+        metrics = EphemeralMetrics(service=service, namespace=self._metrics.namespace)
+        metrics.add_dimension("service", service)
+        metrics.add_dimensions(service=service, function_version=self._function_version)
+        metrics.add_metric("Confidence", MetricUnit.NoUnit, prediction.confidence)
+        metrics.add_metric("ClassPosition", MetricUnit.NoUnit, _position(prediction))
+        metrics.add_metric("Unsure", MetricUnit.NoUnit, int(not prediction.confident))
+        metrics.flush_metrics()
 
     def exposition(self) -> tuple[str, str]:
-        """Say where the figures are."""
+        """Say where the metrics are."""
         return EXPOSITION.format(namespace=self._metrics.namespace), "text/plain; version=0.0.4; charset=utf-8"
 
 
 def _position(prediction: Prediction) -> float:
-    """Place of the answer among the classes, from 0 for the first to 1 for the last.
+    """Compute the position of the predicted class in the list of classes, from 0 (first) to 1 (last).
 
-    Its mean is the balance of two classes, whatever their names are; of more classes it moves with most shifts.
+    With two classes its mean is their balance, whatever their names; with more, most shifts move it.
     """
     names = list(prediction.probabilities)
     return names.index(prediction.prediction) / max(1, len(names) - 1)

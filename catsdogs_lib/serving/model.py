@@ -1,25 +1,25 @@
-"""What answers: a classifier that has proven itself once, or the sentence why there is none."""
+"""The model in service: a classifier that has reproduced a golden answer, or the reason why there is none."""
 
 import os
 from pathlib import Path
 
 from catsdogs_lib.inference.bundle import Bundle, BundleCorruptError, locate
 from catsdogs_lib.inference.classifier import Classifier, golden_difference
-from catsdogs_lib.serving.malloc import give_back_large_blocks
+from catsdogs_lib.serving.malloc import return_large_blocks
 
 LAMBDA_MEGABYTES_PER_CORE = 1769
-"""Lambda gives a whole core for that much memory (AWS Lambda documentation, "Configure memory")."""
+"""Memory for which Lambda allots one core (AWS Lambda documentation, "Configure memory")."""
 
 
 class Model:
-    """Holds the classifier of a service.
+    """The classifier of a service, if it has one.
 
     Attributes
     ----------
     classifier
-        None where there is none.
+        None if no bundle could be loaded.
     reason
-        Why not, one sentence.
+        One sentence that says why not.
     """
 
     def __init__(self, classifier: Classifier | None = None, reason: str = "") -> None:
@@ -28,23 +28,23 @@ class Model:
 
     @classmethod
     def load(cls, folder: Path | None = None, threads: int | None = None) -> "Model":
-        """Load a bundle and run it once on its own golden pictures, so that the first sender does not wait.
+        """Load a bundle, and check its least confident golden answer, which also warms the model up.
 
         Parameters
         ----------
         folder
             See `catsdogs_lib.inference.bundle.locate`.
         threads
-            For one inference; None takes what `available_threads` says.
+            Threads for one inference; None takes `available_threads`.
 
         Raises
         ------
         BundleError
-            The bundle cannot be used, or does not give its own golden answers here.
+            The bundle cannot be used, or does not reproduce its golden answer on this machine.
         """
-        give_back_large_blocks()
+        return_large_blocks()
         classifier = Classifier(Bundle.load(locate(folder)), threads or available_threads())
-        difference = golden_difference(classifier, most=1)
+        difference = golden_difference(classifier, count=1)
         if difference > classifier.bundle.description.graph.tolerance:
             raise BundleCorruptError(
                 f"bundle {classifier.bundle.folder}: answers differ from its golden answers by {difference:.4f} "
@@ -54,7 +54,7 @@ class Model:
 
 
 def available_threads() -> int:
-    """Cores that this process may use: Lambda's share by memory, else the cores it is bound to."""
+    """Count the cores available to this process: on Lambda by its memory, elsewhere by its CPU affinity."""
     if megabytes := os.environ.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE"):
         return max(1, round(int(megabytes) / LAMBDA_MEGABYTES_PER_CORE))
     return len(os.sched_getaffinity(0))

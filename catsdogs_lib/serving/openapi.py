@@ -33,7 +33,7 @@ def openapi(routes: Sequence[BaseRoute], settings: ServiceSettings) -> dict[str,
         version=__version__,
         summary="Says which of a model's classes is on a photo.",
         separate_input_output_schemas=False,
-        responses=problems.documented(),
+        responses=problems.openapi_responses(),
     )
     for route in routes:
         if isinstance(route, Route) and (arguments := documentation.get(route.endpoint)):

@@ -1,4 +1,4 @@
-"""Problem documents (RFC 9457): what went wrong, and what the sender should do."""
+"""Problem documents (RFC 9457), and the kinds of problems that the service reports."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -74,18 +74,18 @@ class Problem(BaseModel):
 
 @dataclass
 class ProblemError(CatsdogsError):
-    """A request ends with a problem document.
+    """An error that ends a request with a problem document.
 
     Attributes
     ----------
     kind
-        What kind of problem.
+        The kind of problem.
     detail
-        What is wrong here and what to do, one or two sentences.
+        One or two sentences: what is wrong with this request, and what to do about it.
     headers
-        To be sent along, e.g. ``Retry-After``.
+        Headers of the response, e.g. ``Retry-After``.
     cause
-        For the log alone: what the sender need not know.
+        What the sender need not know; it is only logged.
     """
 
     kind: Kind
@@ -104,7 +104,7 @@ def busy() -> ProblemError:
 
 
 def document(problem: ProblemError, request_id: str) -> JSONResponse:
-    """Build the response for a problem."""
+    """Build the response that reports a problem."""
     kind = problem.kind
     content = Problem(
         type=f"/problems/{kind.name}",
@@ -116,8 +116,8 @@ def document(problem: ProblemError, request_id: str) -> JSONResponse:
     return JSONResponse(content.model_dump(), kind.status, dict(problem.headers), MEDIA_TYPE)
 
 
-def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Document the problems that an operation may end with, in OpenAPI's words."""
+def openapi_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Describe the problems that an endpoint may report, as OpenAPI responses; 500 is always among them."""
     kinds: dict[int, list[Kind]] = {}
     for kind in KINDS.values():
         kinds.setdefault(kind.status, []).append(kind)

@@ -1,4 +1,4 @@
-"""What the application allows a sender, and who may send."""
+"""Settings of the service: limits, key, uploads."""
 
 import os
 import re
@@ -8,43 +8,43 @@ from typing import Self
 from catsdogs_lib.common.errors import SettingsError
 from catsdogs_lib.common.s3 import Address
 
-COVERS = ("all", "writes")
+KEY_COVERAGES = ("all", "writes")
 
 
 @dataclass(frozen=True)
 class ServiceSettings:
-    """Limits of the application, its key and its store of uploads.
+    """Settings of the service.
 
     Parameters
     ----------
     max_body_bytes
-        A larger request body is refused.
+        Largest request body; a larger one gets 413.
     body_seconds
-        A body that has not arrived whole by then is ended.
+        Time limit for a request body; a slower one gets 408.
     max_held_bytes
-        What the bodies of all requests that are arriving, waiting or being looked at may hold in memory; beyond it
-        a request is told to come again. Parsing a form holds a second copy for a moment.
+        Memory that the bodies of all requests may hold together while they arrive, wait or are processed; beyond it
+        a request gets 503. Parsing a form briefly holds a second copy.
     max_waiting
-        Photos that may wait for their turn; beyond it a request is told to come again.
+        Photos that may wait in the queue; beyond it a request gets 503.
     concurrency
-        Photos that are decoded and looked at at once. Each may need 250 MB for a moment.
+        Photos that are processed at once. Each may briefly need 250 MB.
     alone
-        Requests come one at a time, as on Lambda: a photo is looked at where its request is read, since waking a
-        thread costs milliseconds.
+        True if requests come one at a time, as on Lambda: photos are then processed on the event loop's thread,
+        since waking another takes milliseconds.
     key_sha256
-        Digest of the key that senders must name, in hexadecimal digits; "" lets everybody in, and turns off whatever
-        writes. Only the digest is kept, so there is no secret to lose here.
+        SHA-256 of the key that callers must send, in hexadecimal digits. "" lets everybody in, and turns off every
+        route that writes. The key itself is not kept.
     key_covers
-        ``all``: every POST needs the key. ``writes``: a photo in the body of ``/predict`` needs none.
+        ``all``: every POST requires the key. ``writes``: a photo in the body of ``/predict`` does not.
     uploads
-        Where photos too large for a request go; None turns uploads off, as no key does.
+        Folder for photos that are too large for a request; None turns uploads off. They also require a key.
     upload_seconds
-        So long an upload may begin after it was asked for.
+        Lifetime of an upload form, in seconds.
 
     Raises
     ------
     SettingsError
-        A value that cannot be used.
+        A value is invalid.
     """
 
     max_body_bytes: int = 24 * 2**20
@@ -60,24 +60,24 @@ class ServiceSettings:
 
     def __post_init__(self) -> None:
         if self.key_sha256 and not re.fullmatch("[0-9a-f]{64}", self.key_sha256):
-            # What stands there may be the key itself, by mistake: it is not repeated.
+            # The value may be the key itself, by mistake: do not repeat it.
             raise SettingsError(
                 "CATSDOGS_KEY_SHA256", "this is no SHA-256 in 64 hexadecimal digits; 'catsdogs key' prints one"
             )
-        if self.key_covers not in COVERS:
-            raise SettingsError("CATSDOGS_KEY_COVERS", f"'{self.key_covers}' is none of {', '.join(COVERS)}")
+        if self.key_covers not in KEY_COVERAGES:
+            raise SettingsError("CATSDOGS_KEY_COVERS", f"'{self.key_covers}' is none of {', '.join(KEY_COVERAGES)}")
 
     @property
     def accepts_uploads(self) -> bool:
-        """Uploads need a key: whoever may upload can fill the bucket."""
+        """True if callers may upload: uploads also require a key, since they could fill the bucket."""
         return bool(self.key_sha256 and self.uploads)
 
     @classmethod
     def from_environment(cls) -> Self:
-        """Read what ``CATSDOGS_KEY_SHA256``, ``CATSDOGS_KEY_COVERS`` and ``CATSDOGS_UPLOADS`` say."""
+        """Read ``CATSDOGS_KEY_SHA256``, ``CATSDOGS_KEY_COVERS`` and ``CATSDOGS_UPLOADS``; the rest are defaults."""
         uploads = os.environ.get(name := "CATSDOGS_UPLOADS", "")
         return cls(
             key_sha256=os.environ.get("CATSDOGS_KEY_SHA256", "").strip().lower(),
-            key_covers=os.environ.get("CATSDOGS_KEY_COVERS", "") or COVERS[0],
+            key_covers=os.environ.get("CATSDOGS_KEY_COVERS", "") or KEY_COVERAGES[0],
             uploads=Address.parse(name, uploads) if uploads else None,
         )

@@ -1,4 +1,4 @@
-"""What one request came to, and who is told of it."""
+"""The record of a request, and the protocol of what receives it."""
 
 import logging
 from dataclasses import dataclass
@@ -12,11 +12,11 @@ PREDICT_ROUTE, FEEDBACK_ROUTE = "/predict", "/feedback"
 
 @dataclass
 class RequestRecord:
-    """What one request came to; filled in on its way through the application.
+    """Record of one request, filled in on its way through the application.
 
-    `route` is the path's template, never the path, so that figures by route stay few. `seconds` is the time
-    from the first line to the last byte, `prediction_seconds` that of decoding and looking alone. `status` 499:
-    the sender left before the answer.
+    `route` is the path's template, never the path, so that metrics have few labels. `seconds` is the time from the
+    first line to the last byte, `prediction_seconds` that of decoding and inference alone. `status` is 499 if the
+    client left before the answer.
     """
 
     request_id: str
@@ -32,18 +32,18 @@ class RequestRecord:
     photo_bytes: int | None = None
     prediction_id: str | None = None
     prediction: Prediction | None = None
-    measures: ImageStatistics | None = None
+    statistics: ImageStatistics | None = None
     truth: str | None = None
     prediction_seconds: float | None = None
     model_version: str | None = None
 
     def fields(self) -> dict[str, Any]:
-        """Fields of the log line; no photo, and only what is there.
+        """Build the fields of the log line, without those that are None; never the photo.
 
-        Those of an answer are the record that monitoring reads (docs/monitoring.md).
+        Monitoring reads those of predictions (docs/monitoring.md).
         """
-        answer, measures = self.prediction, self.measures
-        found = {
+        prediction, statistics = self.prediction, self.statistics
+        fields = {
             "request_id": self.request_id,
             "method": self.method,
             "route": self.route,
@@ -55,22 +55,22 @@ class RequestRecord:
             "filename": self.filename,
             "photo_bytes": self.photo_bytes,
             "prediction_id": self.prediction_id,
-            "prediction": answer.prediction if answer else None,
-            "confidence": answer.confidence if answer else None,
-            "probabilities": answer.probabilities if answer else None,
-            "unfamiliarity": answer.unfamiliarity if answer else None,
-            "confident": answer.confident if answer else None,
-            "reason": answer.reason if answer else None,
-            **({f"photo_{name}": value for name, value in measures._asdict().items()} if measures else {}),
+            "prediction": prediction.prediction if prediction else None,
+            "confidence": prediction.confidence if prediction else None,
+            "probabilities": prediction.probabilities if prediction else None,
+            "unfamiliarity": prediction.unfamiliarity if prediction else None,
+            "confident": prediction.confident if prediction else None,
+            "reason": prediction.reason if prediction else None,
+            **({f"photo_{name}": value for name, value in statistics._asdict().items()} if statistics else {}),
             "truth": self.truth,
             "latency_seconds": self.prediction_seconds,
             "model_version": self.model_version,
         }
-        return {name: value for name, value in found.items() if value is not None}
+        return {name: value for name, value in fields.items() if value is not None}
 
     @property
     def level(self) -> int:
-        """Severity of the log line: health checks that pass are not worth one."""
+        """Level of the log line; below INFO for health checks and pages."""
         if self.error is not None:
             return logging.ERROR
         if self.problem is not None:
@@ -79,17 +79,17 @@ class RequestRecord:
 
     @property
     def message(self) -> str:
-        """What the log line is about."""
+        """Message of the log line."""
         if self.truth is not None:
             return "feedback"
         return "prediction" if self.prediction else self.problem or "request"
 
 
 class Telemetry(Protocol):
-    """Told of every request once it is over."""
+    """Receiver of the record of every request."""
 
-    def record(self, outcome: RequestRecord) -> None:
-        """Count it and log it."""
+    def record(self, record: RequestRecord) -> None:
+        """Count and log a request that is over."""
 
     def exposition(self) -> tuple[str, str]:
-        """Figures as text, and its media type, for ``GET /metrics``."""
+        """Render the metrics for ``GET /metrics``: text and media type."""

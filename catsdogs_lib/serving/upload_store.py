@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pydantic import ValidationError
 
 from catsdogs_lib.common.errors import CatsdogsError
-from catsdogs_lib.common.s3 import MissingError, Opened, Storage, StorageError
+from catsdogs_lib.common.s3 import MissingError, OpenedObject, Storage, StorageError
 from catsdogs_lib.serving import problems
 from catsdogs_lib.serving.problems import ProblemError
 from catsdogs_lib.serving.request_body import MemoryReservation, ReceivedPhoto
@@ -68,7 +68,7 @@ class UploadStore:
         except StorageError as error:
             raise _store_failed(error) from None
 
-    async def _read(self, opened: Opened, reservation: MemoryReservation) -> bytes:
+    async def _read(self, opened: OpenedObject, reservation: MemoryReservation) -> bytes:
         if opened.size > self._settings.max_body_bytes:
             limit = self._settings.max_body_bytes / 2**20
             raise ProblemError(problems.TOO_LARGE, f"the upload is larger than {limit:g} MiB; scale the photo down")

@@ -7,7 +7,7 @@ import threading
 import httpx
 import pytest
 
-from catsdogs_lib.common.s3 import Address, ChangedError, MissingError, Opened, Storage, StorageError
+from catsdogs_lib.common.s3 import Address, ChangedError, MissingError, OpenedObject, Storage, StorageError
 from catsdogs_lib.serving.app import create_app
 from catsdogs_lib.serving.metrics_prometheus import ServerTelemetry
 from catsdogs_lib.serving.model import Model
@@ -42,7 +42,7 @@ def session(app, talk):
 @pytest.mark.parametrize("limits", [{"max_body_bytes": 1000}, {"max_held_bytes": 1000}])
 def test_an_upload_over_a_limit_is_never_read(app, stack, limits, monkeypatch):
     read = []
-    monkeypatch.setattr(Opened, "read", lambda opened: read.append(opened.size))
+    monkeypatch.setattr(OpenedObject, "read", lambda opened: read.append(opened.size))
     stack.put(f"uploads/{NAME}", bytes(2000))
 
     async def ask(client):
@@ -66,14 +66,14 @@ def test_what_uploads_held_is_given_back(app, stack, pictures):
 
 def test_others_are_answered_while_s3_is_waited_for(app, stack, pictures, monkeypatch):
     stack.put(f"uploads/{NAME}", pictures[0])
-    asked, go_on, read = threading.Event(), threading.Event(), Opened.read
+    asked, go_on, read = threading.Event(), threading.Event(), OpenedObject.read
 
     def slow(opened):
         asked.set()
         assert go_on.wait(30)
         return read(opened)
 
-    monkeypatch.setattr(Opened, "read", slow)
+    monkeypatch.setattr(OpenedObject, "read", slow)
 
     async def ask(client):
         waiting = asyncio.create_task(client.post("/predict", json={"key": f"uploads/{NAME}"}))
@@ -92,11 +92,11 @@ def test_a_row_is_written_only_in_the_place_of_what_was_seen(stack):
     def write(data, replaces):
         storage.write(stack.bucket, "results/a.json", data, "application/json", {"n": data.decode()}, replaces)
 
-    assert storage.about(stack.bucket, "results/a.json") is None
+    assert storage.head(stack.bucket, "results/a.json") is None
     write(b"1", None)
     with pytest.raises(ChangedError):
         write(b"2", None)
-    seen = storage.about(stack.bucket, "results/a.json")
+    seen = storage.head(stack.bucket, "results/a.json")
     assert seen.metadata == {"n": "1"}
     write(b"3", seen)
     with pytest.raises(ChangedError):

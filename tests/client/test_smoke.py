@@ -29,8 +29,8 @@ NAMES = ["health", "ready", "version", "golden", "golden", "golden", "golden", "
 class Mistaken(Classifier):
     """Gives each class the probability of another."""
 
-    def judge(self, outputs):
-        return super().judge(outputs._replace(probabilities=outputs.probabilities[:, ::-1]))
+    def interpret(self, outputs):
+        return super().interpret(outputs._replace(probabilities=outputs.probabilities[:, ::-1]))
 
 
 def app_of(classifier):

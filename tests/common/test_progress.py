@@ -15,8 +15,8 @@ def test_quick_work_says_nothing(capsys):
 
 
 def test_slow_work_says_plain_lines_where_there_is_no_terminal(capsys, monkeypatch):
-    monkeypatch.setattr(progress, "FIRST_LINE_S", 0.0)
-    monkeypatch.setattr(progress, "LINE_EVERY_S", 0.0)
+    monkeypatch.setattr(progress, "FIRST_LINE_SECONDS", 0.0)
+    monkeypatch.setattr(progress, "LINE_INTERVAL_SECONDS", 0.0)
     list(progress.track(iter("ab"), "looking", total=2))
     lines = capsys.readouterr().err.splitlines()
     assert [line.split(",")[0] for line in lines[:2]] == ["looking: 1 of 2", "looking: 2 of 2"]

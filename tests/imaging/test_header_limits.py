@@ -39,8 +39,8 @@ def scan(components):
 
 
 def test_an_ordinary_jpeg_is_streamed_and_a_progressive_one_is_not():
-    assert header_limits.jpeg(saved("JPEG"), 99)[:2] == (True, 1)
-    streamed, scans, _, _ = header_limits.jpeg(saved("JPEG", progressive=True), 99)
+    assert header_limits.read_jpeg(saved("JPEG"), 99)[:2] == (True, 1)
+    streamed, scans, _, _ = header_limits.read_jpeg(saved("JPEG", progressive=True), 99)
     assert not streamed
     assert 5 <= scans <= 12
 
@@ -49,7 +49,7 @@ def test_a_thumbnail_in_the_metadata_is_no_scan_of_the_photo():
     thumbnail = saved("JPEG")[:20_000]
     data = saved("JPEG")
     segment = b"\xff\xe1" + struct.pack(">H", len(thumbnail) + 2) + thumbnail
-    assert header_limits.jpeg(data[:2] + segment + data[2:], 99)[:2] == (True, 1)
+    assert header_limits.read_jpeg(data[:2] + segment + data[2:], 99)[:2] == (True, 1)
 
 
 @pytest.mark.parametrize(
@@ -59,14 +59,14 @@ def test_a_thumbnail_in_the_metadata_is_no_scan_of_the_photo():
 )
 def test_only_a_sequential_photo_in_one_scan_is_streamed(marker, components, streamed):
     data = b"\xff\xd8" + b"\0junk" + b"\xff" * 3 + frame(marker, 3)[1:] + scan(components)
-    assert header_limits.jpeg(data, 99).streamed is streamed
+    assert header_limits.read_jpeg(data, 99).streamed is streamed
 
 
 @pytest.mark.parametrize(
     "data", [b"", b"\xff\xd8", b"\xff\xd8\xff", b"\xff\xd8\xff\xda", b"\xff\xd8" + b"\xff" * 99, b"GIF"]
 )
 def test_a_jpeg_without_a_scan_has_no_anatomy(data):
-    assert header_limits.jpeg(data, 999) is None
+    assert header_limits.read_jpeg(data, 999) is None
 
 
 def test_a_jpeg_of_very_many_scans_is_refused():
@@ -156,7 +156,7 @@ def tiff(entries, order="<"):
 
 def test_a_tiff_of_millions_of_strips_is_refused_before_it_is_opened():
     data = tiff([(273, 4, 5_000_000, 8)]) + bytes(1000)
-    assert 5_000_000 <= header_limits.tiff(data).numbers < 5_000_100
+    assert 5_000_000 <= header_limits.read_tiff(data).numbers < 5_000_100
     with pytest.raises(decoding.PhotoTooLargeError, match="parts"):
         decoding.open_photo(data)
     as_bytes = tiff([(273, 1, 5_000_000, 8)])
@@ -169,19 +169,19 @@ def test_a_tiff_with_millions_of_numbers_further_down_is_refused(below):
     plain = tiff([(below, 4, 1, 0)])
     directory = struct.pack("<HHHLL", 1, 282, 5, 3_000_000, 8) + bytes(4)
     data = tiff([(below, 4, 1, len(plain))]) + directory + bytes(1000)
-    assert header_limits.tiff(data).numbers > 3_000_000
+    assert header_limits.read_tiff(data).numbers > 3_000_000
     with pytest.raises(decoding.PhotoTooLargeError, match="parts"):
         decoding.open_photo(data)
 
 
 def test_directories_that_point_at_each_other_end():
     data = tiff([(34665, 4, 1, 8 + 64 * 64), (34853, 4, 1, 8 + 64 * 64)])
-    assert header_limits.tiff(data).numbers < 1000
+    assert header_limits.read_tiff(data).numbers < 1000
 
 
 def test_a_small_tiff_with_huge_tiles_is_refused():
     data = tiff([(322, 4, 1, 20_000), (323, 4, 1, 20_000)])
-    assert header_limits.tiff(data).tile_pixels == 400_000_000
+    assert header_limits.read_tiff(data).tile_pixels == 400_000_000
     with pytest.raises(decoding.PhotoTooLargeError, match="parts"):
         decoding.open_photo(data)
 
@@ -189,12 +189,12 @@ def test_a_small_tiff_with_huge_tiles_is_refused():
 def test_an_ordinary_tiff_passes_in_either_byte_order():
     assert decoding.read(saved("TIFF")).size == draw("cat", 3).size
     assert decoding.read(tiff([])).size == (64, 64)
-    assert header_limits.tiff(saved("TIFF", compression="tiff_lzw")).tile_pixels == 0
+    assert header_limits.read_tiff(saved("TIFF", compression="tiff_lzw")).tile_pixels == 0
 
 
 def test_a_directory_beyond_the_end_has_no_anatomy():
-    assert header_limits.tiff(b"II*\0" + struct.pack("<L", 10_000) + bytes(20)) is None
-    assert header_limits.tiff(saved("PNG")) is None
+    assert header_limits.read_tiff(b"II*\0" + struct.pack("<L", 10_000) + bytes(20)) is None
+    assert header_limits.read_tiff(saved("PNG")) is None
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
 import dataclasses
+import io
 import os
 import subprocess
 import sys
@@ -9,11 +10,18 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from catsdogs_lib.data.synthetic.render import draw
 from catsdogs_lib.imaging.decoding import PhotoError
 from catsdogs_lib.inference.bundle import Bundle, BundleCorruptError
 from catsdogs_lib.inference.classifier import Classifier, Outputs, golden_difference
 
 ROOT = Path(__file__).parents[2]
+
+
+def png(kind, seed):
+    stream = io.BytesIO()
+    draw(kind, seed, (160, 160)).save(stream, "PNG")
+    return stream.getvalue()
 
 
 @pytest.fixture(scope="module")
@@ -22,12 +30,7 @@ def classifier(bundle_folder):
 
 
 def test_drawn_pictures_are_told_apart(classifier):
-    from catsdogs_lib.export.parity import drawn_picture
-
-    answers = {
-        kind: [classifier.predict(drawn_picture(kind, 500 + n)).prediction for n in range(20)]
-        for kind in ("cat", "dog")
-    }
+    answers = {kind: [classifier.predict(png(kind, 500 + n)).prediction for n in range(20)] for kind in ("cat", "dog")}
     right = answers["cat"].count("cat") + answers["dog"].count("dog")
     assert right >= 36, answers
 
@@ -53,10 +56,10 @@ def test_golden_answers_find_another_model(classifier):
 
 
 def test_below_the_threshold_an_answer_says_why_it_is_not_confident(classifier):
-    sure = classifier.judge(outputs(0.0, 1.0))
+    sure = classifier.interpret(outputs(0.0, 1.0))
     assert sure.confident
     assert sure.reason is None
-    unsure = classifier.judge(outputs(0.501, 0.499))
+    unsure = classifier.interpret(outputs(0.501, 0.499))
     assert unsure.prediction == "cat"
     assert not unsure.confident
     assert "it may be cat or dog" in unsure.reason
@@ -64,11 +67,11 @@ def test_below_the_threshold_an_answer_says_why_it_is_not_confident(classifier):
 
 
 def test_an_unfamiliar_photo_is_doubted_however_probable_its_answer(classifier):
-    strange = classifier.judge(outputs(0.0, 1.0, unfamiliarity=1.5))
+    strange = classifier.interpret(outputs(0.0, 1.0, unfamiliarity=1.5))
     assert strange.prediction == "dog"
     assert not strange.confident
     assert strange.reason.startswith("the photo is unlike those that the model has learned from (unfamiliarity 1.500")
-    assert not classifier.judge(outputs(0.0, 1.0, unfamiliarity=float("nan"))).confident
+    assert not classifier.interpret(outputs(0.0, 1.0, unfamiliarity=float("nan"))).confident
 
 
 def outputs(*probabilities, unfamiliarity=0.0):

@@ -1,15 +1,22 @@
+import io
+
 import numpy as np
 import pytest
 
 from catsdogs_lib.data.synthetic.render import draw
-from catsdogs_lib.evaluation.ood import png_bytes
 from catsdogs_lib.evaluation.saliency_check import deletion_test
 from catsdogs_lib.export.onnx_export import export
 from catsdogs_lib.inference import explanation
 from catsdogs_lib.inference.bundle import Bundle
 from catsdogs_lib.inference.classifier import Classifier
-from catsdogs_lib.inference.explanation import Explanation, against_others, explain
+from catsdogs_lib.inference.explanation import Explanation, class_contrast, explain
 from catsdogs_lib.training.checkpoint import TrainedModel
+
+
+def png(kind, seed):
+    stream = io.BytesIO()
+    draw(kind, seed).save(stream, "PNG", compress_level=1)
+    return stream.getvalue()
 
 
 @pytest.fixture(scope="module")
@@ -18,18 +25,18 @@ def classifier():
 
 
 def test_the_map_of_the_answer_adds_up_to_the_difference_of_the_logits(classifier):
-    outputs = classifier.run([classifier.load(png_bytes(draw("cat", 1)))])
+    outputs = classifier.run([classifier.load(png("cat", 1))])
     best = int(outputs.probabilities[0].argmax())
-    heat = explain(classifier, png_bytes(draw("cat", 1))).heat
+    heat = explain(classifier, png("cat", 1)).heat
     # The biases of the head are the same for every photo: the difference to the logits is theirs.
-    other = classifier.run([classifier.load(png_bytes(draw("dog", 4)))])
-    rest = against_others(outputs.logits[0], best) - heat.mean()
-    again = against_others(other.logits[0], best) - against_others(other.activation_map[0], best).mean()
+    other = classifier.run([classifier.load(png("dog", 4))])
+    rest = class_contrast(outputs.logits[0], best) - heat.mean()
+    again = class_contrast(other.logits[0], best) - class_contrast(other.activation_map[0], best).mean()
     assert rest == pytest.approx(again, abs=1e-3)
 
 
 def test_the_picture_is_coloured_where_the_map_speaks_for_the_answer(classifier):
-    found = explain(classifier, png_bytes(draw("dog", 2)))
+    found = explain(classifier, png("dog", 2))
     heat = np.zeros((7, 7), np.float32)
     heat[0, 0] = 1
     picture = np.asarray(Explanation(found.prediction, found.square, heat).overlay()).astype(int)
@@ -40,7 +47,7 @@ def test_the_picture_is_coloured_where_the_map_speaks_for_the_answer(classifier)
 
 
 def test_covering_places_finds_the_one_that_matters():
-    covered = explanation._covered(np.pad(np.ones((3, 32, 32), np.float32), ((0, 0), (0, 192), (0, 192))))
+    covered = explanation.occlude(np.pad(np.ones((3, 32, 32), np.float32), ((0, 0), (0, 192), (0, 192))))
     fall = np.array([1 - one[:, :32, :32].mean() for one in covered]).reshape(7, 7)
     assert fall.argmax() == 0
     assert fall[3:, 3:].max() == pytest.approx(0)
@@ -57,14 +64,14 @@ def baseline(trained, packaged):
 
 
 def test_a_network_without_a_map_is_explained_by_covering(baseline):
-    assert baseline.run([baseline.load(png_bytes(draw("cat", 1)))]).activation_map is None
-    heat = explain(baseline, png_bytes(draw("cat", 1))).heat
+    assert baseline.run([baseline.load(png("cat", 1))]).activation_map is None
+    heat = explain(baseline, png("cat", 1)).heat
     assert heat.shape == (7, 7)
     assert np.ptp(heat) > 0
 
 
 @pytest.mark.slow
 def test_covering_what_matters_hurts_more_than_chance(baseline, packaged):
-    drawn = [png_bytes(draw(kind, seed)) for kind in ("cat", "dog") for seed in range(500, 520)]
+    drawn = [png(kind, seed) for kind in ("cat", "dog") for seed in range(500, 520)]
     for classifier in (baseline, Classifier(packaged[1].bundle)):
         assert deletion_test(classifier, drawn).low > 0

@@ -197,7 +197,7 @@ def test_the_unforeseen_is_counted(function, golden, capsys, monkeypatch):
     def fail(_):
         raise RuntimeError("secret")
 
-    monkeypatch.setattr(function.model.classifier, "look", fail)
+    monkeypatch.setattr(function.model.classifier, "prepare", fail)
     response = ask(function, function_url_event(upload(golden.data)))
     assert response["statusCode"] == 500
     assert "secret" not in response["body"]

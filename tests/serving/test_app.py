@@ -255,13 +255,13 @@ def test_rounded_values_may_differ_by_more_from_machine_to_machine(tmp_path, mod
 @pytest.mark.parametrize("alone", [True, False])
 def test_who_is_alone_is_looked_at_without_another_thread(model, telemetry, photo, monkeypatch, alone):
     names = []
-    observe = Classifier.observe
+    observe = Classifier.predict_with_statistics
 
     def seen(self, source):
         names.append(threading.current_thread().name)
         return observe(self, source)
 
-    monkeypatch.setattr(Classifier, "observe", seen)
+    monkeypatch.setattr(Classifier, "predict_with_statistics", seen)
     client = TestClient(create_app(model, telemetry, ServiceSettings(alone=alone)))
     assert client.post("/predict", content=photo, headers={"content-type": "image/png"}).status_code == 200
     assert [name.startswith("photo") for name in names] == [not alone]

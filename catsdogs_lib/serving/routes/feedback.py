@@ -70,7 +70,7 @@ def documentation(_: ServiceSettings) -> dict[Callable[..., Any], dict[str, Any]
             "summary": "Tell what really was on a photo",
             "tags": ["Operation"],
             "response_model": Kept,
-            "responses": problems.documented(400, 401, 408, 413, 503),
+            "responses": problems.openapi_responses(400, 401, 408, 413, 503),
             "openapi_extra": {"requestBody": body},
         }
     }

@@ -27,9 +27,9 @@ T = TypeVar("T")
 async def predict(request: Request) -> Response:
     """Classify a photo."""
     _require_key(request)
-    (prediction, statistics), seconds, version = await _run(request, Classifier.observe)
+    (prediction, statistics), seconds, version = await _run(request, Classifier.predict_with_statistics)
     record = record_of(request)
-    record.prediction, record.measures, record.prediction_id = prediction, statistics, uuid.uuid4().hex
+    record.prediction, record.statistics, record.prediction_id = prediction, statistics, uuid.uuid4().hex
     return JSONResponse(PredictionAnswer.of(prediction, seconds, version, record.prediction_id).model_dump())
 
 
@@ -78,7 +78,7 @@ def documentation(settings: ServiceSettings) -> dict[Callable[..., Any], dict[st
     optional_key: dict[str, Any] = {"security": [{}]} if with_key and settings.key_covers == "writes" else {}
     shared = {
         "tags": ["Prediction"],
-        "responses": problems.documented(*statuses),
+        "responses": problems.openapi_responses(*statuses),
         "openapi_extra": photo_body(with_uploads) | optional_key,
     }
     return {

@@ -43,25 +43,25 @@ def documentation(_: ServiceSettings) -> dict[Callable[..., Any], dict[str, Any]
         health: {
             "summary": "Whether the process is alive",
             "tags": ["Operation"],
-            "responses": problems.documented(),
+            "responses": problems.openapi_responses(),
             "response_model": Health,
         },
         ready: {
             "summary": "Whether a model is loaded",
             "tags": ["Operation"],
-            "responses": problems.documented(503),
+            "responses": problems.openapi_responses(503),
             "response_model": Ready,
         },
         version: {
             "summary": "What answers, and where it comes from",
             "tags": ["About"],
-            "responses": problems.documented(503),
+            "responses": problems.openapi_responses(503),
             "response_model": Version,
         },
         metrics: {
             "summary": "Figures for Prometheus",
             "tags": ["Operation"],
-            "responses": problems.documented(),
+            "responses": problems.openapi_responses(),
             "response_class": PlainTextResponse,
         },
     }

@@ -34,6 +34,6 @@ def documentation(_: ServiceSettings) -> dict[Callable[..., Any], dict[str, Any]
             "multipart/form-data. Then name the key to /predict.",
             "tags": ["Prediction"],
             "response_model": Upload,
-            "responses": problems.documented(401, 503),
+            "responses": problems.openapi_responses(401, 503),
         }
     }
