@@ -1,16 +1,11 @@
-"""Commands about data: fetch, draw and check photos, ask the doctor, confirm what it proposes."""
+"""Commands for data: fetch, draw and check photos, audit labels, apply the reviewed proposals."""
 
 from pathlib import Path
 
 import click
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
+from catsdogs_lib.cli.options import ANY_PATH, FOLDER, workspace_option
 from catsdogs_lib.common.errors import CatsdogsError
-
-FOLDER = click.Path(path_type=Path, file_okay=False)
-ANY_PATH = click.Path(path_type=Path, readable=False)
 
 
 @click.group()
@@ -59,29 +54,36 @@ def _refuse_full(folder: Path) -> None:
 @click.option("--manifest", "path", type=ANY_PATH, help="Write the whole table here, as CSV.")
 def check(folder: Path, path: Path | None) -> None:
     """Check every photo of FOLDER and say what is wrong; nothing is changed."""
+    from rich.console import Console
+    from rich.markup import escape
+
+    from catsdogs_lib.cli.output import table
     from catsdogs_lib.data import manifest
     from catsdogs_lib.data.settings import PrepareSettings
 
-    table = manifest.build_manifest(folder, PrepareSettings())
+    rows = manifest.build_manifest(folder, PrepareSettings())
     if path is not None:
-        manifest.write_manifest(table, path)
-    odd = table[(table["excluded"] != "") | (table["warning"] != "")]
-    shown = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("photo", "left out because", "warning"):
-        shown.add_column(name, overflow="fold")
-    for name, excluded, warning in odd[["path", "excluded", "warning"]].itertuples(index=False):
-        shown.add_row(*(escape(str(cell)) for cell in (name, excluded, warning)))
-    Console().print(shown)
-    counts = manifest.used(table).groupby(["label", "split"]).size().unstack(fill_value=0)
-    click.echo(f"{len(table)} files, {len(manifest.used(table))} used")
+        manifest.write_manifest(rows, path)
+    findings = table("photo", "left out because", "warning")
+    flagged = rows[(rows["excluded"] != "") | (rows["warning"] != "")]
+    for cells in flagged[["path", "excluded", "warning"]].itertuples(index=False):
+        findings.add_row(*(escape(str(cell)) for cell in cells))
+    Console().print(findings)
+    used = manifest.used(rows)
+    counts = used.groupby(["label", "split"]).size().unstack(fill_value=0)
+    click.echo(f"{len(rows)} files, {len(used)} used")
     click.echo(counts.to_string())
 
 
 @data.command()
-@click.option("--workspace", "root", default=".", show_default=True, help="Folder of a pipeline that has prepared.")
+@workspace_option("Folder of a pipeline that has prepared.")
 @click.option("-o", "--output", type=FOLDER, default=Path("reports/doctor"), show_default=True, help="Where to.")
 def doctor(root: str, output: Path) -> None:
     """Look for wrong labels, two classes in one photo, drawings and outliers; a page and a file of proposals."""
+    from rich.console import Console
+    from rich.markup import escape
+
+    from catsdogs_lib.cli.output import table
     from catsdogs_lib.common import files
     from catsdogs_lib.evaluation import label_audit, label_audit_page
     from catsdogs_lib.pipeline.stages import prepare
@@ -91,12 +93,10 @@ def doctor(root: str, output: Path) -> None:
     findings = label_audit.audit(label_audit.audit_data(prepare.read_manifest(ws), ws.raw, ws.features))
     files.write_text(output / "findings.html", label_audit_page.page(findings, ws.raw))
     files.write_text(output / "proposals.csv", findings.to_csv(index=False, lineterminator="\n"))
-    shown = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("finding", "photo", "label", "reason", "proposal"):
-        shown.add_column(name, overflow="fold")
+    excerpt = table("finding", "photo", "label", "reason", "proposal")
     for row in findings.groupby("finding", sort=False).head(10).itertuples():
-        shown.add_row(*(escape(str(cell)) for cell in (row.finding, row.path, row.label, row.reason, row.proposal)))
-    Console().print(shown)
+        excerpt.add_row(*(escape(str(cell)) for cell in (row.finding, row.path, row.label, row.reason, row.proposal)))
+    Console().print(excerpt)
     click.echo(f"{len(findings)} photos to look at: {output / 'findings.html'}; decide in {output / 'proposals.csv'}")
 
 
@@ -111,3 +111,6 @@ def confirm(proposals: Path, target: Path) -> None:
     click.echo(
         f"{excluded} left out, {relabelled} relabelled in {target}; use it with --set prepare.exclusions={target}"
     )
+
+
+COMMANDS = (data,)

@@ -1,20 +1,19 @@
-"""Commands about models: who is champion, and what a model's card says."""
+"""Commands for registered models: promotion, the champion, model cards, drift."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from catsdogs_lib.cli.options import FILE, FOLDER, workspace_option
+
 if TYPE_CHECKING:
     from catsdogs_lib.evaluation.gate import Verdict
-
-FOLDER = click.Path(path_type=Path, file_okay=False)
-FILE = click.Path(path_type=Path, dir_okay=False)
 
 
 @click.command()
 @click.argument("folder", metavar="[BUNDLE]", type=FOLDER, default=Path("models/bundle"))
-@click.option("--workspace", "root", default=".", show_default=True, help="Folder of the pipeline, with its photos.")
+@workspace_option("Folder of the pipeline, with its photos.")
 @click.option("--force", metavar="REASON", default="", help="Make it champion whatever the gate says; REASON is kept.")
 def promote(folder: Path, root: str, force: str) -> None:
     """Ask the gate whether a registered BUNDLE may become champion, and make it so.
@@ -49,17 +48,15 @@ def promote(folder: Path, root: str, force: str) -> None:
 def _show(verdict: "Verdict") -> None:
     from rich.console import Console
     from rich.markup import escape
-    from rich.table import Table
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("", "check", "candidate", "champion", ""):
-        table.add_column(column, justify="right" if column in ("candidate", "champion") else "left")
-    for one in verdict.checks:
-        mark = "[green]✓[/]" if one.passed else "[red]✗[/]"
-        bar = "" if one.champion is None else f"{one.champion:.4g}"
-        table.add_row(mark, escape(one.name), f"{one.candidate:.4g}", bar, one.unit)
+    from catsdogs_lib.cli.output import mark, table
+
+    rows = table("", "check", "candidate", "champion", "", right=("candidate", "champion"))
+    for check in verdict.checks:
+        champion = "" if check.champion is None else f"{check.champion:.4g}"
+        rows.add_row(mark(check.passed), escape(check.name), f"{check.candidate:.4g}", champion, check.unit)
     console = Console()
-    console.print(table)
+    console.print(rows)
     console.print(("[green]Yes.[/] " if verdict.promoted else "[red]No.[/] ") + escape(verdict.sentence))
 
 
@@ -75,18 +72,18 @@ def _show(verdict: "Verdict") -> None:
 )
 def card(folder: Path | None, output: Path) -> None:
     """Write the model card of a BUNDLE; else that of $CATSDOGS_BUNDLE, models/bundle, models/reference."""
-    from catsdogs_lib.export import model_card as cards
+    from catsdogs_lib.export import model_card
     from catsdogs_lib.inference.bundle import Bundle, locate
 
     bundle = Bundle.load(locate(folder))
-    cards.write(bundle, output)
+    model_card.write(bundle, output)
     click.echo(f"card of bundle {bundle.version}: {output}")
 
 
 @click.command()
 @click.argument("window", metavar="RECORDS...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--reference", type=FILE, help="Validation records; else those of the workspace.")
-@click.option("--workspace", "root", default=".", show_default=True, help="Folder of the pipeline, with the bundle.")
+@workspace_option("Folder of the pipeline, with the bundle.")
 def monitor(window: tuple[Path, ...], reference: Path | None, root: str) -> None:
     """Hold RECORDS of answers (JSON lines, CloudWatch export, Parquet) against those of validation.
 
@@ -94,25 +91,22 @@ def monitor(window: tuple[Path, ...], reference: Path | None, root: str) -> None
     """
     from rich.console import Console
     from rich.markup import escape
-    from rich.table import Table
 
+    from catsdogs_lib.cli.output import mark, table
     from catsdogs_lib.pipeline.stages import monitor
     from catsdogs_lib.pipeline.workspace import Workspace
 
-    found, _ = monitor.monitor(Workspace.open(root), window, reference)
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("", "signal", "validation", "now", "effect", "p"):
-        table.add_column(column, justify="left" if column in ("", "signal") else "right")
-    for one in found.signals:
-        mark = "[red]✗[/]" if one.alarm else "[green]✓[/]"
-        figures = (f"{value:.3g}" for value in (one.reference, one.window, one.effect, one.p_value))
-        table.add_row(mark, escape(one.signal), *figures)
+    drift, _ = monitor.monitor(Workspace.open(root), window, reference)
+    rows = table("", "signal", "validation", "now", "effect", "p", right=("validation", "now", "effect", "p"))
+    for signal in drift.signals:
+        metrics = (signal.reference, signal.window, signal.effect, signal.p_value)
+        rows.add_row(mark(not signal.alarm), escape(signal.signal), *(f"{value:.3g}" for value in metrics))
     console = Console()
-    console.print(table)
-    measured = f", {found.measured.value:.1%} of {found.feedback} by feedback" if found.measured else ""
-    console.print(f"accuracy {found.estimated.value:.1%} by confidence{measured}; {found.unsure:.1%} unsure")
-    console.print(escape(found.sentence))
-    if found.alarms:
+    console.print(rows)
+    measured = f", {drift.measured.value:.1%} of {drift.feedback} by feedback" if drift.measured else ""
+    console.print(f"accuracy {drift.estimated.value:.1%} by confidence{measured}; {drift.unsure:.1%} unsure")
+    console.print(escape(drift.sentence))
+    if drift.alarms:
         raise SystemExit(1)
 
 
@@ -130,17 +124,17 @@ def champion(model: str | None, root: str) -> None:
     from catsdogs_lib.common import files
     from catsdogs_lib.pipeline.workspace import Workspace
     from catsdogs_lib.registry import models, tracking
-    from catsdogs_lib.release import rollout as delivery
+    from catsdogs_lib.release import rollout
 
     ws = Workspace.open(root)
     tracking.connect(ws.tracking_uri, ws.artifacts)
-    with delivery.champion(model) as found, tempfile.TemporaryDirectory() as folder:
-        records = models.reference_records(found.model, found.version, Path(folder))
+    with rollout.champion(model) as candidate, tempfile.TemporaryDirectory() as folder:
+        records = models.reference_records(candidate.model, candidate.version, Path(folder))
         if records is not None:
             files.write_bytes(ws.reference, records.read_bytes())
         with files.replacing(ws.bundle) as partial:
-            shutil.copytree(found.bundle.folder, partial)
-    click.echo(f"{found.model} version {found.version}, bundle {found.bundle.version}: {ws.bundle}")
+            shutil.copytree(candidate.bundle.folder, partial)
+    click.echo(f"{candidate.model} version {candidate.version}, bundle {candidate.bundle.version}: {ws.bundle}")
 
 
 COMMANDS = (promote, champion, card, monitor)

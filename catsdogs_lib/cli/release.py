@@ -1,4 +1,4 @@
-"""Commands that release a champion, go back, and trace an endpoint."""
+"""Commands for releases: release a champion, roll back, trace an endpoint."""
 
 import contextlib
 import json
@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from catsdogs_lib.cli.options import FOLDER
+
 if TYPE_CHECKING:
     from catsdogs_lib.release.rollout import Candidate
-
-PLACES = click.Choice(["compose", "kubernetes", "lambda", "none"])
-FOLDER = click.Path(path_type=Path, file_okay=False)
 
 
 @click.command()
@@ -24,7 +23,14 @@ FOLDER = click.Path(path_type=Path, file_okay=False)
     help="Repository for the image, in ECR, GHCR, Docker Hub, or the registry of 'make registry'; "
     "or $CATSDOGS_REGISTRY.",
 )
-@click.option("--to", "place", type=PLACES, default="none", show_default=True, help="Where it goes into service.")
+@click.option(
+    "--to",
+    "target_name",
+    type=click.Choice(["compose", "kubernetes", "lambda", "none"]),
+    default="none",
+    show_default=True,
+    help="Where it goes into service.",
+)
 @click.option("--model", metavar="NAME", help="Name in the model registry; needed where several have a champion.")
 @click.option("--bundle", "folder", type=FOLDER, help="Release the bundle in this folder, not a champion.")
 @click.option(
@@ -41,7 +47,7 @@ FOLDER = click.Path(path_type=Path, file_okay=False)
 @click.option("--list", "show", is_flag=True, help="Show the ledger.")
 def release(
     registry: str,
-    place: str,
+    target_name: str,
     model: str | None,
     folder: Path | None,
     base_image: str,
@@ -58,25 +64,24 @@ def release(
         raise click.UsageError("--back, --list, --model and --bundle exclude each other")
     from catsdogs_lib.pipeline.workspace import Workspace
     from catsdogs_lib.registry import tracking
-    from catsdogs_lib.release import rollout as delivery
-    from catsdogs_lib.release import targets, verification
+    from catsdogs_lib.release import rollout, targets, verification
 
     ws = Workspace.open(".")
     tracking.connect(ws.tracking_uri, ws.artifacts)
     if show:
         _show_ledger()
         return
-    target = targets.target_named(place, ws.root, key)
+    target = targets.target_named(target_name, ws.root, key)
     try:
         if go_back:
-            done = delivery.back(target, _say)
+            released = rollout.back(target, _say)
         else:
             with _candidate(model, folder) as candidate:
-                done = delivery.release(ws.root, candidate, registry, base_image, target, _say)
+                released = rollout.release(ws.root, candidate, registry, base_image, target, _say)
     except verification.ReleaseFailedError as error:
         print(f"catsdogs: {error}", file=sys.stderr)
         raise SystemExit(1) from None
-    print(done.image)
+    print(released.image)
 
 
 def _candidate(model: str | None, folder: Path | None) -> "contextlib.AbstractContextManager[Candidate]":
@@ -97,36 +102,31 @@ def _show_ledger() -> None:
 
     from rich.console import Console
     from rich.markup import escape
-    from rich.table import Table
 
+    from catsdogs_lib.cli.output import table
     from catsdogs_lib.release.ledger import Ledger
 
     entries = Ledger().entries()
-    standing = {entry.release.place: entry for entry in entries if entry.status != "FAILED"}.values()
+    in_service = {entry.release.place: entry for entry in entries if entry.status != "FAILED"}.values()
     if not sys.stdout.isatty():
         for entry in entries:
             status = {"when": entry.when.isoformat(), "status": entry.status, "problem": entry.problem}
-            print(json.dumps({**asdict(entry.release), **status, "stands": entry in standing}))
+            print(json.dumps({**asdict(entry.release), **status, "stands": entry in in_service}))
         return
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("", "when (UTC)", "place", "bundle", "commit", "image", "model", ""):
-        table.add_column(name, overflow="fold")
+    rows = table("", "when (UTC)", "place", "bundle", "commit", "image", "model", "")
     for entry in entries:
-        found = entry.release
-        mark = "[green]●[/]" if entry in standing else "[red]✗[/]" if entry.status == "FAILED" else ""
-        what = "back to " if found.back else ""
-        said = entry.problem or ("" if entry.status == "FINISHED" else "under way, or killed")
-        table.add_row(
-            mark,
+        release = entry.release
+        rows.add_row(
+            "[green]●[/]" if entry in in_service else "[red]✗[/]" if entry.status == "FAILED" else "",
             f"{entry.when:%Y-%m-%d %H:%M}",
-            found.place,
-            f"{what}{found.bundle}",
-            found.commit[:12],
-            escape(found.image),
-            f"{found.model} {found.version}",
-            escape(said),
+            release.place,
+            f"{'back to ' if release.back else ''}{release.bundle}",
+            release.commit[:12],
+            escape(release.image),
+            f"{release.model} {release.version}",
+            escape(entry.problem or ("" if entry.status == "FINISHED" else "under way, or killed")),
         )
-    Console().print(table)
+    Console().print(rows)
 
 
 @click.command()
@@ -141,6 +141,7 @@ def trace(url: str) -> None:
     from rich.markup import escape
     from rich.table import Table
 
+    from catsdogs_lib.cli.output import mark, print_check
     from catsdogs_lib.pipeline.workspace import Workspace
     from catsdogs_lib.registry import tracking
     from catsdogs_lib.release.trace import trace_endpoint
@@ -151,13 +152,11 @@ def trace(url: str) -> None:
     if sys.stdout.isatty():
         table = Table(box=None, pad_edge=False, show_header=False)
         for check in checks:
-            table.add_row(
-                "[green]✓[/]" if check.passed else "[red]✗[/]", f"[bold]{check.name}[/]", escape(check.detail)
-            )
+            table.add_row(mark(check.passed), f"[bold]{check.name}[/]", escape(check.detail))
         Console(highlight=False).print(table)
     else:
         for check in checks:
-            print(f"{'ok' if check.passed else 'FAILED'}  {check.name}: {check.detail}", flush=True)
+            print_check(*check)
     if not all(check.passed for check in checks):
         raise SystemExit(1)
 

@@ -294,11 +294,11 @@ def test_a_release_that_answers_wrongly_where_it_runs_is_taken_back_without_a_ha
 @pytest.mark.slow
 def test_an_image_that_answers_wrongly_is_not_pushed(shop, docker):
     # A mistake in the code of the commit: the bundle is well, and answers well outside.
-    answers = shop.project / "catsdogs_lib" / "service" / "answers.py"
-    text = answers.read_text()
+    schemas = shop.project / "catsdogs_lib" / "serving" / "schemas.py"
+    text = schemas.read_text()
     wrong = text.replace("confidence=answer.confidence,", "confidence=answer.confidence / 2,", 1)
     assert wrong != text
-    answers.write_text(wrong)
+    schemas.write_text(wrong)
     git(shop.project, "commit", "--quiet", "--all", "--message", "Halve the confidence")
     done = shop.catsdogs("release", status=1)
     assert " smoke tests failed, shape: prediction" in done.stderr.splitlines()[-1]
