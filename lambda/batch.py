@@ -61,7 +61,7 @@ def _photo_processor() -> tuple[S3PhotoProcessor, Any]:
     photo_processor = S3PhotoProcessor(classifier, storage, results, letters)
     table = DynamoDBPersistenceLayer(table_name=os.environ["CATSDOGS_IDEMPOTENCY"])
     settle = idempotent_function(
-        photo_processor.settle,
+        photo_processor.process,
         data_keyword_argument="photo",
         persistence_store=table,
         config=idempotency,
@@ -73,7 +73,7 @@ def _photo_processor() -> tuple[S3PhotoProcessor, Any]:
 def _message(record: SQSRecord) -> None:
     photo_processor, settle = _photo_processor()
     try:
-        for result in photo_processor.handle(record.body, settle):
+        for result in photo_processor.process_message(record.body, settle):
             logger.info("photo", extra={**result, "message_id": record.message_id, "model_version": version})
             metrics.add_metric("BatchRefused", MetricUnit.Count, int(result["outcome"] == "refused"))
             metrics.add_metric("BatchPhotos", MetricUnit.Count, 1)

@@ -1,1 +1,1 @@
-"""Scoring many photos: sources, output, local worker processes, and S3 events from a queue."""
+"""Batch scoring: sources of photos, the engine that scores them, Parquet output, and S3 events from a queue."""

@@ -1,7 +1,7 @@
-"""The folder that answers are written to: a Parquet file for every so many photos, and what a kill must not lose.
+"""The output folder of a run: Parquet files with a fixed number of rows each, and journals that survive a kill.
 
-A row goes to the journal of its part as soon as it is there. Once a part has all its rows it appears as a whole, and
-its journal goes. What is no part has a name that begins with an underscore: readers of Parquet pass over it.
+A row is appended to the journal of its part at once. When a part has all its rows, it is written as one Parquet file
+and its journal is removed. Other files start with an underscore, which Parquet readers skip.
 """
 
 import contextlib
@@ -23,16 +23,16 @@ from catsdogs_lib.inference.bundle import Description
 
 LEDGER = "_score.json"
 PART_ROWS = 2**14
-"""Photos in a part: a million photos are some 60 parts of a megabyte. The rows of a part are held in memory."""
+"""Photos in a part: a million photos make about 60 parts of a megabyte. Rows of unfinished parts stay in memory."""
 
 
 class OutputUnusableError(CatsdogsError):
-    """A folder cannot take these answers; ``str()`` says why and what to do."""
+    """The folder cannot hold this run's output; ``str()`` says why and what to do."""
 
 
 @dataclass
 class _Part:
-    """A part that is being filled; rows by their positions in the source."""
+    """A part being filled; `rows` by position in the source."""
 
     size: int
     journal: IO[bytes]
@@ -41,16 +41,16 @@ class _Part:
 
 @dataclass
 class Output:
-    """A folder with answers, open for more; see `opened`.
+    """An output folder, open for more rows; see `opened`.
 
     Attributes
     ----------
     done
         Photos with a row.
     unanswered
-        Those whose row is an error.
+        Photos whose row holds an error.
     kept
-        Those whose row was there before.
+        Photos whose row an earlier run had written.
     """
 
     folder: Path
@@ -59,50 +59,50 @@ class Output:
     done: int = 0
     unanswered: int = 0
     kept: int = 0
-    _filling: dict[int, _Part] = field(default_factory=dict)
+    _unfinished: dict[int, _Part] = field(default_factory=dict)
 
     @classmethod
     @contextlib.contextmanager
     def opened(cls, folder: Path, source: str, description: Description, part_rows: int = PART_ROWS) -> Iterator[Self]:
-        """Open a new folder, or one that a run with the same source and bundle has left.
+        """Open a new folder, or one that an earlier run with the same source and bundle left behind.
 
         Parameters
         ----------
         folder
-            Made where it is missing. Only one process at a time may have it.
+            Created if missing, and locked against other processes.
         source
             Name of the source.
         description
-            That of the bundle that answers.
+            Description of the bundle that scores.
         part_rows
-            Photos in a part; a folder that is there keeps its own number.
+            Photos in a part; an existing folder keeps its own number.
 
         Raises
         ------
         OutputUnusableError
-            It is something else, belongs to another source or bundle, or is in use.
+            The path is something else, belongs to another source or bundle, or is in use.
         """
-        schema = parquet.schema(description)
+        schema = parquet.part_schema(description)
         if folder.suffix == ".parquet" or (folder.exists() and not folder.is_dir()):
             raise OutputUnusableError(
                 f"'{folder}' is no name for a folder, in which the answers come to lie as Parquet files; name another"
             )
         folder.mkdir(parents=True, exist_ok=True)
-        with _held(folder):
-            output = cls(folder, schema, _agreed(folder, source, description, part_rows))
+        with _locked(folder):
+            output = cls(folder, schema, _open_ledger(folder, source, description, part_rows))
             try:
                 yield output
             finally:
-                for part in output._filling.values():
+                for part in output._unfinished.values():
                     part.journal.close()
 
     def missing(self, photos: Iterator[Photo]) -> Iterator[tuple[int, Photo]]:
-        """Go through the photos of the source; yield those without a row, with their positions.
+        """Yield the photos of the source that have no row yet, with their positions.
 
         Raises
         ------
         OutputUnusableError
-            They are not the photos that the rows are of.
+            The rows belong to other photos.
         PartCorruptError
             A part cannot be read.
         """
@@ -113,15 +113,15 @@ class Output:
                     raise self._changed()
                 return
             if self._part(number).exists():
-                self._check(number, block)
+                self._keep(number, block)
             else:
                 yield from self._begin(number, block)
 
-    def _check(self, number: int, block: Sequence[Photo]) -> None:
+    def _keep(self, number: int, block: Sequence[Photo]) -> None:
         paths, unanswered = parquet.read_paths(self._part(number))
         if paths != [photo.path for photo in block]:
             raise self._changed()
-        self._journal(number).unlink(missing_ok=True)  # a kill came after the part, before this
+        self._journal(number).unlink(missing_ok=True)  # left by a kill right after the part was written
         self.kept += len(paths)
         self.done += len(paths)
         self.unanswered += unanswered
@@ -129,7 +129,7 @@ class Output:
     def _begin(self, number: int, block: Sequence[Photo]) -> Iterator[tuple[int, Photo]]:
         photos = dict(enumerate(block, number * self.part_rows))
         journal = self._journal(number).open("a+b", buffering=0)
-        part = self._filling[number] = _Part(len(block), journal, _read(journal))
+        part = self._unfinished[number] = _Part(len(block), journal, _read_journal(journal))
         for position, row in part.rows.items():
             if position not in photos or row["path"] != photos[position].path:
                 raise self._changed()
@@ -142,9 +142,9 @@ class Output:
         yield from missing
 
     def add(self, position: int, row: Row) -> None:
-        """Write the row of a photo; from now on a kill does not lose it."""
+        """Write the row of a photo; once this returns, a kill cannot lose it."""
         number = position // self.part_rows
-        part = self._filling[number]
+        part = self._unfinished[number]
         line = json.dumps({"position": position, "row": row}).encode() + b"\n"
         if part.journal.write(line) != len(line):
             raise OutputUnusableError(f"'{self.folder}' takes no more; free some space and run it again")
@@ -155,8 +155,8 @@ class Output:
             self._finish(number)
 
     def _finish(self, number: int) -> None:
-        part = self._filling.pop(number)
-        parquet.write(self._part(number), [part.rows[position] for position in sorted(part.rows)], self.schema)
+        part = self._unfinished.pop(number)
+        parquet.write_part(self._part(number), [part.rows[position] for position in sorted(part.rows)], self.schema)
         part.journal.close()
         self._journal(number).unlink()
 
@@ -173,8 +173,8 @@ class Output:
 
 
 @contextlib.contextmanager
-def _held(folder: Path) -> Iterator[None]:
-    """Keep others out of a folder; the system lets go of it however the process ends."""
+def _locked(folder: Path) -> Iterator[None]:
+    """Lock a folder against other processes; the kernel releases the lock however the process ends."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         try:
@@ -186,35 +186,35 @@ def _held(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def _agreed(folder: Path, source: str, description: Description, part_rows: int) -> int:
-    """Write the ledger of a new folder, or compare that of an old one; the photos in a part."""
+def _open_ledger(folder: Path, source: str, description: Description, part_rows: int) -> int:
+    """Write the ledger of a new folder, or check that of an existing one; return the photos in a part."""
     files.sweep(folder)
-    place = folder / LEDGER
-    ours = {"source": source, "bundle": description.digest, "part_rows": part_rows}
+    path = folder / LEDGER
+    ledger: Any = {"source": source, "bundle": description.digest, "part_rows": part_rows}
     if not any(folder.iterdir()):
-        files.write_json(place, ours)
+        files.write_json(path, ledger)
         return part_rows
     try:
-        theirs: Any = files.read_json(place)
-        kept, answers, rows = theirs["source"], theirs["bundle"], int(theirs["part_rows"])
+        ledger = files.read_json(path)
+        scored, digest, part_rows = ledger["source"], ledger["bundle"], int(ledger["part_rows"])
     except (OSError, ValueError, KeyError, TypeError):
         raise OutputUnusableError(
             f"'{folder}' is not empty and holds no answers of this command; name a new folder"
         ) from None
-    if kept != source:
-        raise OutputUnusableError(f"'{folder}' holds answers for '{kept}', not for '{source}'; name a new folder")
-    if answers != description.digest:
+    if scored != source:
+        raise OutputUnusableError(f"'{folder}' holds answers for '{scored}', not for '{source}'; name a new folder")
+    if digest != description.digest:
         raise OutputUnusableError(
-            f"'{folder}' holds answers of model {answers[:12]}, not of {description.digest[:12]}; name a new folder, "
+            f"'{folder}' holds answers of model {digest[:12]}, not of {description.digest[:12]}; name a new folder, "
             "or that model with --bundle"
         )
-    return rows
+    return part_rows
 
 
-def _read(journal: IO[bytes]) -> dict[int, Row]:
-    """Read the rows of a journal; what a crash left half-written at its end is cut off."""
+def _read_journal(journal: IO[bytes]) -> dict[int, Row]:
+    """Read the rows of a journal; cut off a line that a crash left half-written."""
     rows: dict[int, Row] = {}
-    whole = 0
+    size = 0
     journal.seek(0)
     *lines, _ = journal.read().split(b"\n")
     for line in lines:
@@ -223,6 +223,6 @@ def _read(journal: IO[bytes]) -> dict[int, Row]:
             rows[int(entry["position"])] = entry["row"]
         except (ValueError, KeyError, TypeError):
             break
-        whole += len(line) + 1
-    journal.truncate(whole)
+        size += len(line) + 1
+    journal.truncate(size)
     return rows

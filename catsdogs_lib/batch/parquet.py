@@ -1,4 +1,4 @@
-"""A part of the answers as a Parquet file: one row a photo, a column for each class."""
+"""Parts of the output as Parquet files: a row for each photo, a column for each class."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,20 +9,20 @@ from catsdogs_lib.common import files
 from catsdogs_lib.common.errors import CatsdogsError
 from catsdogs_lib.inference.bundle import Description
 
-PROBABILITY = "probability_"
-"""Begins the name of each class's column: plain numbers are what pandas and DuckDB filter and sort by."""
+PROBABILITY_PREFIX = "probability_"
+"""Prefix of each class's column; pandas and DuckDB filter and sort by plain numbers, not by maps."""
 
 
 class PartCorruptError(CatsdogsError):
-    """A part that was written once can no longer be read."""
+    """A finished part cannot be read."""
 
 
-def schema(description: Description) -> Any:
-    """Give the columns; what answered stands in the file's metadata."""
+def part_schema(description: Description) -> Any:
+    """Build the Arrow schema of a part; its metadata names the model."""
     import pyarrow as pa
 
     answer = [("prediction", pa.string()), ("confidence", pa.float64())]
-    classes = [(PROBABILITY + name, pa.float64()) for name in description.classes]
+    classes = [(PROBABILITY_PREFIX + name, pa.float64()) for name in description.classes]
     rest = [("confident", pa.bool_()), *((name, pa.string()) for name in ("reason", "error", "model_version"))]
     metadata = {
         "catsdogs.bundle": description.digest,
@@ -34,8 +34,8 @@ def schema(description: Description) -> Any:
     return pa.schema([("path", pa.string()), *answer, *classes, *rest], metadata=metadata)
 
 
-def write(path: Path, rows: Sequence[Row], schema: Any) -> None:
-    """Write a part as a whole or not at all."""
+def write_part(path: Path, rows: Sequence[Row], schema: Any) -> None:
+    """Write a part atomically."""
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -45,16 +45,16 @@ def write(path: Path, rows: Sequence[Row], schema: Any) -> None:
 
 
 def _flat(row: Row) -> dict[str, Any]:
-    return {**row, **{PROBABILITY + name: value for name, value in (row["probabilities"] or {}).items()}}
+    return {**row, **{PROBABILITY_PREFIX + name: value for name, value in (row["probabilities"] or {}).items()}}
 
 
 def read_paths(path: Path) -> tuple[list[str], int]:
-    """Read which photos a part holds, in its order, and how many of them were not answered.
+    """Read the paths in a part, in order, and how many of its rows hold an error.
 
     Raises
     ------
     PartCorruptError
-        It is damaged, or no such part.
+        The file is damaged, or is no part.
     """
     import pyarrow as pa
     from pyarrow import parquet

@@ -1,4 +1,4 @@
-"""Photos that wait somewhere: each knows its name and how it is read, and can be sent to another process."""
+"""Photos of a source, not yet read: each has a name, can read itself, and can be pickled for another process."""
 
 import struct
 import zipfile
@@ -11,48 +11,48 @@ from catsdogs_lib.batch.rows import printable
 from catsdogs_lib.imaging.decoding import MAX_BYTES, PhotoError
 
 _LOCAL_HEADER = struct.Struct("<4s22x2H")
-"""Of a zip's member: its mark, and the lengths of its name and its extra field, which the directory may not repeat."""
-_ENCRYPTED = 0x1
+"""Local header of a zip member: signature, lengths of name and extra field (the directory may have other lengths)."""
+_ENCRYPTED_FLAG = 0x1
 
 
 class UnreadableError(PhotoError):
-    """A photo is named, but its bytes cannot be had."""
+    """The bytes of a photo cannot be read."""
 
 
 class Photo(Protocol):
     """A photo of a source."""
 
     remote: ClassVar[bool]
-    """Whether reading it is mostly waiting."""
+    """Whether reading mostly waits for the network."""
 
     @property
     def path(self) -> str:
-        """What names it in its row."""
+        """Name of the photo in its row."""
 
     def read(self) -> bytes | Path:
-        """Read its bytes, or say where they lie; raises `UnreadableError` where they cannot be had."""
+        """Read its bytes, or return the path of its file; raises `UnreadableError` if they cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)
 class LocalPhoto:
-    """A file of this machine."""
+    """A file on this machine."""
 
     remote: ClassVar[bool] = False
     file: str
 
     @property
     def path(self) -> str:
-        """The file as it was named."""
+        """The file as the source names it."""
         return printable(self.file)
 
     def read(self) -> Path:
-        """Say where it lies."""
+        """Return the path of the file."""
         return Path(self.file)
 
 
 @dataclass(frozen=True, slots=True)
 class ZippedPhoto:
-    """A member of a zip, read where it lies."""
+    """A member of a zip, read without unpacking the zip."""
 
     remote: ClassVar[bool] = False
     archive: str
@@ -64,22 +64,22 @@ class ZippedPhoto:
         return printable(self.member.filename)
 
     def read(self) -> bytes:
-        """Unpack it into memory, no more than a photo may have.
+        """Unpack the member into memory, up to the size limit of a photo.
 
         The directory of a large zip takes as much memory as the rest of a process, so only the process that lists
-        it holds it; here the one entry is enough.
+        the zip loads it; this one entry is enough here.
         """
-        if self.member.flag_bits & _ENCRYPTED:
+        if self.member.flag_bits & _ENCRYPTED_FLAG:
             raise UnreadableError("encrypted in its zip; unpack the zip with its password and name the folder")
         if self.member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise UnreadableError("compressed in a way that is not read; pack it as an ordinary zip")
         try:
             with Path(self.archive).open("rb") as stream:
                 stream.seek(self.member.header_offset)
-                mark, name, extra = _LOCAL_HEADER.unpack(stream.read(_LOCAL_HEADER.size))
-                if mark != b"PK\x03\x04":
+                signature, name_length, extra_length = _LOCAL_HEADER.unpack(stream.read(_LOCAL_HEADER.size))
+                if signature != b"PK\x03\x04":
                     raise zipfile.BadZipFile("no member begins there")
-                stream.seek(name + extra, 1)
+                stream.seek(name_length + extra_length, 1)
                 with zipfile.ZipExtFile(stream, "r", self.member) as unpacked:
                     return unpacked.read(MAX_BYTES + 1)
         except (zipfile.BadZipFile, zlib.error, struct.error, EOFError) as error:
@@ -101,7 +101,7 @@ class RemotePhoto:
         return printable(self.address)
 
     def read(self) -> bytes:
-        """Fetch it, no more than a photo may have where the other side can send a part."""
+        """Fetch the object, up to the size limit of a photo if the server supports ranges."""
         import fsspec.core
 
         try:
@@ -110,6 +110,6 @@ class RemotePhoto:
         except MemoryError:
             raise
         except Exception as error:
-            # Every file system of fsspec brings exceptions of its own.
-            said = " ".join(str(error).split()) or type(error).__name__
-            raise UnreadableError(f"cannot be read ({said[:300]}); check the address and the access to it") from None
+            # Each fsspec file system has exceptions of its own.
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise UnreadableError(f"cannot be read ({reason[:300]}); check the address and the access to it") from None

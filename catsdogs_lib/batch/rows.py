@@ -1,4 +1,4 @@
-"""What is kept of a photo: its answer, or the sentence why there is none."""
+"""Rows of the output: the answer for a photo, or the reason why there is none."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +9,7 @@ from catsdogs_lib.inference.classifier import TOO_LITTLE_MEMORY, Classifier, Pre
 
 
 class Row(TypedDict):
-    """A photo and its answer; where `error` says why there is none, the answer's fields are None."""
+    """A photo and its answer; if `error` is set, the fields of the answer are None."""
 
     path: str
     prediction: str | None
@@ -22,21 +22,21 @@ class Row(TypedDict):
 
 
 def printable(path: str) -> str:
-    """Give a name as text that any file can hold: bytes that are no UTF-8 become escapes."""
+    """Replace bytes of a file name that are not UTF-8 by escapes."""
     return path.encode(errors="backslashreplace").decode()
 
 
 def score_photo(classifier: Classifier, path: str, read: Callable[[], bytes | Path]) -> Row:
-    """Answer for one photo; one that cannot be read or used becomes a row with an error.
+    """Score a photo; one that cannot be read or used becomes a row with an error.
 
     Parameters
     ----------
     classifier
-        What answers.
+        Model that scores.
     path
-        What names the photo in its row.
+        Name of the photo in its row.
     read
-        Gives its bytes, or the path of its file; raises `PhotoError` where it cannot.
+        Returns its bytes, or the path of its file; raises `PhotoError` if it cannot.
     """
     version = classifier.bundle.version
     try:
@@ -47,22 +47,22 @@ def score_photo(classifier: Classifier, path: str, read: Callable[[], bytes | Pa
         return error_row(path, TOO_LITTLE_MEMORY, version)
 
 
-def answered_row(path: str, answer: Prediction, version: str) -> Row:
-    """Make the row of a photo that was answered."""
+def answered_row(path: str, prediction: Prediction, version: str) -> Row:
+    """Make the row of a scored photo."""
     return Row(
         path=path,
-        prediction=answer.prediction,
-        confidence=answer.confidence,
-        probabilities=answer.probabilities,
-        confident=answer.confident,
-        reason=answer.reason,
+        prediction=prediction.prediction,
+        confidence=prediction.confidence,
+        probabilities=prediction.probabilities,
+        confident=prediction.confident,
+        reason=prediction.reason,
         error=None,
         model_version=version,
     )
 
 
 def error_row(path: str, error: str, version: str) -> Row:
-    """Make the row of a photo without an answer."""
+    """Make the row of a photo that could not be scored."""
     return Row(
         path=path,
         prediction=None,

@@ -1,8 +1,8 @@
-"""Photos that land in a bucket: each becomes one row in the results, or a letter that says why it has no answer.
+"""Photos that arrive in a bucket: each gets one row in the results, and a dead letter if it has no answer.
 
-Messages come more than once and in any order, and a function may die between any two steps. So a row carries the mark
-of what it was made from, it is written only in the place of what was seen there before, and a letter goes out before
-the row that settles its photo: whatever is repeated ends in the same one row.
+Messages arrive more than once and in any order, and a function may die between any two steps. Processing is therefore
+idempotent: a row's metadata names the object and the model it was made from, a row only replaces the row that was seen
+before (conditional write), and a dead letter is sent before its row is written.
 """
 
 import json
@@ -24,34 +24,34 @@ from catsdogs_lib.imaging.decoding import MAX_BYTES, PhotoError, PhotoTooLargeEr
 from catsdogs_lib.inference.classifier import TOO_LITTLE_MEMORY, Classifier
 
 MAX_PREFETCHED = 4
-"""Photos that are fetched while one is looked at."""
+"""Photos fetched while another is scored."""
 MAX_REPORTED_ERROR_CHARS = 1000
 
 
 class UnreadableMessageError(CatsdogsError):
-    """A message is no notification of S3."""
+    """A message is not an S3 notification."""
 
     kind = "unreadable-message"
 
 
 class S3ObjectGoneError(PhotoError):
-    """The photo that a notification names is not there any more."""
+    """The object that a notification names no longer exists."""
 
     kind = "gone"
 
 
 @dataclass(frozen=True)
 class S3Object:
-    """A photo that landed in a bucket.
+    """A photo in a bucket, as a notification names it.
 
     Attributes
     ----------
     version
-        "" where the bucket keeps none.
+        "" if the bucket keeps no versions.
     sequencer
-        Another each time the key is written to, the same in each copy of a notification.
+        Changes with each write to the key; the same in every copy of a notification.
     notice
-        The notification of this photo alone.
+        Notification of this photo alone.
     """
 
     bucket: str
@@ -63,9 +63,9 @@ class S3Object:
 
 
 def read_message(body: str) -> list[S3Object]:
-    """Read the photos that a message names: notifications that S3 sends itself, or through EventBridge.
+    """Read the photos that a message names: S3's own notification, or one that came through EventBridge.
 
-    Test messages, deletions and the markers of empty folders name none.
+    Test events, deletions and folder markers name none.
 
     Raises
     ------
@@ -73,55 +73,55 @@ def read_message(body: str) -> list[S3Object]:
         The message is neither.
     """
     try:
-        found = _named(json.loads(body))
+        photos = _objects(json.loads(body))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        said = f"{type(error).__name__}: {error}"[:MAX_REPORTED_ERROR_CHARS]
-        raise UnreadableMessageError(f"the message is no notification of S3 ({said}); see what sends it") from None
-    return [photo for photo in found if not photo.key.endswith("/")]
+        reason = f"{type(error).__name__}: {error}"[:MAX_REPORTED_ERROR_CHARS]
+        raise UnreadableMessageError(f"the message is no notification of S3 ({reason}); see what sends it") from None
+    return [photo for photo in photos if not photo.key.endswith("/")]
 
 
-def _named(notice: dict[str, Any]) -> list[S3Object]:
+def _objects(notice: dict[str, Any]) -> list[S3Object]:
     if "Records" in notice:
-        return [_of_record(record) for record in notice["Records"] if "ObjectCreated:" in record["eventName"]]
+        return [_from_record(record) for record in notice["Records"] if "ObjectCreated:" in record["eventName"]]
     if "detail" in notice:
-        return [_of_detail(notice)] if notice["detail-type"] == "Object Created" else []
+        return [_from_event_bridge(notice)] if notice["detail-type"] == "Object Created" else []
     if notice["Event"] != "s3:TestEvent":
         raise ValueError(f"the event '{notice['Event']}'")
     return []
 
 
-def _of_record(record: dict[str, Any]) -> S3Object:
-    found = record["s3"]["object"]
+def _from_record(record: dict[str, Any]) -> S3Object:
+    content = record["s3"]["object"]
     return S3Object(
         bucket=record["s3"]["bucket"]["name"],
-        # S3 writes these keys as forms write theirs: a space is a plus. EventBridge leaves them as they are.
-        key=unquote_plus(found["key"]),
-        etag=found.get("eTag", ""),
-        version=found.get("versionId", ""),
-        sequencer=found.get("sequencer", ""),
+        # S3 form-encodes keys in its own notifications (a space is a plus); EventBridge does not.
+        key=unquote_plus(content["key"]),
+        etag=content.get("eTag", ""),
+        version=content.get("versionId", ""),
+        sequencer=content.get("sequencer", ""),
         notice={"Records": [record]},
     )
 
 
-def _of_detail(notice: dict[str, Any]) -> S3Object:
-    found = notice["detail"]["object"]
+def _from_event_bridge(notice: dict[str, Any]) -> S3Object:
+    content = notice["detail"]["object"]
     return S3Object(
         bucket=notice["detail"]["bucket"]["name"],
-        key=found["key"],
-        etag=found.get("etag", ""),
-        version=found.get("version-id", ""),
-        sequencer=found.get("sequencer", ""),
+        key=content["key"],
+        etag=content.get("etag", ""),
+        version=content.get("version-id", ""),
+        sequencer=content.get("sequencer", ""),
         notice=notice,
     )
 
 
 class DeadLetters:
-    """The queue of what will never get an answer.
+    """The dead-letter queue, for photos that will never get an answer.
 
     Parameters
     ----------
     url
-        Of the queue.
+        URL of the queue.
     """
 
     def __init__(self, url: str) -> None:
@@ -132,25 +132,27 @@ class DeadLetters:
         return Session().create_client("sqs")
 
     def send(self, kind: str, reason: str, notice: dict[str, Any]) -> None:
-        """Send a letter. It holds the notification, too: moved back to the queue, it is looked at again."""
-        said = "".join(sign if sign.isprintable() else " " for sign in reason)[:MAX_REPORTED_ERROR_CHARS]
-        named = {"kind": kind, "reason": said}
+        """Send a dead letter. It includes the notification, so moving it back to the queue retries the photo."""
+        printable = "".join(character if character.isprintable() else " " for character in reason)
+        attributes = {"kind": kind, "reason": printable[:MAX_REPORTED_ERROR_CHARS]}
         self._client.send_message(
             QueueUrl=self._url,
-            MessageBody=json.dumps({**notice, **named}),
-            MessageAttributes={name: {"DataType": "String", "StringValue": value} for name, value in named.items()},
+            MessageBody=json.dumps({**notice, **attributes}),
+            MessageAttributes={
+                name: {"DataType": "String", "StringValue": value} for name, value in attributes.items()
+            },
         )
 
 
 class S3Batch:
-    """Answers for photos in buckets.
+    """Scores photos in buckets.
 
     Parameters
     ----------
     classifier
-        What answers.
+        Model that scores.
     storage
-        Where photos lie.
+        Client of S3.
     """
 
     def __init__(self, classifier: Classifier, storage: Storage) -> None:
@@ -158,23 +160,23 @@ class S3Batch:
         self._storage = storage
 
     def rows(self, bucket: str, keys: Iterable[str]) -> list[Row]:
-        """Give the row of each photo, in their order; the next ones are fetched while one is looked at.
+        """Score photos, in order; the next ones are fetched while one is scored.
 
         Raises
         ------
         StorageError
-            S3 gives no answer; nothing is wrong with the photos.
+            S3 does not answer; the photos may be fine.
         """
         return [score_photo(self._classifier, key, fetched.result) for key, fetched in self._fetched(bucket, keys)]
 
     def _fetched(self, bucket: str, keys: Iterable[str]) -> Iterator[tuple[str, "Future[bytes]"]]:
         with ThreadPoolExecutor(MAX_PREFETCHED) as pool:
-            waiting: deque[tuple[str, Future[bytes]]] = deque()
+            queue: deque[tuple[str, Future[bytes]]] = deque()
             for key in keys:
-                waiting.append((key, pool.submit(self._fetch, bucket, key)))
-                if len(waiting) > MAX_PREFETCHED:
-                    yield waiting.popleft()
-            yield from waiting
+                queue.append((key, pool.submit(self._fetch, bucket, key)))
+                if len(queue) > MAX_PREFETCHED:
+                    yield queue.popleft()
+            yield from queue
 
     def _fetch(self, bucket: str, key: str) -> bytes:
         try:
@@ -185,16 +187,16 @@ class S3Batch:
 
 
 class S3PhotoProcessor(S3Batch):
-    """Settles photos one by one: each gets its row.
+    """Writes a row for each photo that a queue of notifications names.
 
     Parameters
     ----------
     classifier, storage
         See `S3Batch`.
     results
-        Where rows go: the key of the photo, and ``.json``.
+        Folder for the rows; each is named after its photo's key, plus ``.json``.
     letters
-        Where what is wrong with a photo goes, besides its row.
+        Queue for photos without an answer, besides their row.
     """
 
     def __init__(self, classifier: Classifier, storage: Storage, results: Address, letters: DeadLetters) -> None:
@@ -202,58 +204,60 @@ class S3PhotoProcessor(S3Batch):
         self._results = results
         self._letters = letters
 
-    def handle(self, body: str, settle: Callable[..., dict[str, Any]] | None = None) -> Iterator[dict[str, Any]]:
-        """Settle all photos of a message.
+    def process_message(
+        self, body: str, process: Callable[..., dict[str, Any]] | None = None
+    ) -> Iterator[dict[str, Any]]:
+        """Process all photos of a message.
 
         Parameters
         ----------
         body
-            Of the message.
-        settle
-            `settle`, perhaps wrapped; called with the keyword `photo`.
+            Body of the message.
+        process
+            `process`, perhaps wrapped for idempotency; called with the keyword `photo`.
 
         Yields
         ------
         dict
-            What became of each photo.
+            Outcome of each photo.
 
         Raises
         ------
         Exception
-            What kept the first of those photos from being settled that have to come again.
+            Error of the first photo that has to be retried, after the others were processed.
         """
         first: Exception | None = None
         try:
-            dropped = read_message(body)
+            photos = read_message(body)
         except UnreadableMessageError as error:
             self._letters.send(error.kind, str(error), {"message": body})
             yield {"outcome": "refused", "kind": error.kind, "reason": str(error)}
             return
-        for photo in dropped:
+        for photo in photos:
             try:
-                yield {"key": photo.key, **(settle or self.settle)(photo=photo)}
-            except Exception as error:  # one photo must not keep the others of its message waiting
+                yield {"key": photo.key, **(process or self.process)(photo=photo)}
+            except Exception as error:  # one photo must not block the others of its message
                 first = first or error
         if first is not None:
             raise first
 
-    def settle(self, photo: S3Object) -> dict[str, Any]:
+    def process(self, photo: S3Object) -> dict[str, Any]:
         """Write the row of a photo.
 
         Returns
         -------
         dict
-            `outcome`: ``answered``; ``refused``, and a letter was sent; ``known``, its row was there; ``replaced`` by
-            another photo, which has a message of its own; ``result``, a row is no photo. With it what its row says.
+            `outcome`, with fields of the row: ``answered``; ``refused``, a dead letter was sent; ``known``, the row
+            existed; ``replaced`` by another photo, which has its own message; ``result``, the object is itself a row.
 
         Raises
         ------
         StorageError
-            S3 does not answer, or another function was faster; the message has to come again.
+            S3 does not answer, or another function wrote the row first; the message has to be retried.
         """
         if photo.bucket == self._results.bucket and photo.key.startswith(f"{self._results.prefix}/"):
             return {"outcome": "result"}
-        # Before the photo is opened: a row that another photo gets from here on is not written over.
+        # Read before the photo is opened, so that a row written from here on is not overwritten.
         before = self._storage.head(self._results.bucket, self._row_key(photo))
         try:
             opened = self._storage.open(photo.bucket, photo.key, photo.etag)
@@ -264,15 +268,15 @@ class S3PhotoProcessor(S3Batch):
             self._letters.send(S3ObjectGoneError.kind, reason, photo.notice)
             return {"outcome": "refused", "kind": S3ObjectGoneError.kind, "reason": reason}
         with opened:
-            return self._settle(photo, opened, before)
+            return self._write_row(photo, opened, before)
 
     def _row_key(self, photo: S3Object) -> str:
         return self._results.key(f"{photo.key}.json")
 
-    def _settle(self, photo: S3Object, opened: OpenedObject, before: ObjectHead | None) -> dict[str, Any]:
+    def _write_row(self, photo: S3Object, opened: OpenedObject, before: ObjectHead | None) -> dict[str, Any]:
         version = self._classifier.bundle.version
-        mark = {"etag": opened.etag, "version": opened.version, "model-version": version}
-        if before is not None and before.metadata == mark:
+        provenance = {"etag": opened.etag, "version": opened.version, "model-version": version}
+        if before is not None and before.metadata == provenance:
             return {"outcome": "known"}
         kind = None
         try:
@@ -285,8 +289,8 @@ class S3PhotoProcessor(S3Batch):
             self._letters.send(kind, row["error"] or "", photo.notice)
         origin = {"bucket": photo.bucket, "etag": opened.etag, "version": opened.version or None}
         content = {**row, **origin, "scored_at": datetime.now(UTC).isoformat(timespec="seconds")}
-        data, place = json.dumps(content).encode(), self._results.bucket
-        self._storage.write(place, self._row_key(photo), data, "application/json", mark, before)
+        data, bucket = json.dumps(content).encode(), self._results.bucket
+        self._storage.write(bucket, self._row_key(photo), data, "application/json", provenance, before)
         if kind is not None:
             return {"outcome": "refused", "kind": kind, "reason": row["error"]}
         return {"outcome": "answered", "prediction": row["prediction"], "confidence": row["confidence"]}

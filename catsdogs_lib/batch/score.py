@@ -1,4 +1,4 @@
-"""The whole way: a source, workers, an output."""
+"""Scoring a source: its photos go to an engine, the rows to an output."""
 
 import os
 import time
@@ -6,27 +6,27 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from catsdogs_lib.batch.local_engine import WorkerPool
 from catsdogs_lib.batch.output import Output
 from catsdogs_lib.batch.sources import Source, open_source
-from catsdogs_lib.batch.workers import WorkerPool
 from catsdogs_lib.common.progress import track
 from catsdogs_lib.inference.bundle import Bundle
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What a run has done.
+    """Counts of a scoring run.
 
     Attributes
     ----------
     photos
-        Of the source.
+        Photos in the source.
     unanswered
-        Those whose row is an error.
+        Photos whose row holds an error.
     kept
-        Those whose row was there before.
+        Photos whose row an earlier run had written.
     seconds
-        What the others took.
+        Time spent on the others.
     """
 
     photos: int
@@ -36,12 +36,12 @@ class Summary:
 
     @property
     def photos_per_second(self) -> float:
-        """How fast those went that this run looked at."""
+        """Throughput over the photos that this run scored."""
         return (self.photos - self.kept) / self.seconds
 
 
 def score(source: str, folder: Path, bundle: Bundle, workers: int | None = None) -> Summary:
-    """Answer every photo of a source into Parquet files of a folder; goes on where it was ended.
+    """Score every photo of a source into Parquet files, resuming where an earlier run stopped.
 
     Parameters
     ----------
@@ -50,35 +50,35 @@ def score(source: str, folder: Path, bundle: Bundle, workers: int | None = None)
     folder
         See `catsdogs_lib.batch.output.Output`.
     bundle
-        What answers.
+        Model that scores.
     workers
-        Processes; None takes one for every core that this process may use.
+        Number of processes; None starts one for each core that this process may use.
 
     Raises
     ------
     SourceUnusableError
-        No photos can be had from the source.
+        The source holds no photos, or cannot be read.
     OutputUnusableError
         The folder is something else, or belongs to another source or bundle.
     WorkersLostError
-        Processes die faster than they answer.
+        Workers cannot start, or keep dying.
     """
-    named = open_source(source)
-    count = named.count()
+    photos = open_source(source)
+    count = photos.count()
     workers = min(workers or len(os.sched_getaffinity(0)), count)
     begin = time.monotonic()
-    with Output.opened(folder, named.name, bundle.description) as output:
-        for _ in track(_steps(named, output, bundle, workers), "scoring", count):
+    with Output.opened(folder, photos.name, bundle.description) as output:
+        for _ in track(_steps(photos, output, bundle, workers), "scoring", count):
             pass
         return Summary(output.done, output.unanswered, output.kept, time.monotonic() - begin)
 
 
 def _steps(source: Source, output: Output, bundle: Bundle, workers: int) -> Iterator[None]:
-    """Work; a step for every photo that has its row, be it new or kept."""
-    told = 0
+    """Score what is missing; yield once for each row, new or kept."""
+    reported = 0
     with WorkerPool(bundle, workers) as pool:
-        for position, row in pool.answers(output.missing(source.photos())):
+        for position, row in pool.score(output.missing(source.photos())):
             output.add(position, row)
-            yield from (None for _ in range(told, output.done))
-            told = output.done
-    yield from (None for _ in range(told, output.done))
+            yield from (None for _ in range(reported, output.done))
+            reported = output.done
+    yield from (None for _ in range(reported, output.done))

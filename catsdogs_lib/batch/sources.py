@@ -1,4 +1,4 @@
-"""Where many photos are named: a folder, a zip, a list, or an address that fsspec knows."""
+"""Sources of photos: a folder, a zip, a list, or an address that fsspec reads."""
 
 import csv
 import io
@@ -15,21 +15,21 @@ from catsdogs_lib.batch.photos import LocalPhoto, Photo, RemotePhoto, ZippedPhot
 from catsdogs_lib.common.errors import CatsdogsError
 from catsdogs_lib.imaging.decoding import SUFFIXES
 
-COLUMN = "path"
-"""The column of a CSV that names the photos; the result has it too."""
+PATH_COLUMN = "path"
+"""Column of a CSV list that names the photos; the output has it too."""
 _ADDRESS = re.compile(r"([a-z][a-z0-9+.-]*)(?:://|::)", re.IGNORECASE)
-_JUNK = "__macosx"
+_MACOS_METADATA_FOLDER = "__macosx"
 
 
 class SourceUnusableError(CatsdogsError):
-    """No photos can be had from a source.
+    """A source holds no photos, or cannot be read.
 
     Parameters
     ----------
     source
-        As the user named it.
+        Name that the user gave.
     problem
-        What is wrong with it and what to do about it.
+        Cause and remedy.
     """
 
     def __init__(self, source: str, problem: str) -> None:
@@ -40,26 +40,26 @@ class SourceUnusableError(CatsdogsError):
 
 @dataclass(frozen=True)
 class Source:
-    """Photos in an order that is the same each time.
+    """Photos in a stable order.
 
     Attributes
     ----------
     name
-        The same for the same source, wherever it is named from.
+        Absolute path or address: the same from whichever folder the source is named.
     photos
-        Goes through them; may be called again.
+        Returns an iterator over the photos; may be called again.
     """
 
     name: str
     photos: Callable[[], Iterator[Photo]]
 
     def count(self) -> int:
-        """Count the photos, of which there must be one.
+        """Count the photos.
 
         Raises
         ------
         SourceUnusableError
-            There is none.
+            There are none.
         """
         count = sum(1 for _ in self.photos())
         if not count:
@@ -68,12 +68,12 @@ class Source:
 
 
 def open_source(given: str) -> Source:
-    """Find out what a source is: an address, a folder, a zip, one photo, else a list of paths and addresses.
+    """Open an address, a folder, a zip, a single photo, or a list of paths and addresses.
 
     Raises
     ------
     SourceUnusableError
-        It is missing, damaged, or nothing of these.
+        The source is missing, damaged, or none of these.
     """
     if _ADDRESS.match(given):
         return _remote(given)
@@ -91,20 +91,20 @@ def open_source(given: str) -> Source:
     return Source(name, lambda: _listed(given, lambda: _text(path.open("rb"))))
 
 
-def is_photo(path: str) -> bool:
-    """Whether a file of this name is taken for a photo; what some system leaves behind is not."""
+def is_photo_path(path: str) -> bool:
+    """Tell whether a path looks like a photo's, and not like a file that an operating system left behind."""
     parts = PurePosixPath(path)
-    junk = parts.name.startswith(".") or any(part.casefold() == _JUNK for part in parts.parts)
+    junk = parts.name.startswith(".") or any(part.casefold() == _MACOS_METADATA_FOLDER for part in parts.parts)
     return parts.suffix.lower() in SUFFIXES and not junk
 
 
 def _walk(folder: str) -> Iterator[Photo]:
-    # One folder at a time: the names of all of them never lie in memory.
-    for place, folders, names in os.walk(folder, onerror=_raise):
+    # One folder at a time, so that the names of a large tree are never all in memory.
+    for parent, folders, names in os.walk(folder, onerror=_raise):
         folders.sort()
         for name in sorted(names):
-            if is_photo(name):
-                yield LocalPhoto(os.path.join(place, name))  # noqa: PTH118 - a Path a photo would take longer
+            if is_photo_path(name):
+                yield LocalPhoto(os.path.join(parent, name))  # noqa: PTH118 - faster than a Path for each photo
 
 
 def _raise(error: OSError) -> None:
@@ -114,29 +114,30 @@ def _raise(error: OSError) -> None:
 def _members(archive: Path) -> list[zipfile.ZipInfo]:
     try:
         with zipfile.ZipFile(archive) as packed:
-            return [member for member in packed.infolist() if not member.is_dir() and is_photo(member.filename)]
+            return [member for member in packed.infolist() if not member.is_dir() and is_photo_path(member.filename)]
     except (zipfile.BadZipFile, ValueError, NotImplementedError, EOFError) as error:
         raise SourceUnusableError(str(archive), f"the zip is damaged ({error}); copy or pack it again") from None
 
 
 def _listed(source: str, opened: Callable[[], TextIO]) -> Iterator[Photo]:
-    """Go through a list: a CSV by its column, any other text by its lines."""
+    """Read a list: the path column of a CSV, or the lines of any other text."""
     with opened() as stream:
-        named = _column(source, stream) if source.lower().endswith(".csv") else (line.rstrip("\r\n") for line in stream)
-        for number, name in enumerate(named, 1):
+        is_csv = source.lower().endswith(".csv")
+        names = _column(source, stream) if is_csv else (line.rstrip("\r\n") for line in stream)
+        for number, name in enumerate(names, 1):
             if "\0" in name:
                 raise SourceUnusableError(
                     source, f"entry {number} is not text; name a folder, a zip, an address, or a list in UTF-8"
                 )
             if address := _ADDRESS.match(name):
-                _check(source, address[1])
+                _require_protocol(source, address[1])
                 yield RemotePhoto(name)
             elif name.strip():
                 yield LocalPhoto(name)
 
 
-def _check(source: str, protocol: str) -> None:
-    """See whether fsspec reads such addresses here; S3 needs s3fs, for one."""
+def _require_protocol(source: str, protocol: str) -> None:
+    """Check that fsspec can read addresses of a protocol here; S3, for example, needs s3fs."""
     import fsspec
 
     try:
@@ -148,18 +149,20 @@ def _check(source: str, protocol: str) -> None:
 
 
 def _text(raw: IO[bytes]) -> TextIO:
-    # Names that are no UTF-8 come through as they do from the system; '-sig' passes over a mark at the beginning.
+    # Names that are not UTF-8 come through as os.listdir gives them; '-sig' skips a byte order mark.
     return io.TextIOWrapper(raw, encoding="utf-8-sig", errors="surrogateescape", newline="")
 
 
 def _column(source: str, stream: TextIO) -> Iterator[str]:
     rows = csv.reader(stream)
     try:
-        head = next(rows, [])
-        if COLUMN not in head:
-            raise SourceUnusableError(source, f"a CSV needs a first line with a column '{COLUMN}'; name the column so")
-        at = head.index(COLUMN)
-        yield from (row[at] if len(row) > at else "" for row in rows)
+        header = next(rows, [])
+        if PATH_COLUMN not in header:
+            raise SourceUnusableError(
+                source, f"a CSV needs a first line with a column '{PATH_COLUMN}'; name the column so"
+            )
+        column = header.index(PATH_COLUMN)
+        yield from (row[column] if len(row) > column else "" for row in rows)
     except csv.Error as error:
         raise SourceUnusableError(source, f"line {rows.line_num} is no CSV ({error}); mend it") from None
 
@@ -167,28 +170,29 @@ def _column(source: str, stream: TextIO) -> Iterator[str]:
 def _remote(address: str) -> Source:
     import fsspec.core
 
-    _check(address, address.partition(":")[0])
+    _require_protocol(address, address.partition(":")[0])
     try:
         system, path = fsspec.core.url_to_fs(address)
-        ending = PurePosixPath(path).suffix.lower()
-        if "*" not in path and ending in SUFFIXES:
+        suffix = PurePosixPath(path).suffix.lower()
+        if "*" not in path and suffix in SUFFIXES:
             return Source(address, lambda: iter([RemotePhoto(address)]))
-        if "*" not in path and ending in (".txt", ".csv"):
-            names_in_it = system.cat_file(path)
-            return Source(address, lambda: _listed(address, lambda: _text(io.BytesIO(names_in_it))))
-        found = system.glob(path) if "*" in path else system.find(path)
+        if "*" not in path and suffix in (".txt", ".csv"):
+            content = system.cat_file(path)
+            return Source(address, lambda: _listed(address, lambda: _text(io.BytesIO(content))))
+        paths = system.glob(path) if "*" in path else system.find(path)
     except MemoryError:
         raise
     except Exception as error:
-        # Every file system of fsspec brings exceptions of its own.
-        said = " ".join(str(error).split()) or type(error).__name__
+        # Each fsspec file system has exceptions of its own.
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise SourceUnusableError(
-            address, f"it cannot be listed ({said[:300]}); check the address and the access to it"
+            address, f"it cannot be listed ({reason[:300]}); check the address and the access to it"
         ) from None
-    names = sorted(name for name in found if is_photo(name))
+    names = sorted(name for name in paths if is_photo_path(name))
     outer = "::".join(itertools.islice(address.split("::"), 1, None))
 
-    def whole(name: str) -> str:
-        return f"{system.unstrip_protocol(name)}::{outer}" if outer else str(system.unstrip_protocol(name))
+    def photo(name: str) -> RemotePhoto:
+        full = system.unstrip_protocol(name)
+        return RemotePhoto(f"{full}::{outer}" if outer else full)
 
-    return Source(address, lambda: (RemotePhoto(whole(name)) for name in names))
+    return Source(address, lambda: map(photo, names))

@@ -172,12 +172,12 @@ def test_a_row_is_not_written_over_a_newer_photos_row(stack, pictures, classifie
             opened = super().open(*arguments)
             stack.put(key, pictures[1])
             (newer,) = read_message(notifications(stack)[0])
-            assert S3PhotoProcessor(classifier, Storage(), results, letters).settle(newer)["outcome"] == "answered"
+            assert S3PhotoProcessor(classifier, Storage(), results, letters).process(newer)["outcome"] == "answered"
             return opened
 
     with pytest.raises(ChangedError):
-        S3PhotoProcessor(classifier, Overtaken(), results, letters).settle(older)
-    assert S3PhotoProcessor(classifier, Storage(), results, letters).settle(older) == {"outcome": "replaced"}
+        S3PhotoProcessor(classifier, Overtaken(), results, letters).process(older)
+    assert S3PhotoProcessor(classifier, Storage(), results, letters).process(older) == {"outcome": "replaced"}
     assert stack.writes("results/") == [f"results/{key}.json"]
     assert stack.rows()[key]["probabilities"] == pytest.approx(classifier.predict(pictures[1]).probabilities, abs=1e-3)
 

@@ -96,7 +96,7 @@ def test_what_is_no_notification_is_said_to_be_none(body):
 def test_rows_are_no_photos_or_they_would_beget_rows_for_ever():
     settler = S3PhotoProcessor(None, None, Address("b", "results"), None)
     (photo,) = read_message(message(record("results/in/a.jpg.json")))
-    assert settler.settle(photo) == {"outcome": "result"}
+    assert settler.process(photo) == {"outcome": "result"}
 
 
 def test_the_sample_event_names_its_photos():

@@ -216,7 +216,7 @@ def test_workers_that_cannot_begin_end_the_run(many, tmp_path):
 
 
 def test_workers_that_always_die_end_the_run_with_a_sentence(many, tmp_path, bundle, monkeypatch):
-    monkeypatch.setattr("catsdogs_lib.batch.worker.__name__", "catsdogs_lib.no_such_module")
+    monkeypatch.setattr("catsdogs_lib.batch.local_worker.__name__", "catsdogs_lib.no_such_module")
     with pytest.raises(CatsdogsError, match="ended with status 1; there may be too little memory for 1 of them"):
         score_here(str(many(5)), tmp_path / "out", bundle, workers=1)
 

@@ -1,4 +1,4 @@
-"""The process that looks at photos: one thread for one core, photos in, rows out."""
+"""Worker process of the local engine: receives photos over a pipe, sends back rows, uses one core."""
 
 import contextlib
 import sys
@@ -14,17 +14,17 @@ from catsdogs_lib.common.errors import CatsdogsError
 from catsdogs_lib.inference.bundle import Bundle, BundleCorruptError
 from catsdogs_lib.inference.classifier import Classifier
 
-MAX_PREFETCHED = 8
-"""Photos that a worker has at hand, and remote ones that it fetches at once."""
+MAX_QUEUED = 8
+"""Photos queued at a worker, which is also how many remote ones it fetches at once."""
 
 
-def load(folder: Path, digest: str) -> Classifier:
-    """Load the bundle that the run has begun with, for one core.
+def load_classifier(folder: Path, digest: str) -> Classifier:
+    """Load the bundle that the run started with, for one core.
 
     Raises
     ------
     BundleError
-        It cannot be used, or is another by now.
+        The bundle cannot be used, or has been replaced since.
     """
     bundle = Bundle.load(folder)
     if bundle.description.digest != digest:
@@ -32,34 +32,34 @@ def load(folder: Path, digest: str) -> Classifier:
     return Classifier(bundle, threads=1)
 
 
-def answer(connection: Connection, classifier: Classifier) -> None:
-    """Answer the photos that come in, each in its turn, until the other side closes."""
-    waiting: deque[tuple[Photo, Future[bytes | Path] | None]] = deque()
-    with ThreadPoolExecutor(MAX_PREFETCHED) as fetching:
+def score_photos(connection: Connection, classifier: Classifier) -> None:
+    """Score incoming photos in order until the other side closes the connection."""
+    queue: deque[tuple[Photo, Future[bytes | Path] | None]] = deque()
+    with ThreadPoolExecutor(MAX_QUEUED) as fetching:
         try:
             while True:
-                while not waiting or connection.poll():
+                while not queue or connection.poll():
                     photo: Photo = connection.recv()
-                    waiting.append((photo, fetching.submit(photo.read) if photo.remote else None))
-                photo, fetched = waiting.popleft()
+                    queue.append((photo, fetching.submit(photo.read) if photo.remote else None))
+                photo, fetched = queue.popleft()
                 connection.send(score_photo(classifier, photo.path, fetched.result if fetched else photo.read))
         finally:
             fetching.shutdown(wait=False, cancel_futures=True)
 
 
 def main() -> None:
-    """Run as ``python -m catsdogs_lib.batch.worker DESCRIPTOR BUNDLE DIGEST``; `workers` starts it."""
-    warnings.filterwarnings("ignore", module="PIL")  # Pillow's advice is for programmers; the row says what matters
+    """Run as ``python -m catsdogs_lib.batch.local_worker DESCRIPTOR BUNDLE DIGEST``; `local_engine` starts it."""
+    warnings.filterwarnings("ignore", module="PIL")  # Pillow's warnings address programmers
     connection = Connection(int(sys.argv[1]))
     try:
-        classifier = load(Path(sys.argv[2]), sys.argv[3])
+        classifier = load_classifier(Path(sys.argv[2]), sys.argv[3])
     except CatsdogsError as error:
         connection.send(str(error))
         return
-    # The run is over, or its process is gone.
+    # The pipe closes when the run is over or its process is gone.
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
         connection.send("")
-        answer(connection, classifier)
+        score_photos(connection, classifier)
 
 
 if __name__ == "__main__":

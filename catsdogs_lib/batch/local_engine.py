@@ -1,4 +1,4 @@
-"""Processes that look at photos, one a core; one that dies is replaced, and what it had at hand is not lost."""
+"""Scoring with processes on this machine, one for each core; a worker that dies is replaced and its photos retried."""
 
 import os
 import signal
@@ -11,18 +11,18 @@ from multiprocessing.connection import Connection, Pipe, wait
 from types import TracebackType
 from typing import Self
 
-from catsdogs_lib.batch import worker as child
+from catsdogs_lib.batch import local_worker
 from catsdogs_lib.batch.photos import Photo
 from catsdogs_lib.batch.rows import Row, error_row
 from catsdogs_lib.common.errors import CatsdogsError
 from catsdogs_lib.inference.bundle import Bundle
 
-END_SECONDS = 5.0
-"""A worker that has not ended by itself after that is killed."""
+EXIT_TIMEOUT_SECONDS = 5.0
+"""A worker that has not exited by then is killed."""
 
 
 class WorkersLostError(CatsdogsError):
-    """Workers cannot begin, or die faster than they answer."""
+    """Workers cannot start, or keep dying."""
 
 
 @dataclass
@@ -37,18 +37,18 @@ class _Worker:
     process: "subprocess.Popen[bytes]"
     connection: Connection
     ready: bool = False
-    at_hand: deque[_Task] = field(default_factory=deque)
+    queue: deque[_Task] = field(default_factory=deque)
 
 
 class WorkerPool:
-    """Processes that answer photos with a bundle.
+    """Worker processes that score photos with a bundle.
 
     Parameters
     ----------
     bundle
-        What answers.
+        Model that scores.
     count
-        How many processes.
+        Number of processes.
     """
 
     def __init__(self, bundle: Bundle, count: int) -> None:
@@ -71,63 +71,63 @@ class WorkerPool:
         for worker in self._workers.values():
             _end(worker.process)
 
-    def answers(self, photos: Iterator[tuple[int, Photo]]) -> Iterator[tuple[int, Row]]:
-        """Yield the row of each photo with its position, in whatever order they are answered.
+    def score(self, photos: Iterator[tuple[int, Photo]]) -> Iterator[tuple[int, Row]]:
+        """Yield the row of each photo with its position, in the order in which they finish.
 
-        A photo at which a worker dies is given to another; if that dies, too, its row says so.
+        A photo at which a worker dies is retried alone; if the second worker dies too, its row says so.
 
         Raises
         ------
         WorkersLostError
-            No worker can begin, or they die again and again.
+            Workers cannot start, or keep dying.
         """
         tasks = (_Task(position, photo) for position, photo in photos)
         for worker in self._workers.values():
             self._fill(worker, tasks)
-        while any(worker.at_hand for worker in self._workers.values()):
+        while any(worker.queue for worker in self._workers.values()):
             for connection in wait(list(self._workers)):
                 worker = self._workers[connection]  # type: ignore[index]
                 try:
                     message = worker.connection.recv()
                 except (EOFError, OSError):
-                    yield from self._bury(worker)
+                    yield from self._remove(worker)
                     self._fill(self._start(), tasks)
                     continue
                 if worker.ready:
                     self._deaths = 0
-                    yield worker.at_hand.popleft().position, message
+                    yield worker.queue.popleft().position, message
                 elif message:
                     raise WorkersLostError(message)
                 worker.ready = True
                 self._fill(worker, tasks)
 
     def _fill(self, worker: _Worker, tasks: Iterator[_Task]) -> None:
-        while len(worker.at_hand) < child.MAX_PREFETCHED:
-            # Whatever was at hand when a worker died may be what killed it: each of these is tried alone.
-            if worker.at_hand and (self._suspects or worker.at_hand[0].suspect):
+        while len(worker.queue) < local_worker.MAX_QUEUED:
+            # Any photo that was queued when a worker died may have killed it, so each is retried alone.
+            if worker.queue and (self._suspects or worker.queue[0].suspect):
                 return
             task = self._suspects.popleft() if self._suspects else next(tasks, None)
             if task is None:
                 return
-            worker.at_hand.append(task)
+            worker.queue.append(task)
             try:
                 worker.connection.send(task.photo)
             except OSError:
-                return  # It is dead, which is seen when its answers are read.
+                return  # it died; reading from it will tell
 
-    def _bury(self, worker: _Worker) -> Iterator[tuple[int, Row]]:
+    def _remove(self, worker: _Worker) -> Iterator[tuple[int, Row]]:
         del self._workers[worker.connection]
         worker.connection.close()
-        how = _end(worker.process)
+        end = _end(worker.process)
         self._deaths += 1
         if not worker.ready or self._deaths > 2 * self._count + 2:
             raise WorkersLostError(
-                f"processes that look at photos {how}; there may be too little memory for {self._count} of them: try "
+                f"processes that look at photos {end}; there may be too little memory for {self._count} of them: try "
                 "--workers with fewer, the same command goes on from what is finished"
             )
-        for task in worker.at_hand:
+        for task in worker.queue:
             if task.suspect:
-                error = f"the process that looked at it {how}, twice; there may be too little memory, scale it down"
+                error = f"the process that looked at it {end}, twice; there may be too little memory, scale it down"
                 yield task.position, error_row(task.photo.path, error, self._bundle.version)
             else:
                 task.suspect = True
@@ -135,13 +135,13 @@ class WorkerPool:
 
     def _start(self) -> _Worker:
         ours, theirs = Pipe()
-        settings = [str(theirs.fileno()), str(self._bundle.folder), self._bundle.description.digest]
+        arguments = [str(theirs.fileno()), str(self._bundle.folder), self._bundle.description.digest]
         process = subprocess.Popen(  # noqa: S603 - this very Python
-            [sys.executable, "-P", "-m", child.__name__, *settings],
+            [sys.executable, "-P", "-m", local_worker.__name__, *arguments],
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-            # Out of the terminal's reach: on Ctrl-C this process decides when they end.
+            # Ctrl-C must reach this process only, which decides when its workers end.
             start_new_session=True,
         )
         theirs.close()
@@ -150,9 +150,9 @@ class WorkerPool:
 
 
 def _end(process: "subprocess.Popen[bytes]") -> str:
-    """Wait for the end of a process, or make it; how it ended."""
+    """Wait for a process to exit, or kill it; return how it ended."""
     try:
-        status = process.wait(END_SECONDS)
+        status = process.wait(EXIT_TIMEOUT_SECONDS)
     except subprocess.TimeoutExpired:
         process.kill()
         status = process.wait()
