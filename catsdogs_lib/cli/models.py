@@ -128,7 +128,7 @@ def champion(model: str | None, root: str) -> None:
 
     ws = Workspace.open(root)
     tracking.connect(ws.tracking_uri, ws.artifacts)
-    with rollout.champion(model) as candidate, tempfile.TemporaryDirectory() as folder:
+    with rollout.fetched_champion(model) as candidate, tempfile.TemporaryDirectory() as folder:
         records = models.reference_records(candidate.model, candidate.version, Path(folder))
         if records is not None:
             files.write_bytes(ws.reference, records.read_bytes())

@@ -74,10 +74,10 @@ def release(
     target = targets.target_named(target_name, ws.root, key)
     try:
         if go_back:
-            released = rollout.back(target, _say)
+            released = rollout.roll_back(target, _report)
         else:
             with _candidate(model, folder) as candidate:
-                released = rollout.release(ws.root, candidate, registry, base_image, target, _say)
+                released = rollout.release(ws.root, candidate, registry, base_image, target, _report)
     except verification.ReleaseFailedError as error:
         print(f"catsdogs: {error}", file=sys.stderr)
         raise SystemExit(1) from None
@@ -86,14 +86,14 @@ def release(
 
 def _candidate(model: str | None, folder: Path | None) -> "contextlib.AbstractContextManager[Candidate]":
     from catsdogs_lib.inference.bundle import Bundle
-    from catsdogs_lib.release.rollout import Candidate, champion
+    from catsdogs_lib.release.rollout import Candidate, fetched_champion
 
     if folder is not None:
         return contextlib.nullcontext(Candidate(Bundle.load(folder)))
-    return champion(model)
+    return fetched_champion(model)
 
 
-def _say(sentence: str) -> None:
+def _report(sentence: str) -> None:
     print(sentence, file=sys.stderr, flush=True)
 
 

@@ -1,1 +1,1 @@
-"""Delivery of an image: build, registries, deployment targets, verification, ledger and trace."""
+"""Releases: build and push an image, put it into service, verify it, keep the ledger, trace an endpoint."""

@@ -1,4 +1,4 @@
-"""The Docker engine, through its command line: build, run, push, look into images."""
+"""The Docker engine, through its command line: build, run, push and inspect images."""
 
 import contextlib
 import json
@@ -18,8 +18,8 @@ REVISION_LABEL = "org.opencontainers.image.revision"
 BUNDLE_LABEL = "catsdogs.bundle"
 RUN_LABEL = "catsdogs.mlflow-run"
 DATA_LABEL = "catsdogs.data"
-INSIDE = "/opt/bundle"
-"""Where an image holds its bundle."""
+BUNDLE_FOLDER = "/opt/bundle"
+"""Folder of the bundle inside an image."""
 HARDENED_OPTIONS = (
     "--read-only",
     "--tmpfs",
@@ -31,16 +31,16 @@ HARDENED_OPTIONS = (
     "--memory",
     "1769m",
 )
-"""How an image is tried: as strictly as any place will run it."""
+"""Options of a trial run, at least as strict as those of any target."""
 PORT = 8000
 
 
 class EngineError(CatsdogsError):
-    """The Docker engine, or a registry that it talks to, does not do what it was asked."""
+    """Docker, or a registry that it talks to, refused a command."""
 
 
-class Pushed(NamedTuple):
-    """What a push left: the name by content, and how many layers of how many the registry did not have yet."""
+class PushedImage(NamedTuple):
+    """A pushed image: its name by digest, the layers that were uploaded, and all of its layers."""
 
     image: str
     new_layers: int
@@ -48,7 +48,7 @@ class Pushed(NamedTuple):
 
 
 def require_engine() -> None:
-    """See that an engine answers.
+    """Check that an engine answers.
 
     Raises
     ------
@@ -70,25 +70,25 @@ def docker(
     Parameters
     ----------
     *arguments
-        After the word docker.
+        Arguments of ``docker``.
     failing
-        What it means when it fails, and what to do; docker's last line goes in the middle.
+        Error sentence, "problem; remedy"; docker's last line is inserted after the problem.
     stdin
-        Given to it.
+        Standard input.
     folder
-        Where it runs.
+        Working directory.
     settings
-        Put into its environment.
+        Environment variables to add.
 
     Returns
     -------
     str
-        What it prints.
+        Standard output, stripped.
 
     Raises
     ------
     EngineError
-        It is not installed, or failed.
+        Docker is not installed, or the command failed.
     """
     try:
         done = subprocess.run(  # noqa: S603
@@ -102,27 +102,27 @@ def docker(
     except FileNotFoundError:
         raise EngineError("docker is not installed; a release builds an image and needs it") from None
     if done.returncode:
-        what, semicolon, remedy = failing.partition("; ")
-        raise EngineError(f"{what} ({_last_line(done.stderr)}){semicolon}{remedy}")
+        problem, semicolon, remedy = failing.partition("; ")
+        raise EngineError(f"{problem} ({_last_line(done.stderr)}){semicolon}{remedy}")
     return done.stdout.decode(errors="replace").strip()
 
 
-def _last_line(said: bytes) -> str:
-    lines = [line.strip() for line in said.decode(errors="replace").splitlines() if line.strip()]
-    # After a failed step docker quotes the Dockerfile; the line with the error comes before or after that.
-    wrong = [line for line in lines if line.startswith(("ERROR", "Error", "error"))]
-    return (wrong or lines or ["no word"])[-1][:300]
+def _last_line(output: bytes) -> str:
+    lines = [line.strip() for line in output.decode(errors="replace").splitlines() if line.strip()]
+    # After a failed step docker quotes the Dockerfile, before or after the line with the error.
+    errors = [line for line in lines if line.startswith(("ERROR", "Error", "error"))]
+    return (errors or lines or ["no word"])[-1][:300]
 
 
-def build(project: Path, commit: str, bundle: Bundle, base_image: str, tag: str) -> None:
-    """Build the image of a commit with a bundle; what else lies in the project's folder does not matter.
+def build_image(project: Path, commit: str, bundle: Bundle, base_image: str, tag: str) -> None:
+    """Build the image of a commit with a bundle; uncommitted files in the project are ignored.
 
     Raises
     ------
     EngineError
-        It cannot be built.
+        The image cannot be built.
     """
-    # The commit as a stream, the bundle among its files: nothing is staged on disk, nothing left behind.
+    # The commit and the bundle are streamed to docker as one archive; nothing is staged on disk.
     added = [f"--add-file={(bundle.folder / name).resolve()}" for name in (DESCRIPTION_FILE, GRAPH_FILE)]
     archive = ["git", "-C", str(project), "archive", "--prefix=models/bundle/", *added, "--prefix=", commit]
     context = subprocess.run(archive, capture_output=True, check=True).stdout  # noqa: S603
@@ -150,45 +150,45 @@ def build(project: Path, commit: str, bundle: Bundle, base_image: str, tag: str)
         *(part for name, value in labels.items() for part in ("--label", f"{name}={value}")),
         "-",
         stdin=context,
-        # Lambda takes plain images only, without a list of attestations around them.
+        # Lambda accepts plain images only, no index with attestations.
         settings={"BUILDX_NO_DEFAULT_ATTESTATIONS": "1"},
         failing="the image cannot be built; see docker's message, or build it alone: make image",
     )
 
 
-def push(tag: str) -> Pushed:
+def push_image(tag: str) -> PushedImage:
     """Push an image.
 
     Raises
     ------
     EngineError
-        The registry cannot be reached, or does not want it.
+        The registry cannot be reached, or refuses it.
     """
     name = tag.rpartition(":")[0]
-    said = docker(
+    output = docker(
         "push",
         tag,
         failing=f"{name} does not take the image; see that the registry runs (make registry starts one "
         "here), that its name is right, and that docker login was done",
     )
-    found = re.search(r"digest: (sha256:[0-9a-f]{64})", said)
-    if found is None:
+    digest = re.search(r"digest: (sha256:[0-9a-f]{64})", output)
+    if digest is None:
         raise EngineError(f"docker pushed {tag} and named no digest; push it by hand and see what it says")
-    layers = [line.rpartition(": ")[2] for line in said.splitlines()]
+    layers = [line.rpartition(": ")[2] for line in output.splitlines()]
     new, known = layers.count("Pushed"), sum(line.startswith(("Layer already", "Mounted")) for line in layers)
-    return Pushed(f"{name}@{found[1]}", new, new + known)
+    return PushedImage(f"{name}@{digest[1]}", new, new + known)
 
 
-def forget(tag: str) -> None:
-    """Take a name away from an image here; it may be gone already."""
+def remove_tag(tag: str) -> None:
+    """Remove a tag from the local images, if it is there."""
     with contextlib.suppress(EngineError):
         docker("image", "rm", tag, failing="")
 
 
 @contextlib.contextmanager
-def running(image: str) -> Iterator[str]:
-    """Run an image's server for the time of a block, with nothing to write on; gives the container's id."""
-    one = docker(
+def running_container(image: str) -> Iterator[str]:
+    """Run an image's server, read-only, for the duration of the block; yield the id of the container."""
+    container = docker(
         "run",
         "--detach",
         *HARDENED_OPTIONS,
@@ -207,64 +207,67 @@ def running(image: str) -> Iterator[str]:
         failing="the image cannot be started; see docker's message",
     )
     try:
-        yield one
+        yield container
     finally:
-        docker("rm", "--force", one, failing=f"container {one[:12]} cannot be removed; remove it by hand")
+        docker("rm", "--force", container, failing=_not_removed(container))
 
 
-def address(container: str) -> str:
-    """Where the server in a container answers."""
+def container_url(container: str) -> str:
+    """Return the URL of the server in a container."""
     try:
-        at = docker("port", container, str(PORT), failing="nothing listens there; see docker logs").split()[0]
+        address = docker("port", container, str(PORT), failing="nothing listens there; see docker logs").split()[0]
     except (EngineError, IndexError):
-        raise EngineError(f"the container ended as soon as it began: {last_words(container)}") from None
-    return f"http://{at.replace('0.0.0.0', '127.0.0.1')}"  # noqa: S104 - what listens everywhere is asked here
+        raise EngineError(f"the container ended as soon as it began: {last_log_line(container)}") from None
+    return f"http://{address.replace('0.0.0.0', '127.0.0.1')}"  # noqa: S104 - listens on every address, asked on one
 
 
-def alive(container: str) -> bool:
-    """Whether a container runs, and has done so since it began."""
-    seen = "{{.State.Running}} {{.RestartCount}}"
-    state = docker("inspect", "--format", seen, container, failing="the container is gone; see docker ps --all")
+def runs_since_start(container: str) -> bool:
+    """Tell whether a container runs and has never restarted."""
+    fields = "{{.State.Running}} {{.RestartCount}}"
+    state = docker("inspect", "--format", fields, container, failing="the container is gone; see docker ps --all")
     return state == "true 0"
 
 
-def last_words(container: str) -> str:
-    """The last line that a container printed."""
+def last_log_line(container: str) -> str:
+    """Return the last line that a container printed."""
     command = ["docker", "logs", "--tail", "1", container]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)  # noqa: S603
     return _last_line(done.stdout)
 
 
-def labels(image: str) -> dict[str, str]:
-    """Read an image's labels; what is not here is pulled.
+def image_labels(image: str) -> dict[str, str]:
+    """Read the labels of an image, pulling it if necessary.
 
     Raises
     ------
     EngineError
-        There is no such image, or no way to it.
+        The image does not exist, or cannot be pulled.
     """
-    _fetch(image)
-    found = docker("image", "inspect", "--format", "{{json .Config.Labels}}", image, failing=f"{image} cannot be read")
-    return json.loads(found) or {}
+    _ensure_local(image)
+    labels = docker("image", "inspect", "--format", "{{json .Config.Labels}}", image, failing=f"{image} cannot be read")
+    return json.loads(labels) or {}
 
 
 @contextlib.contextmanager
-def bundle_of(image: str) -> Iterator[Bundle]:
-    """Take the bundle out of an image, for the time of a block; what is not here is pulled."""
-    _fetch(image)
-    one = docker("create", image, failing=f"{image} cannot be opened; see docker's message")
+def bundle_of_image(image: str) -> Iterator[Bundle]:
+    """Copy the bundle out of an image, for the duration of the block, pulling the image if necessary."""
+    _ensure_local(image)
+    container = docker("create", image, failing=f"{image} cannot be opened; see docker's message")
     try:
         with tempfile.TemporaryDirectory() as folder:
-            place = Path(folder, "bundle")
-            docker(
-                "cp", f"{one}:{INSIDE}", str(place), failing=f"{image} holds no bundle in {INSIDE}; is it one of ours?"
-            )
-            yield Bundle.load(place)
+            copy = Path(folder, "bundle")
+            missing = f"{image} holds no bundle in {BUNDLE_FOLDER}; is it one of ours?"
+            docker("cp", f"{container}:{BUNDLE_FOLDER}", str(copy), failing=missing)
+            yield Bundle.load(copy)
     finally:
-        docker("rm", one, failing=f"container {one[:12]} cannot be removed; remove it by hand")
+        docker("rm", container, failing=_not_removed(container))
 
 
-def _fetch(image: str) -> None:
+def _not_removed(container: str) -> str:
+    return f"container {container[:12]} cannot be removed; remove it by hand"
+
+
+def _ensure_local(image: str) -> None:
     try:
         docker("image", "inspect", image, failing="")
     except EngineError:

@@ -1,6 +1,6 @@
-"""The ledger of releases: one MLflow run each, so that a team shares it through the tracking server.
+"""The ledger of releases, one MLflow run each, which a team shares through its tracking server.
 
-A run that is still open is a release under way, or one whose command was killed; a failed one was taken back.
+A run that is still open is a release in progress, or one whose command was killed; a failed one was rolled back.
 """
 
 from collections.abc import Iterator
@@ -15,33 +15,33 @@ from mlflow.tracking import MlflowClient
 
 from catsdogs_lib.common.errors import CatsdogsError
 
-EXPERIMENT = "catsdogs-releases"
+RELEASES_EXPERIMENT = "catsdogs-releases"
 MAX_LEDGER_ENTRIES = 500
-"""So many of the newest entries are read."""
+"""Number of entries read, newest first."""
 
 
 class LedgerError(CatsdogsError):
-    """The ledger says that something cannot be done, or cannot be read."""
+    """The ledger cannot be read or written, or holds no release to go back to."""
 
 
 @dataclass(frozen=True)
 class Release:
-    """What was put where.
+    """An image deployed to a target. The fields name tags in the ledger, so they stay.
 
     Attributes
     ----------
     place
-        Where, e.g. ``kubernetes``.
+        Name of the target, e.g. ``kubernetes``.
     image
-        Name by content, ``registry/name@sha256:...``.
+        Name by digest, ``registry/name@sha256:...``.
     bundle
         Version of the bundle inside.
     commit
-        What the image was built from.
+        Commit that the image was built from.
     model, version
-        Name and number in the registry; empty for a bundle that came from a folder.
+        Name and version in the model registry; empty for a bundle from a folder.
     back
-        Whether this went back to an earlier release.
+        Whether this was a rollback.
     """
 
     place: str
@@ -55,7 +55,7 @@ class Release:
 
 @dataclass(frozen=True)
 class Entry:
-    """A line of the ledger: a release, when it began, how it stands, and what went wrong."""
+    """A line of the ledger: a release, its start, the status of its run, and the error if it failed."""
 
     release: Release
     when: datetime
@@ -63,8 +63,8 @@ class Entry:
     problem: str
 
     @classmethod
-    def of(cls, run: Run) -> Self:
-        """Read one from its run."""
+    def from_run(cls, run: Run) -> Self:
+        """Read the entry from its MLflow run."""
         tags = run.data.tags
         texts = {field.name: tags.get(f"release.{field.name}", "") for field in fields(Release) if field.name != "back"}
         release = Release(**texts, back=tags.get("release.back") == "True")
@@ -73,83 +73,83 @@ class Entry:
 
 
 class Ledger:
-    """The ledger in the tracking store that is set; see `catsdogs_lib.registry.tracking.connect`."""
+    """The ledger in the connected tracking store; see `catsdogs_lib.registry.tracking.connect`."""
 
     def __init__(self) -> None:
         self._client = MlflowClient()
 
     def entries(self) -> list[Entry]:
-        """All lines, the oldest first."""
-        with _in_a_sentence("read"):
-            experiment = self._client.get_experiment_by_name(EXPERIMENT)
+        """Read the entries, oldest first."""
+        with _mlflow_errors("read"):
+            experiment = self._client.get_experiment_by_name(RELEASES_EXPERIMENT)
             if experiment is None:
                 return []
             order = ["attributes.start_time DESC"]
-            found = self._client.search_runs([experiment.experiment_id], max_results=MAX_LEDGER_ENTRIES, order_by=order)
-            return [Entry.of(run) for run in reversed(found)]
+            runs = self._client.search_runs([experiment.experiment_id], max_results=MAX_LEDGER_ENTRIES, order_by=order)
+            return [Entry.from_run(run) for run in reversed(runs)]
 
     @contextmanager
     def line(self, release: Release) -> Iterator[None]:
-        """Write a line for the time of a block: open, then done, or failed with its reason."""
-        with _in_a_sentence("written"):
+        """Record a release around the block that deploys it: open, then finished, or failed with the reason."""
+        with _mlflow_errors("written"):
             run_id = self._open(release)
         try:
             yield
         except CatsdogsError as error:
-            with _in_a_sentence("written"):
+            with _mlflow_errors("written"):
                 self._client.set_tag(run_id, "release.problem", str(error))
                 self._client.set_terminated(run_id, "FAILED")
             raise
-        with _in_a_sentence("written"):
+        with _mlflow_errors("written"):
             self._client.set_terminated(run_id, "FINISHED")
             if release.model:
                 self._client.set_model_version_tag(release.model, release.version, "image", release.image)
 
     def _open(self, release: Release) -> str:
-        experiment = self._client.get_experiment_by_name(EXPERIMENT)
-        number = experiment.experiment_id if experiment else self._client.create_experiment(EXPERIMENT)
+        experiment = self._client.get_experiment_by_name(RELEASES_EXPERIMENT)
+        experiment_id = experiment.experiment_id if experiment else self._client.create_experiment(RELEASES_EXPERIMENT)
         tags = {f"release.{name}": str(value) for name, value in asdict(release).items()}
         name = f"{release.bundle} {'back ' if release.back else ''}to {release.place}"
-        return str(self._client.create_run(number, tags=tags, run_name=name).info.run_id)
+        return str(self._client.create_run(experiment_id, tags=tags, run_name=name).info.run_id)
 
 
 @contextmanager
-def _in_a_sentence(done: str) -> Iterator[None]:
+def _mlflow_errors(action: str) -> Iterator[None]:
     try:
         yield
     except MlflowException as error:
-        raise LedgerError(f"the ledger cannot be {done} ({str(error).splitlines()[0]}); run it again") from None
+        raise LedgerError(f"the ledger cannot be {action} ({str(error).splitlines()[0]}); run it again") from None
 
 
-def standing(entries: list[Entry], place: str) -> list[Release]:
-    """The releases of a place as they lie on each other; the last one is in service.
+def release_stack(entries: list[Entry], target_name: str) -> list[Release]:
+    """Return the releases of a target as a stack, whose last element is in service.
 
-    Going back takes one off. What failed never lay there. An open line counts only as the newest: its command was
-    killed, and what it released may be in service.
+    A rollback pops one; a failed release was never pushed. An open entry counts only as the newest: its command was
+    killed, and its release may be in service.
     """
-    here = [entry for entry in entries if entry.release.place == place]
+    here = [entry for entry in entries if entry.release.place == target_name]
     stack: list[Release] = []
     for entry in here:
         if entry.status == "FAILED" or (entry.status != "FINISHED" and entry is not here[-1]):
             continue
         if entry.release.back:
-            # One that was killed on its way back has not arrived for sure: going back again leads to the same.
+            # A rollback that was killed may not have happened; repeating it must lead to the same release.
             del stack[-1 if entry.status == "FINISHED" else len(stack) :]
         elif not stack or stack[-1].image != entry.release.image:
             stack.append(entry.release)
     return stack
 
 
-def before(entries: list[Entry], place: str) -> Release:
-    """The release before the one in service.
+def previous_release(entries: list[Entry], target_name: str) -> Release:
+    """Return the release before the one in service.
 
     Raises
     ------
     LedgerError
         There is none.
     """
-    stack = standing(entries, place)
+    stack = release_stack(entries, target_name)
     if len(stack) < 2:
-        held = f"only {stack[0].image} was released" if stack else "nothing was released yet"
-        raise LedgerError(f"there is no release to go back to at {place}: {held}; see catsdogs release --list")
+        history = f"only {stack[0].image} was released" if stack else "nothing was released yet"
+        raise LedgerError(f"there is no release to go back to at {target_name}: {history}; see catsdogs release --list")
     return stack[-2]

@@ -1,4 +1,4 @@
-"""A release: a champion and a commit become an image that is proven, pushed, put in service, and written down."""
+"""Releases and rollbacks: build an image from a champion and a commit, verify it, push it, deploy it, record it."""
 
 import tempfile
 from collections.abc import Callable, Iterator
@@ -19,7 +19,7 @@ from catsdogs_lib.release.ledger import Ledger, Release
 from catsdogs_lib.release.targets import Target
 from catsdogs_lib.serving.model import Model
 
-Say = Callable[[str], None]
+Report = Callable[[str], None]
 
 
 class NoChampionError(CatsdogsError):
@@ -27,11 +27,11 @@ class NoChampionError(CatsdogsError):
 
 
 class UncommittedError(CatsdogsError):
-    """What would be released is no commit, so nobody could trace it."""
+    """The project has uncommitted changes or is no checkout, so the release could not be traced."""
 
 
 class Candidate(NamedTuple):
-    """What is to be released: a bundle, and its name and number in the registry (empty for a folder)."""
+    """A bundle to release, with its name and version in the model registry (empty for a bundle from a folder)."""
 
     bundle: Bundle
     model: str = ""
@@ -39,18 +39,18 @@ class Candidate(NamedTuple):
 
 
 @contextmanager
-def champion(name: str | None) -> Iterator[Candidate]:
-    """Fetch the champion's bundle for the time of a block.
+def fetched_champion(name: str | None) -> Iterator[Candidate]:
+    """Download the champion's bundle, for the duration of the block.
 
     Parameters
     ----------
     name
-        In the registry; None takes the only one that has a champion.
+        Registered model; None takes the only one that has a champion.
 
     Raises
     ------
     NoChampionError
-        There is none, or several and no name.
+        There is no champion, or there are several and `name` is None.
     """
     name = name or _only_champion()
     version = models.champion(name)
@@ -60,9 +60,9 @@ def champion(name: str | None) -> Iterator[Candidate]:
         try:
             bundle = models.champion_bundle(version, Path(folder))
         except (MlflowException, OSError) as error:
-            first = str(error).splitlines()[0]
+            reason = str(error).splitlines()[0]
             raise NoChampionError(
-                f"the bundle of {name} version {version.version} cannot be fetched ({first}); see whether its run "
+                f"the bundle of {name} version {version.version} cannot be fetched ({reason}); see whether its run "
                 f"{version.run_id} still has its artifacts"
             ) from None
         yield Candidate(bundle, name, str(version.version))
@@ -81,56 +81,58 @@ def _only_champion() -> str:
     return str(names[0])
 
 
-def release(project: Path, candidate: Candidate, registry: str, base_image: str, place: Target, say: Say) -> Release:
-    """Build, prove, push, put in service, write down.
+def release(
+    project: Path, candidate: Candidate, registry: str, base_image: str, target: Target, report: Report
+) -> Release:
+    """Build an image, verify it, push it, deploy it, and record it in the ledger.
 
     Parameters
     ----------
     project
-        Root of a checkout without changes; what is built is its commit.
+        Root of a clean checkout, whose commit is built.
     candidate
-        What answers.
+        Bundle to release.
     registry
-        Name of the repository that the image is pushed to, e.g. ``127.0.0.1:5001/catsdogs``.
+        Repository that the image is pushed to, e.g. ``127.0.0.1:5001/catsdogs``.
     base_image
-        What the image is built on.
-    place
-        Where it goes.
-    say
-        Is told of each step.
+        Base image of the build.
+    target
+        Deployment target.
+    report
+        Called with a sentence after each step.
 
     Returns
     -------
     Release
-        What is in service now.
+        The release that is now in service.
 
     Raises
     ------
     ReleaseFailedError
-        It does not answer as its bundle says. Before the push nothing is changed; afterwards what was in service
-        before is so again.
+        The image fails its smoke tests. Nothing changes if it does so before the push; afterwards the previous
+        release is back in service.
     """
     commit = _commit(project)
     bundle = candidate.bundle
-    say(f"bundle {bundle.version}{f', {candidate.model} version {candidate.version}' if candidate.model else ''}")
+    report(f"bundle {bundle.version}{f', {candidate.model} version {candidate.version}' if candidate.model else ''}")
     Model.load(bundle.folder)
     engine.require_engine()
     tag = f"{registry}:{bundle.version}-{commit[:12]}"
     try:
-        engine.build(project, commit, bundle, base_image, tag)
-        with engine.running(tag) as container:
+        engine.build_image(project, commit, bundle, base_image, tag)
+        with engine.running_container(tag) as container:
             _, passed = verification.verify(container, bundle)
-        say(f"built {tag}, {passed} smoke tests passed")
-        pushed = engine.push(tag)
+        report(f"built {tag}, {passed} smoke tests passed")
+        pushed = engine.push_image(tag)
     except CatsdogsError:
-        # Nobody shall push by hand what has not proven itself.
-        engine.forget(tag)
+        # Without its tag, nobody pushes an unverified image by hand.
+        engine.remove_tag(tag)
         raise
-    say(f"pushed {pushed.new_layers} of {pushed.layers} layers, the registry had the others")
-    found = Release(place.name, pushed.image, bundle.version, commit, candidate.model, candidate.version)
-    with Ledger().line(found):
-        say(place.put(found.image))
-    return found
+    report(f"pushed {pushed.new_layers} of {pushed.layers} layers, the registry had the others")
+    released = Release(target.name, pushed.image, bundle.version, commit, candidate.model, candidate.version)
+    with Ledger().line(released):
+        report(target.deploy(released.image))
+    return released
 
 
 def _commit(project: Path) -> str:
@@ -142,20 +144,19 @@ def _commit(project: Path) -> str:
     return commit
 
 
-def back(place: Target, say: Say) -> Release:
-    """Put the release before in service again.
+def roll_back(target: Target, report: Report) -> Release:
+    """Deploy the previous release again.
 
     Raises
     ------
     LedgerError
-        There is none before.
+        There is no previous release.
     ReleaseFailedError
-        It does not answer as its bundle says; the one in service stays.
+        It fails its smoke tests; the current release stays in service.
     """
     book = Ledger()
-    earlier = ledger.before(book.entries(), place.name)
-    found = replace(earlier, back=True)
-    say(f"back to bundle {found.bundle}, commit {found.commit[:12]}")
-    with book.line(found):
-        say(place.put(found.image))
-    return found
+    previous = replace(ledger.previous_release(book.entries(), target.name), back=True)
+    report(f"back to bundle {previous.bundle}, commit {previous.commit[:12]}")
+    with book.line(previous):
+        report(target.deploy(previous.image))
+    return previous

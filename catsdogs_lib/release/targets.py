@@ -1,4 +1,4 @@
-"""Where releases go. Each place is named by its content, never by a tag that may move."""
+"""Deployment targets. Each is given an image by its digest, never by a tag, which may move."""
 
 import platform
 import shutil
@@ -18,75 +18,75 @@ from catsdogs_lib.release import engine, verification
 from catsdogs_lib.release.verification import ReleaseFailedError
 from catsdogs_lib.serving.schemas import IMAGE_VARIABLE
 
-COMPOSE = Path("deploy/compose")
+COMPOSE_FOLDER = Path("deploy/compose")
 OVERLAY = Path("deploy/kubernetes/overlays/production")
 
 
 class Target(Protocol):
-    """Somewhere a release goes."""
+    """A place that runs releases."""
 
     @property
     def name(self) -> str:
-        """What the ledger calls it."""
+        """Name of the target in the ledger."""
 
-    def put(self, image: str) -> str:
-        """Put an image there; says what was done, or what is left to do.
+    def deploy(self, image: str) -> str:
+        """Deploy an image; return a sentence on what was done, or what is left to do.
 
         Raises
         ------
         ReleaseFailedError
-            It does not answer as its bundle says; what was there before is there again.
+            The image fails its smoke tests; the previous one is back in service.
         """
 
 
 class ComposeTarget:
-    """The service that Compose runs on this machine.
+    """The Compose service on this machine.
 
     Parameters
     ----------
     project
-        Root of the project. The image's name goes into ``.env`` beside the compose file, where it outlives a restart.
+        Root of the project. The image's name goes into ``.env`` beside the compose file, so a restart keeps it.
     key
-        That the service wants to be named; "" where it wants none.
+        API key of the service; "" if it needs none.
     """
 
     def __init__(self, project: Path, key: str = "") -> None:
         self._key = key
-        self._folder = project / COMPOSE
+        self._folder = project / COMPOSE_FOLDER
         self._file = self._folder / ".env"
-        # Everybody has their own, though they share a ledger.
+        # A team shares the ledger, but each machine has its own Compose service.
         self.name = f"compose on {platform.node()}"
 
-    def put(self, image: str) -> str:
-        """Start the service from an image, and ask it; on a wrong answer the image before comes back."""
+    def deploy(self, image: str) -> str:
+        """Start the service from an image and verify it; if that fails, restore the previous image."""
         if not self._folder.is_dir():
             raise CatsdogsError(f"{self._folder} is missing; run this in a checkout of the project")
-        # What the image holds is what it should answer with: for a release of long ago, too.
-        with engine.bundle_of(image) as bundle:
-            kept, ran = self._lines(), self._compose("ps", "--quiet", "service")
+        # The bundle inside the image is the reference, so that an old release can be verified, too.
+        with engine.bundle_of_image(image) as bundle:
+            settings, container = self._settings(), self._compose("ps", "--quiet", "service")
             try:
-                url, passed = self._prove(image, bundle)
+                url, passed = self._start(image, bundle)
             except CatsdogsError as error:
-                back = self._take_back(kept, bool(ran))
-                raise ReleaseFailedError(f"{image} is not fit for service: {error}. {back}") from None
+                outcome = self._restore(settings, bool(container))
+                raise ReleaseFailedError(f"{image} is not fit for service: {error}. {outcome}") from None
         return f"{url} answers from it, {passed} smoke tests passed"
 
-    def _prove(self, image: str, bundle: Bundle) -> tuple[str, int]:
-        others = [line for line in self._lines() if not line.startswith(f"{IMAGE_VARIABLE}=")]
+    def _start(self, image: str, bundle: Bundle) -> tuple[str, int]:
+        others = [line for line in self._settings() if not line.startswith(f"{IMAGE_VARIABLE}=")]
         self._write([*others, f"{IMAGE_VARIABLE}={image}"])
         self._compose("up", "--detach", "--no-deps", "service", image=image)
         container = self._compose("ps", "--all", "--quiet", "service", image=image)
         return verification.verify(container, bundle, image, self._key)
 
-    def _take_back(self, kept: list[str], ran: bool) -> str:
-        self._write(kept)
-        image = next((line.partition("=")[2] for line in kept if line.startswith(f"{IMAGE_VARIABLE}=")), "")
+    def _restore(self, settings: list[str], was_running: bool) -> str:
+        self._write(settings)
+        image = next((line.partition("=")[2] for line in settings if line.startswith(f"{IMAGE_VARIABLE}=")), "")
         try:
             if image:
-                with engine.bundle_of(image) as bundle:
-                    self._prove(image, bundle)
+                with engine.bundle_of_image(image) as bundle:
+                    self._start(image, bundle)
                 return f"Taken back: {image} answers again"
-            if ran:
+            if was_running:
                 self._compose("up", "--detach", "--no-deps", "service")
                 return "Nothing was released here before: what ran without a release runs again"
             self._compose("stop", "service")
@@ -94,14 +94,14 @@ class ComposeTarget:
         except CatsdogsError as error:
             return f"It could not be taken back to {image or 'nothing'} either: {error}"
 
-    def _lines(self) -> list[str]:
+    def _settings(self) -> list[str]:
         return self._file.read_text().splitlines() if self._file.exists() else []
 
     def _write(self, lines: list[str]) -> None:
         with files.replacing(self._file) as partial:
             partial.touch()
             if self._file.exists():
-                # Others may keep here what not everybody should read.
+                # The file may hold secrets of other settings.
                 shutil.copymode(self._file, partial)
             partial.write_text("".join(f"{line}\n" for line in lines))
 
@@ -116,26 +116,26 @@ class ComposeTarget:
 
 
 class KubernetesTarget:
-    """The production overlay for Kubernetes: files in git that a cluster is told to follow."""
+    """The production overlay for Kubernetes: files in git that a cluster follows."""
 
     name = "kubernetes"
 
     def __init__(self, project: Path) -> None:
         self._folder = project / OVERLAY
         self._yaml = YAML()
-        # Written as it was: no other quotes, no line folded.
+        # Keep quotes and long lines as they are.
         self._yaml.preserve_quotes, self._yaml.width = True, 1000
         self._yaml.indent(mapping=2, sequence=4, offset=2)
 
-    def put(self, image: str) -> str:
-        """Write the image into the overlay, and into what ``/version`` says; the cluster is another's to command."""
+    def deploy(self, image: str) -> str:
+        """Write the image into the overlay, also as the image that ``/version`` names; applying it is left to you."""
         name, _, digest = image.partition("@")
         try:
             with self._changed("release.yaml") as patch:
                 container = patch["spec"]["template"]["spec"]["containers"][0]
-                next(one for one in container["env"] if one["name"] == IMAGE_VARIABLE)["value"] = image
+                next(entry for entry in container["env"] if entry["name"] == IMAGE_VARIABLE)["value"] = image
             with self._changed("kustomization.yaml") as overlay:
-                entry = next(one for one in overlay["images"] if one["name"] == "catsdogs")
+                entry = next(entry for entry in overlay["images"] if entry["name"] == "catsdogs")
                 entry.update({"newName": name, "digest": digest})
         except (OSError, YAMLError, StopIteration, LookupError, TypeError):
             raise CatsdogsError(f"{self._folder} has no place for an image; restore it from git") from None
@@ -153,7 +153,7 @@ class KubernetesTarget:
             self._yaml.dump(document, stream)
 
 
-LAMBDA = (
+LAMBDA_INSTRUCTIONS = (
     "Next: scripts/sam deploy --template-file template.yaml --stack-name STACK --resolve-s3"
     " --capabilities CAPABILITY_IAM CAPABILITY_AUTO_EXPAND --image-repository ${{image%@*}}"
     " --parameter-overrides ImageUri=$image, with image={image}"
@@ -162,24 +162,24 @@ LAMBDA = (
 
 @dataclass(frozen=True)
 class ExternalTarget:
-    """Somewhere that others put it: here it is only said how."""
+    """A target that is deployed by other means; this one returns instructions."""
 
     name: str
-    how: str
+    instructions: str
 
-    def put(self, image: str) -> str:
-        """Say what to do."""
-        return self.how.format(image=image)
+    def deploy(self, image: str) -> str:
+        """Return the instructions for an image."""
+        return self.instructions.format(image=image)
 
 
 def target_named(name: str, project: Path, key: str = "") -> Target:
-    """Find a place by the name that the command line has for it."""
+    """Return the target with a name, as the command line spells it."""
     match name:
         case "compose":
             return ComposeTarget(project, key)
         case "kubernetes":
             return KubernetesTarget(project)
         case "lambda":
-            return ExternalTarget(name, LAMBDA)
+            return ExternalTarget(name, LAMBDA_INSTRUCTIONS)
         case _:
             return ExternalTarget(name, "{image} is in its registry, in service nowhere yet")

@@ -1,6 +1,6 @@
-"""From a running endpoint back to image, release, registry, run, data and commits; each station is checked."""
+"""Trace of a running endpoint to its image, release, registered model, run, data and commits, each one checked."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,27 +12,27 @@ from catsdogs_lib.client.smoke import SmokeCheck
 from catsdogs_lib.common import git
 from catsdogs_lib.common.errors import CatsdogsError
 from catsdogs_lib.release import engine, verification
-from catsdogs_lib.release.ledger import Ledger, standing
+from catsdogs_lib.release.ledger import Ledger, release_stack
 
 
 class _GapError(CatsdogsError):
-    """The trace ends here."""
+    """A step of the trace is missing or contradicts the endpoint."""
 
 
 def trace_endpoint(url: str, project: Path) -> Iterator[SmokeCheck]:
-    """Walk back from an endpoint.
+    """Trace an endpoint back to its origins.
 
     Parameters
     ----------
     url
-        Where it answers.
+        URL of the endpoint.
     project
         Root of a checkout that holds the commits.
 
     Yields
     ------
     SmokeCheck
-        A station: what was found there, or why it does not fit the others.
+        A step of the trace: its record, or why it does not agree with the endpoint.
 
     Raises
     ------
@@ -40,40 +40,40 @@ def trace_endpoint(url: str, project: Path) -> Iterator[SmokeCheck]:
         There is no endpoint.
     """
     upstream = Upstream(url)
-    told = verification.version_of(upstream)
-    yield SmokeCheck("endpoint", True, f"{upstream.origin} serves bundle {told['model_version']}")
+    version = verification.fetch_version(upstream)
+    yield SmokeCheck("endpoint", True, f"{upstream.origin} serves bundle {version['model_version']}")
     labels: dict[str, str] = {}
-    yield _station("image", _image, told, labels)
-    yield _station("built from", _commit, project, labels.get(engine.REVISION_LABEL, "unknown"))
-    yield _station("released", _released, told)
-    yield _station("registered", _registered, told)
-    yield _station("run", _run, told)
-    yield _station("data", _data, told)
-    yield _station("trained from", _commit, project, str(told["git_commit"]))
+    yield _check("image", _image, version, labels)
+    yield _check("built from", _commit, project, labels.get(engine.REVISION_LABEL, "unknown"))
+    yield _check("released", _released, version)
+    yield _check("registered", _registered, version)
+    yield _check("run", _run, version)
+    yield _check("data", _data, version)
+    yield _check("trained from", _commit, project, str(version["git_commit"]))
 
 
-def _station(name: str, look: Any, *arguments: Any) -> SmokeCheck:
+def _check(name: str, check: Callable[..., str], *arguments: Any) -> SmokeCheck:
     try:
-        return SmokeCheck(name, True, look(*arguments))
+        return SmokeCheck(name, True, check(*arguments))
     except CatsdogsError as error:
         return SmokeCheck(name, False, str(error))
     except MlflowException as error:
         return SmokeCheck(name, False, str(error).splitlines()[0])
 
 
-def _image(told: dict[str, Any], labels: dict[str, str]) -> str:
-    image = told.get("image")
+def _image(version: dict[str, Any], labels: dict[str, str]) -> str:
+    image = version.get("image")
     if not image:
         raise _GapError("the endpoint does not know its image; whoever starts it names it in CATSDOGS_IMAGE")
-    labels.update(engine.labels(image))
+    labels.update(engine.image_labels(image))
     pairs = {
         engine.BUNDLE_LABEL: "model_version",
         engine.RUN_LABEL: "mlflow_run",
         engine.DATA_LABEL: "data_sha256",
     }
     for label, field in pairs.items():
-        if labels.get(label) != told[field]:
-            raise _GapError(f"{image} has the label {label}={labels.get(label)}, the endpoint says {told[field]}")
+        if labels.get(label) != version[field]:
+            raise _GapError(f"{image} has the label {label}={labels.get(label)}, the endpoint says {version[field]}")
     return f"{image}, whose labels name the same bundle, run and data"
 
 
@@ -86,35 +86,35 @@ def _commit(project: Path, commit: str) -> str:
     return f"commit {commit[:12]}, {message}"
 
 
-def _released(told: dict[str, Any]) -> str:
+def _released(version: dict[str, Any]) -> str:
     entries = Ledger().entries()
-    found = [entry for entry in entries if entry.release.image == told.get("image")]
-    if not found:
+    releases = [entry for entry in entries if entry.release.image == version.get("image")]
+    if not releases:
         raise _GapError("the ledger in this tracking store does not name the image; check MLFLOW_TRACKING_URI")
-    last = found[-1]
-    stack = standing(entries, last.release.place)
-    stands = "in service there" if stack and stack[-1].image == last.release.image else f"since then {last.status}"
-    return f"{last.when:%Y-%m-%d %H:%M} UTC to {last.release.place}, {stands}"
+    last = releases[-1]
+    stack = release_stack(entries, last.release.place)
+    state = "in service there" if stack and stack[-1].image == last.release.image else f"since then {last.status}"
+    return f"{last.when:%Y-%m-%d %H:%M} UTC to {last.release.place}, {state}"
 
 
-def _registered(told: dict[str, Any]) -> str:
+def _registered(version: dict[str, Any]) -> str:
     client = MlflowClient()
-    for version in client.search_model_versions(f"run_id = '{told['mlflow_run']}'"):
-        if version.tags.get("bundle_version") == told["model_version"]:
-            aliases = client.get_model_version(version.name, version.version).aliases
-            return f"{version.name} version {version.version}{''.join(f', {alias}' for alias in aliases)}"
-    raise _GapError(f"no registered version holds bundle {told['model_version']}; check MLFLOW_TRACKING_URI")
+    for registered in client.search_model_versions(f"run_id = '{version['mlflow_run']}'"):
+        if registered.tags.get("bundle_version") == version["model_version"]:
+            aliases = client.get_model_version(registered.name, registered.version).aliases
+            return f"{registered.name} version {registered.version}{''.join(f', {alias}' for alias in aliases)}"
+    raise _GapError(f"no registered version holds bundle {version['model_version']}; check MLFLOW_TRACKING_URI")
 
 
-def _run(told: dict[str, Any]) -> str:
-    run = MlflowClient().get_run(told["mlflow_run"])
+def _run(version: dict[str, Any]) -> str:
+    run = MlflowClient().get_run(version["mlflow_run"])
     if run.info.status != "FINISHED":
-        raise _GapError(f"run {told['mlflow_run']} ended as {run.info.status}")
+        raise _GapError(f"run {version['mlflow_run']} ended as {run.info.status}")
     return f"MLflow run {run.info.run_id}, {run.info.run_name}"
 
 
-def _data(told: dict[str, Any]) -> str:
-    logged = MlflowClient().get_run(told["mlflow_run"]).data.params.get("data_hash")
-    if logged != told["data_sha256"]:
-        raise _GapError(f"the run saw data {logged}, the endpoint says {told['data_sha256']}")
+def _data(version: dict[str, Any]) -> str:
+    logged = MlflowClient().get_run(version["mlflow_run"]).data.params.get("data_hash")
+    if logged != version["data_sha256"]:
+        raise _GapError(f"the run saw data {logged}, the endpoint says {version['data_sha256']}")
     return f"{logged}, as the run logged it"

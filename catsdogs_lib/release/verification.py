@@ -1,4 +1,4 @@
-"""Whether a release answers as its bundle says: every smoke test, or one sentence that says which one failed."""
+"""Verification of a release: every smoke test must pass, or one sentence says which one failed."""
 
 import time
 
@@ -10,91 +10,91 @@ from catsdogs_lib.common.files import parse_json
 from catsdogs_lib.inference.bundle import Bundle
 from catsdogs_lib.release import engine
 
-SECONDS = 60.0
-"""So long a server may take to become ready."""
+READY_TIMEOUT_SECONDS = 60.0
+"""Time that a server has to become ready."""
 POLL_SECONDS = 2.0
-"""So often it is seen whether it still runs."""
+"""Interval at which it is checked that the container still runs."""
 
 
 class ReleaseFailedError(CatsdogsError):
-    """A release does not answer as its bundle says, and is not in service."""
+    """A release failed its smoke tests and is not in service."""
 
 
 def verify(container: str, bundle: Bundle, image: str | None = None, key: str = "") -> tuple[str, int]:
-    """Ask the server in a container all that its bundle knows the answers to.
+    """Run the smoke tests against the server in a container.
 
     Parameters
     ----------
     container
-        Where it runs.
+        Id of the container.
     bundle
-        What it should answer with.
+        Bundle that it should serve.
     image
-        What it should say that it runs from; None where nobody has told it.
+        Image that ``/version`` should name; None skips this check.
     key
-        That it wants to be named; "" where it wants none.
+        API key; "" if the server needs none.
 
     Returns
     -------
     str
-        Where it answers.
+        URL of the server.
     int
-        How many checks it passed.
+        Number of checks that passed.
 
     Raises
     ------
     ReleaseFailedError
-        Names what was wrong.
+        A check failed, or the server did not start; ``str()`` says which.
     """
-    upstream = Upstream(engine.address(container), key=key)
+    upstream = Upstream(engine.container_url(container), key=key)
     try:
-        _wait(upstream, container)
+        _wait_until_ready(upstream, container)
         checks = list(smoke.run_smoke_tests(upstream, bundle))
         if image is not None:
-            checks.append(_runs_from(upstream, image))
+            checks.append(_check_image(upstream, image))
     except UnreachableError as error:
-        said = str(error).partition(";")[0]
-        raise ReleaseFailedError(f"{said}; the last it printed: {engine.last_words(container)}") from None
-    wrong = [check for check in checks if not check.passed]
-    if wrong:
-        # What comes after a semicolon is advice to somebody who asked by hand.
-        first = f"{wrong[0].name}: {wrong[0].detail.partition('; ')[0]}"
-        raise ReleaseFailedError(f"{len(wrong)} of {len(checks)} smoke tests failed, {first}")
+        problem = str(error).partition(";")[0]
+        raise ReleaseFailedError(f"{problem}; the last it printed: {engine.last_log_line(container)}") from None
+    failed = [check for check in checks if not check.passed]
+    if failed:
+        # The part after the semicolon is advice for those who run the smoke tests by hand.
+        first = f"{failed[0].name}: {failed[0].detail.partition('; ')[0]}"
+        raise ReleaseFailedError(f"{len(failed)} of {len(checks)} smoke tests failed, {first}")
     return upstream.origin, len(checks)
 
 
-def _wait(upstream: Upstream, container: str) -> None:
-    end = time.monotonic() + SECONDS
+def _wait_until_ready(upstream: Upstream, container: str) -> None:
+    end = time.monotonic() + READY_TIMEOUT_SECONDS
     while True:
         try:
             smoke.wait_until_ready(upstream, POLL_SECONDS)
         except UnreachableError:
-            if time.monotonic() >= end or not engine.alive(container):
+            if time.monotonic() >= end or not engine.runs_since_start(container):
                 raise
         else:
             return
 
 
-def version_of(upstream: Upstream) -> dict[str, object]:
-    """What an endpoint says it is.
+def fetch_version(upstream: Upstream) -> dict[str, object]:
+    """Fetch ``/version`` of an endpoint.
 
     Raises
     ------
     UnreachableError
         There is no endpoint, or not one of ours.
     """
-    answer = upstream.ask(HttpRequest("GET", "/version"))
+    response = upstream.ask(HttpRequest("GET", "/version"))
     try:
-        found = parse_json(answer.body)
+        version = parse_json(response.body)
     except ValueError:
-        found = None
-    if answer.status != 200 or not isinstance(found, dict) or "model_version" not in found:
+        version = None
+    if response.status != 200 or not isinstance(version, dict) or "model_version" not in version:
         raise UnreachableError(
-            f"{upstream.origin}/version answers {answer.status}, not what it is; is it the endpoint?"
+            f"{upstream.origin}/version answers {response.status}, not what it is; is it the endpoint?"
         )
-    return found
+    return version
 
 
-def _runs_from(upstream: Upstream, image: str) -> smoke.SmokeCheck:
-    found = version_of(upstream).get("image")
-    return smoke.SmokeCheck("image", found == image, f"says that it runs from {found}, {image} was released")
+def _check_image(upstream: Upstream, image: str) -> smoke.SmokeCheck:
+    named = fetch_version(upstream).get("image")
+    return smoke.SmokeCheck("image", named == image, f"says that it runs from {named}, {image} was released")

@@ -391,7 +391,7 @@ def entry(bundle, status="FINISHED", place="here", back=False):
 
 
 def standing(*entries):
-    return [release.bundle for release in ledger.standing(list(entries), "here")]
+    return [release.bundle for release in ledger.release_stack(list(entries), "here")]
 
 
 def test_going_back_takes_one_release_off_and_failed_ones_never_lay_there():
@@ -411,9 +411,9 @@ def test_what_a_killed_release_began_can_be_gone_back_from():
     assert standing(a, killed) == ["a", "x"]
     assert standing(a, killed, b) == ["a", "b"]
     assert standing(a, b, entry("a", "RUNNING", back=True)) == ["a", "b"]
-    assert ledger.before([a, killed], "here").bundle == "a"
+    assert ledger.previous_release([a, killed], "here").bundle == "a"
     with pytest.raises(LedgerError, match="only name@sha256:a"):
-        ledger.before([a], "here")
+        ledger.previous_release([a], "here")
 
 
 def yaml_of(text, kind):
@@ -425,7 +425,7 @@ def test_the_overlay_names_the_image_by_its_digest(tmp_path):
         pytest.skip("needs kubectl")
     shutil.copytree(ROOT / "deploy" / "kubernetes", tmp_path / "deploy" / "kubernetes")
     digest = "sha256:" + "0123456789abcdef" * 4
-    said = targets.target_named("kubernetes", tmp_path).put(f"ghcr.io/someone/catsdogs@{digest}")
+    said = targets.target_named("kubernetes", tmp_path).deploy(f"ghcr.io/someone/catsdogs@{digest}")
     assert "kubectl apply -k deploy/kubernetes/overlays/production" in said
     for before in (ROOT / targets.OVERLAY).iterdir():
         after = (tmp_path / targets.OVERLAY / before.name).read_text().splitlines()
