@@ -27,9 +27,10 @@ import weights
 from comparison import Part, Ratio
 from on_lambda import multipart, photo
 
-from catsdogs_lib.client.lambda_events import Arrival, HttpRequest, function_url_event
+from catsdogs_lib.client.lambda_events import Arrival, function_url_event
+from catsdogs_lib.client.messages import HttpRequest
 from catsdogs_lib.inference.bundle import Bundle
-from catsdogs_lib.lambda_local.function_url import EmulatorBackend
+from catsdogs_lib.lambda_local.backends import EmulatorBackend
 
 ROOT = Path(__file__).parents[1]
 RIVAL = "catsdogs-rival"

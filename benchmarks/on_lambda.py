@@ -30,7 +30,8 @@ from comparison import Part, Ratio
 from package_sizes import closure, size_of, size_without
 from PIL import Image
 
-from catsdogs_lib.client.lambda_events import Arrival, HttpRequest, function_url_event
+from catsdogs_lib.client.lambda_events import Arrival, function_url_event
+from catsdogs_lib.client.messages import HttpRequest
 from catsdogs_lib.data.synthetic.render import draw
 from catsdogs_lib.inference.bundle import Bundle
 

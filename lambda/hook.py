@@ -15,14 +15,8 @@ from botocore.session import Session
 
 from catsdogs_lib.client import smoke
 from catsdogs_lib.client.http import UnreachableError
-from catsdogs_lib.client.lambda_events import (
-    FUNCTION_FAILED,
-    Arrival,
-    HttpRequest,
-    HttpResponse,
-    function_url_event,
-    response_of,
-)
+from catsdogs_lib.client.lambda_events import FUNCTION_FAILED, Arrival, function_url_event, response_of
+from catsdogs_lib.client.messages import HttpRequest, HttpResponse
 from catsdogs_lib.client.smoke import SmokeCheck
 from catsdogs_lib.inference.bundle import Bundle, BundleError, locate
 from catsdogs_lib.serving.settings import ServiceSettings

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote_plus
 
-from catsdogs_lib.client.lambda_events import HttpRequest, function_url_event, http_api_event, rest_event
+from catsdogs_lib.client.lambda_events import function_url_event, http_api_event, rest_event
+from catsdogs_lib.client.messages import HttpRequest
 from catsdogs_lib.data.synthetic.render import draw
 
 FOLDER = Path(__file__).parents[1] / "lambda" / "events"

@@ -35,7 +35,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from catsdogs_lib.client.lambda_events import HttpRequest
+from catsdogs_lib.client.messages import HttpRequest
 from catsdogs_lib.data.synthetic.render import draw
 
 ROOT = Path(__file__).parents[1]

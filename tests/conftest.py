@@ -265,7 +265,8 @@ def send_half():
 @pytest.fixture
 def function_url(tmp_path, serve):
     """Put a handler, given as source, behind a Function URL: ``function_url(source, workers)`` gives the address."""
-    from catsdogs_lib.lambda_local.function_url import FunctionUrl, WorkerBackend
+    from catsdogs_lib.lambda_local.backends import WorkerBackend
+    from catsdogs_lib.lambda_local.function_url import FunctionUrl
 
     with contextlib.ExitStack() as stack:
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from catsdogs_lib.client.lambda_events import HttpRequest
+from catsdogs_lib.client.messages import HttpRequest
 
 BOUNDARY = "----mutation"
 FORMATS = {"PNG": "image/png", "WEBP": "image/webp", "GIF": "image/gif", "BMP": "image/bmp", "TIFF": "image/tiff"}

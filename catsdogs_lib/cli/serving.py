@@ -66,7 +66,8 @@ def function_url(host: str, port: int, workers: int, emulator: str | None, handl
     Events, limits and one request at a time a worker are AWS's. The bundle is $CATSDOGS_BUNDLE, else
     models/bundle or models/reference.
     """
-    from catsdogs_lib.lambda_local.function_url import FunctionUrl, open_backend
+    from catsdogs_lib.lambda_local.backends import open_backend
+    from catsdogs_lib.lambda_local.function_url import FunctionUrl
 
     with contextlib.closing(open_backend(emulator, handler, workers)) as backend:
         run_server(FunctionUrl(backend), host, port, "Function URL")

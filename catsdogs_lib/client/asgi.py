@@ -1,31 +1,31 @@
-"""What both local doors need of ASGI: a request read whole within limits, and a response sent."""
+"""ASGI for the proxy and the local Function URL: read a request within limits, send a response."""
 
 import asyncio
 from dataclasses import replace
 
 from starlette.types import Receive, Scope, Send
 
-from catsdogs_lib.client.lambda_events import HttpRequest, HttpResponse
+from catsdogs_lib.client.messages import HttpRequest, HttpResponse
 from catsdogs_lib.serving.request_body import DRAIN_BYTES
 
 BODY_SECONDS = 30.0
-"""A body that has not arrived whole by then is given up."""
+"""Time that a body has to arrive."""
 
 
 class BodyTooLargeError(Exception):
-    """The body has more bytes than the door takes."""
+    """The body is larger than the limit."""
 
 
 class SlowBodyError(Exception):
-    """The body did not arrive within `BODY_SECONDS`; the sender is still there."""
+    """The body did not arrive within `BODY_SECONDS`; the client is still connected."""
 
 
 class ClientDisconnectedError(Exception):
-    """The sender has left: nobody hears an answer."""
+    """The client has disconnected; nobody would receive a response."""
 
 
-def head_of(scope: Scope) -> HttpRequest:
-    """What a request says of itself before its body."""
+def request_head(scope: Scope) -> HttpRequest:
+    """Return a request without its body."""
     return HttpRequest(
         method=scope["method"],
         path=(scope.get("raw_path") or b"/").decode("latin-1"),
@@ -38,7 +38,7 @@ def head_of(scope: Scope) -> HttpRequest:
 
 
 async def read_request(scope: Scope, receive: Receive, limit: int) -> HttpRequest:
-    """Read a request with its whole body, at most `limit` bytes of it.
+    """Read a request with its body, at most `limit` bytes.
 
     Raises
     ------
@@ -47,7 +47,7 @@ async def read_request(scope: Scope, receive: Receive, limit: int) -> HttpReques
     SlowBodyError
         The body did not arrive in time.
     ClientDisconnectedError
-        The sender has left.
+        The client has disconnected.
     """
     body, received = bytearray(), 0
     try:
@@ -66,19 +66,19 @@ async def read_request(scope: Scope, receive: Receive, limit: int) -> HttpReques
         raise SlowBodyError from None
     if received > limit:
         raise BodyTooLargeError
-    return replace(head_of(scope), body=bytes(body))
+    return replace(request_head(scope), body=bytes(body))
 
 
 async def send_response(response: HttpResponse, method: str, send: Send) -> None:
-    """Send a response; its length is counted here, but for HEAD, where the one that the headers name is right."""
-    bodyless = response.status in (204, 304)
-    names_length = method == "HEAD" and bool(response.header("content-length"))
-    headers = [pair for pair in response.headers if names_length or pair[0].lower() != "content-length"]
-    if not bodyless and not names_length:
+    """Send a response, with its length; a response to HEAD keeps the length that its headers give."""
+    without_body = response.status in (204, 304)
+    keeps_length = method == "HEAD" and bool(response.header("content-length"))
+    headers = [pair for pair in response.headers if keeps_length or pair[0].lower() != "content-length"]
+    if not without_body and not keeps_length:
         headers.append(("content-length", str(len(response.body))))
     encoded = [(name.lower().encode("latin-1"), _bytes(value)) for name, value in headers]
     await send({"type": "http.response.start", "status": response.status, "headers": encoded})
-    await send({"type": "http.response.body", "body": b"" if bodyless else response.body})
+    await send({"type": "http.response.body", "body": b"" if without_body else response.body})
 
 
 def _bytes(value: str) -> bytes:

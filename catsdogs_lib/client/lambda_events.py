@@ -1,8 +1,8 @@
-"""HTTP requests as the events that AWS makes of them, and what a function returns as an HTTP response.
+"""Conversion of HTTP requests to Lambda events, and of a function's result to an HTTP response.
 
-Payload 2.0 of Function URLs and HTTP APIs, payload 1.0 of REST APIs. Where AWS's documentation is silent, real
-events decide: a Function URL keeps the path as it was sent, an HTTP API decodes it; a Function URL leaves the header
-``cookie`` beside the list of cookies, an HTTP API takes it out.
+Payload 2.0 of Function URLs and HTTP APIs, payload 1.0 of REST APIs. Where AWS's documentation is silent, this follows
+recorded events: a Function URL keeps the path as sent, an HTTP API decodes it; a Function URL keeps the header
+``cookie`` beside the list of cookies, an HTTP API removes it.
 """
 
 import base64
@@ -11,125 +11,60 @@ import re
 import time
 import uuid
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, unquote
 
-Pairs = tuple[tuple[str, str], ...]
-"""Headers in their order; a name may come more than once."""
+from catsdogs_lib.client.messages import HOP_BY_HOP, Headers, HttpRequest, HttpResponse
 
-REQUEST_BYTES = 6 * 2**20
-"""Most bytes that the JSON of an event may have; Lambda refuses more."""
-RESPONSE_BYTES = 6 * 2**20 + 100
-"""Most bytes that the JSON of a function's answer may have (the figure in Lambda's own error message)."""
-HOP_BY_HOP = frozenset(
-    {
-        "connection",
-        "keep-alive",
-        "proxy-authenticate",
-        "proxy-authorization",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-        "expect",
-    }
-)
-"""Headers that concern one connection and go no further."""
-
+MAX_EVENT_BYTES = 6 * 2**20
+"""Largest event that Lambda accepts, as JSON."""
+MAX_RESULT_BYTES = 6 * 2**20 + 100
+"""Largest result that Lambda accepts from a function, as JSON (the number in Lambda's own error message)."""
 URL_ID = "abcdefghijklmnopqrstuvwxyz012345"
 REGION = "us-east-1"
 ACCOUNT = "123456789012"
-_TEXT = re.compile(r"text/.*|application/(json|javascript|xml|.*\+json|.*\+xml)", re.IGNORECASE)
+_TEXT_MEDIA_TYPE = re.compile(r"text/.*|application/(json|javascript|xml|.*\+json|.*\+xml)", re.IGNORECASE)
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
-class _Headed:
-    headers: Pairs
-
-    def header(self, name: str) -> str:
-        """Value of a header, given in lower case; repeated ones joined by commas, "" where there is none."""
-        return ",".join(value for key, value in self.headers if key.lower() == name)
-
-
-@dataclass(frozen=True)
-class HttpRequest(_Headed):
-    """A request as it came over the wire.
-
-    Parameters
-    ----------
-    method
-        E.g. ``"POST"``.
-    path, query
-        As they were sent, percent-encoded; the query without its question mark.
-    headers
-        Names and values in their order.
-    body
-        The bytes, whole.
-    source_ip
-        Who sent it.
-    scheme, port
-        How it came.
-    """
-
-    method: str
-    path: str = "/"
-    query: str = ""
-    headers: Pairs = ()
-    body: bytes = b""
-    source_ip: str = "127.0.0.1"
-    scheme: str = "https"
-    port: int = 443
-
-
-@dataclass(frozen=True)
-class HttpResponse(_Headed):
-    """A response to be sent; the length of the body is not yet among the headers."""
-
-    status: int
-    headers: Pairs
-    body: bytes
-
-
 class Arrival(NamedTuple):
-    """What AWS notes when a request arrives; without it sample events would differ each time they are made."""
+    """Request id and time that AWS assigns to a request; fixed by default, so that sample events are reproducible."""
 
     request_id: str = "0f4e2c1a-6b7d-4c8e-9a01-23456789abcd"
     milliseconds: int = 1_795_464_000_000
 
     @classmethod
     def now(cls) -> "Arrival":
-        """A new id at this moment."""
+        """Make an arrival with a new id and the current time."""
         return cls(str(uuid.uuid4()), time.time_ns() // 1_000_000)
 
     @property
     def time(self) -> str:
-        """E.g. ``23/Nov/2026:20:00:00 +0000``."""
+        """Time in log format, e.g. ``23/Nov/2026:20:00:00 +0000``."""
         at = datetime.fromtimestamp(self.milliseconds / 1000, UTC)
-        # Not strftime's %b: that speaks the language of the machine.
+        # strftime's %b depends on the locale.
         month = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")[at.month - 1]
         return f"{at.day:02}/{month}/{at:%Y:%H:%M:%S} +0000"
 
     @property
     def trace(self) -> str:
-        """The value of ``x-amzn-trace-id``."""
+        """Value of the header ``x-amzn-trace-id``."""
         return f"Root=1-{self.milliseconds // 1000:08x}-{self.request_id.replace('-', '')[:24]}"
 
 
-EXAMPLE = Arrival()
+EXAMPLE_ARRIVAL = Arrival()
 
 
-def function_url_event(request: HttpRequest, arrival: Arrival = EXAMPLE) -> dict[str, Any]:
-    """Make the event that a Function URL without authentication sends: payload 2.0."""
+def function_url_event(request: HttpRequest, arrival: Arrival = EXAMPLE_ARRIVAL) -> dict[str, Any]:
+    """Build the event of a Function URL without authentication: payload 2.0."""
     domain = f"{URL_ID}.lambda-url.{REGION}.on.aws"
     context = {"accountId": "anonymous", "apiId": URL_ID, "domainName": domain, "domainPrefix": URL_ID}
     return _payload_2(request, arrival, context, request.path or "/", _headers(request, arrival, domain))
 
 
-def http_api_event(request: HttpRequest, arrival: Arrival = EXAMPLE) -> dict[str, Any]:
-    """Make the event that an HTTP API with one default route sends: payload 2.0."""
+def http_api_event(request: HttpRequest, arrival: Arrival = EXAMPLE_ARRIVAL) -> dict[str, Any]:
+    """Build the event of an HTTP API with a single default route: payload 2.0."""
     api, headers = URL_ID[:10], _headers(request, arrival, f"{URL_ID[:10]}.execute-api.{REGION}.amazonaws.com")
     headers.pop("cookie", None)
     domain = f"{api}.execute-api.{REGION}.amazonaws.com"
@@ -137,10 +72,10 @@ def http_api_event(request: HttpRequest, arrival: Arrival = EXAMPLE) -> dict[str
     return _payload_2(request, arrival, context, unquote(request.path or "/"), headers)
 
 
-def rest_event(request: HttpRequest, arrival: Arrival = EXAMPLE) -> dict[str, Any]:
-    """Make the event that a REST API with one greedy route sends: payload 1.0.
+def rest_event(request: HttpRequest, arrival: Arrival = EXAMPLE_ARRIVAL) -> dict[str, Any]:
+    """Build the event of a REST API with a single greedy route: payload 1.0.
 
-    Its binary media types are ``*/*``, so every body is base64.
+    The API's binary media types are ``*/*``, so every body is base64.
     """
     api, stage, path = URL_ID[:10], "Prod", request.path or "/"
     domain = f"{api}.execute-api.{REGION}.amazonaws.com"
@@ -202,7 +137,7 @@ def _payload_2(
         "rawPath": path,
         "rawQueryString": request.query,
     }
-    # A browser sends "a=1; b=2"; AWS lists each.
+    # A browser sends "a=1; b=2"; AWS splits it.
     sent = [value for name, value in request.headers if name.lower() == "cookie"]
     if cookies := [part.strip() for value in sent for part in value.split(";") if part.strip()]:
         event["cookies"] = cookies
@@ -234,7 +169,7 @@ def _payload_2(
 
 def _as_text(request: HttpRequest) -> str | None:
     kind = request.header("content-type").partition(";")[0].strip()
-    if not _TEXT.fullmatch(kind) or request.header("content-encoding"):
+    if not _TEXT_MEDIA_TYPE.fullmatch(kind) or request.header("content-encoding"):
         return None
     try:
         return request.body.decode()
@@ -248,7 +183,7 @@ def _headers(request: HttpRequest, arrival: Arrival, domain: str) -> dict[str, s
 
 
 def _sent(request: HttpRequest, arrival: Arrival, domain: str) -> list[tuple[str, str]]:
-    """Headers as sent, with those that AWS adds or puts in their place."""
+    """Return the headers as sent, plus those that AWS adds or replaces."""
     added = {
         "x-forwarded-for": request.source_ip,
         "x-forwarded-port": str(request.port),
@@ -262,34 +197,33 @@ def _sent(request: HttpRequest, arrival: Arrival, domain: str) -> list[tuple[str
 
 
 def _collect(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
+    values: dict[str, list[str]] = {}
     for name, value in pairs:
-        found.setdefault(name, []).append(value)
-    return found
+        values.setdefault(name, []).append(value)
+    return values
 
 
-def message(status: int, text: str, *headers: tuple[str, str]) -> HttpResponse:
-    """Answer as AWS's front does by itself."""
+def _error_response(status: int, text: str, *headers: tuple[str, str]) -> HttpResponse:
     body = json.dumps({"Message": text}, separators=(",", ":")).encode()
     return HttpResponse(status, (("content-type", "application/json"), *headers), body)
 
 
-TOO_LARGE = message(413, "Request Entity Too Large")
-TOO_SLOW = message(408, "Request Timeout", ("connection", "close"))
-"""AWS documents none for a body that does not arrive; this has the shape of its others."""
+REQUEST_TOO_LARGE = _error_response(413, "Request Entity Too Large")
+REQUEST_TIMEOUT = _error_response(408, "Request Timeout", ("connection", "close"))
+"""AWS documents no response to a body that does not arrive; this one has the shape of the others."""
 FUNCTION_FAILED = HttpResponse(502, (("content-type", "text/plain"),), b"Internal Server Error")
-"""What a Function URL answers when the function fails, dies, takes too long or returns what cannot be sent."""
+"""Response of a Function URL when the function fails, dies, times out or returns an invalid response."""
 
 
 def response_of(payload: bytes) -> HttpResponse:
-    """Turn what a function returned into the response that a Function URL sends.
+    """Convert a function's result to the response that a Function URL sends.
 
     Parameters
     ----------
     payload
-        JSON as the runtime hands it back. Without a `statusCode` it is itself the body of a 200.
+        JSON from the runtime. Without a `statusCode` it is itself the body of a 200.
     """
-    if len(payload) > RESPONSE_BYTES:
+    if len(payload) > MAX_RESULT_BYTES:
         return FUNCTION_FAILED
     try:
         value = json.loads(payload)
@@ -307,7 +241,7 @@ def _status(value: Any) -> int:
     return status
 
 
-def _response_headers(value: dict[str, Any]) -> Pairs:
+def _response_headers(value: dict[str, Any]) -> Headers:
     headers = {str(name).lower(): str(content) for name, content in (value.get("headers") or {}).items()}
     headers.setdefault("content-type", "application/json")
     cookies = [("set-cookie", str(cookie)) for cookie in value.get("cookies") or ()]

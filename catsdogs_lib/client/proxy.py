@@ -1,6 +1,6 @@
-"""A local door to an endpoint that asks for AWS's credentials: every request is signed and passed on.
+"""A local proxy to an endpoint that requires AWS credentials: it signs and forwards every request.
 
-It speaks with the rights of whoever started it, so it hears this machine only, and no page of another site.
+It acts with the credentials of the user who started it, so it serves this machine only, and no pages of other sites.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from catsdogs_lib.client import asgi, lambda_events
 from catsdogs_lib.client.http import UnreachableError, Upstream
-from catsdogs_lib.client.lambda_events import HttpRequest, HttpResponse
+from catsdogs_lib.client.messages import HttpRequest, HttpResponse
 from catsdogs_lib.client.sigv4 import SigningError
 from catsdogs_lib.serving import problems
 from catsdogs_lib.serving.problems import Kind, ProblemError
@@ -21,23 +21,23 @@ from catsdogs_lib.serving.problems import Kind, ProblemError
 UNREACHABLE = Kind("upstream-unreachable", 502, "The endpoint gives no answer", "The proxy could not reach it.")
 NOT_SIGNED = Kind("not-signed", 502, "The request cannot be signed", "The proxy has no valid credentials.")
 NOT_ADMITTED = Kind("not-admitted", 403, "AWS does not admit these credentials", "Signature, permission or age.")
-FOREIGN = Kind("foreign-site", 403, "Not for other sites", "The proxy answers pages that it served itself.")
-LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
-THREADS = 16
+FOREIGN_SITE = Kind("foreign-site", 403, "Not for other sites", "The proxy answers pages that it served itself.")
+LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
+MAX_THREADS = 16
 
 
 class Proxy:
-    """ASGI application: passes every request on to `upstream`, signed.
+    """ASGI application that signs every request and forwards it to `upstream`.
 
     Parameters
     ----------
     upstream
-        The endpoint, with its signer.
+        Endpoint, with its signer.
     """
 
     def __init__(self, upstream: Upstream) -> None:
         self._upstream = upstream
-        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="proxy")
+        self._pool = ThreadPoolExecutor(MAX_THREADS, thread_name_prefix="proxy")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -53,11 +53,11 @@ class Proxy:
         await asgi.send_response(response, scope["method"], send)
 
     async def _answer(self, scope: Scope, receive: Receive) -> HttpResponse:
-        # Who is refused need not send the body.
-        if reason := foreign(asgi.head_of(scope)):
-            raise ProblemError(FOREIGN, f"{reason}; open the proxy's own address")
+        # Refuse before reading the body.
+        if reason := _foreign_site(asgi.request_head(scope)):
+            raise ProblemError(FOREIGN_SITE, f"{reason}; open the proxy's own address")
         try:
-            request = await asgi.read_request(scope, receive, lambda_events.REQUEST_BYTES)
+            request = await asgi.read_request(scope, receive, lambda_events.MAX_EVENT_BYTES)
         except asgi.BodyTooLargeError:
             detail = "the body is larger than the 6 MB that AWS takes (4.5 MB for a photo); scale the photo down"
             raise ProblemError(problems.TOO_LARGE, detail) from None
@@ -71,11 +71,11 @@ class Proxy:
         except UnreachableError as error:
             raise ProblemError(UNREACHABLE, str(error)) from None
         if response.status == NOT_ADMITTED.status and response.header("x-amzn-errortype"):
-            raise ProblemError(NOT_ADMITTED, _said(response))
-        return self._local(response)
+            raise ProblemError(NOT_ADMITTED, _aws_message(response))
+        return self._with_local_redirects(response)
 
-    def _local(self, response: HttpResponse) -> HttpResponse:
-        """Keep whoever follows a redirect at this door."""
+    def _with_local_redirects(self, response: HttpResponse) -> HttpResponse:
+        """Rewrite redirects to the endpoint so that they lead back to the proxy."""
         headers = tuple(
             (name, value.removeprefix(self._upstream.origin) or "/" if name.lower() == "location" else value)
             for name, value in response.headers
@@ -83,10 +83,10 @@ class Proxy:
         return HttpResponse(response.status, headers, response.body)
 
 
-def foreign(request: HttpRequest) -> str:
-    """Say why a request comes from another site, or "" where it does not."""
+def _foreign_site(request: HttpRequest) -> str:
+    """Return why a request counts as another site's, or ""."""
     host = request.header("host")
-    if _hostname(host) not in LOOPBACK:
+    if _hostname(host) not in LOOPBACK_HOSTS:
         return f"the request is for '{host[:80]}', a name that is not this machine's"
     origin = request.header("origin")
     if origin and origin != f"http://{host}":
@@ -103,7 +103,7 @@ def _hostname(host: str) -> str | None:
         return None
 
 
-def _said(response: HttpResponse) -> str:
+def _aws_message(response: HttpResponse) -> str:
     kind = response.header("x-amzn-errortype").partition(":")[0]
     try:
         content = json.loads(response.body)

@@ -1,4 +1,4 @@
-"""Signature version 4: proves to a Function URL with ``AWS_IAM`` who asks. Needs botocore, the extra ``aws``."""
+"""AWS Signature Version 4, for Function URLs with ``AWS_IAM``. Needs botocore (the extra ``aws``)."""
 
 import hashlib
 import logging
@@ -23,32 +23,32 @@ class SigningError(CatsdogsError):
 
 
 class Signer:
-    """Signs requests with the credentials that AWS's tools would use: environment, profile, role.
+    """Signer with the credentials that AWS's own tools would use: environment, profile, role.
 
     Parameters
     ----------
     url
-        The Function URL; its host names the region.
+        Function URL, whose host names the region.
     region
-        Instead of the one that the URL names; without either the environment's or the profile's.
+        Overrides the URL's region; without either, the environment's or the profile's.
     profile
-        A profile of ``~/.aws``; None takes ``AWS_PROFILE`` or the default one.
+        Profile of ``~/.aws``; None takes ``AWS_PROFILE`` or the default one.
 
     Raises
     ------
     SigningError
-        No region, no such profile, or no credentials.
+        There is no region, no such profile, or no credentials.
     """
 
     def __init__(self, url: str, region: str | None = None, profile: str | None = None) -> None:
-        # botocore logs a traceback where it also raises; the sentence is enough.
+        # botocore logs a traceback for what it also raises.
         logging.getLogger("botocore.credentials").setLevel(logging.CRITICAL)
         try:
             session = Session(profile=profile)
-            found = _FUNCTION_URL.fullmatch(urlsplit(url).hostname or "")
+            match = _FUNCTION_URL.fullmatch(urlsplit(url).hostname or "")
             self.region: str = (
                 region
-                or (found.group(1) if found else None)
+                or (match.group(1) if match else None)
                 or os.environ.get("AWS_REGION")
                 or session.get_config_variable("region")
                 or ""
@@ -62,7 +62,7 @@ class Signer:
             raise SigningError(
                 "no AWS credentials found; sign in ('aws sso login', 'aws configure'), or name a profile with --profile"
             )
-        self._frozen()
+        self._current_credentials()
 
     def sign(self, method: str, url: str, body: bytes) -> dict[str, str]:
         """Sign a request.
@@ -70,14 +70,14 @@ class Signer:
         Parameters
         ----------
         method, body
-            As they will be sent.
+            Method and body of the request.
         url
-            As it will be sent, in the form of `catsdogs_lib.client.http.plain_target`.
+            Its URL, in the form of `catsdogs_lib.client.http.canonical_target`.
 
         Returns
         -------
         dict of str
-            Headers to be sent along. Of the others none is signed, so that nobody on the way can break it.
+            Headers to add. No other header is signed, so that intermediaries may change them.
 
         Raises
         ------
@@ -85,10 +85,10 @@ class Signer:
             The credentials have expired and cannot be renewed.
         """
         request = AWSRequest(method, url, {"X-Amz-Content-SHA256": hashlib.sha256(body).hexdigest()}, body)
-        SigV4Auth(self._frozen(), SERVICE, self.region).add_auth(request)
+        SigV4Auth(self._current_credentials(), SERVICE, self.region).add_auth(request)
         return dict(request.headers.items())
 
-    def _frozen(self) -> Any:
+    def _current_credentials(self) -> Any:
         try:
             return self._credentials.get_frozen_credentials()
         except (BotoCoreError, ClientError) as error:

@@ -1,17 +1,17 @@
-"""Whether an endpoint answers as its bundle says: a handful of requests, one line each."""
+"""Smoke tests: a few requests that show whether an endpoint answers as its bundle says."""
 
 import json
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from typing import Any, NamedTuple, Protocol
 
 from catsdogs_lib.client.http import UnreachableError
-from catsdogs_lib.client.lambda_events import HttpRequest, HttpResponse, Pairs
+from catsdogs_lib.client.messages import Headers, HttpRequest, HttpResponse
 from catsdogs_lib.inference.bundle import Bundle, Golden
 
-SUM_TOLERANCE = 1e-3
+PROBABILITY_SUM_TOLERANCE = 1e-3
 ANSWER_FIELDS = frozenset(
     {
         "prediction",
@@ -29,7 +29,7 @@ RETRY_SECONDS = 0.5
 
 
 class SmokeCheck(NamedTuple):
-    """One thing that was looked at."""
+    """The result of a check."""
 
     name: str
     passed: bool
@@ -37,32 +37,32 @@ class SmokeCheck(NamedTuple):
 
 
 class Endpoint(Protocol):
-    """What is looked at: a URL (`catsdogs_lib.client.http.Upstream`), or a function that is called."""
+    """The endpoint under test: a URL (`catsdogs_lib.client.http.Upstream`), or a function that is invoked."""
 
     def ask(self, request: HttpRequest) -> HttpResponse:
-        """Answer a request; raises `UnreachableError` where nobody does."""
+        """Answer a request; raises `UnreachableError` if there is no response."""
 
 
-class _Wrong(Exception):  # noqa: N818 - it ends one check, and is no error
-    """What the endpoint answered instead."""
+class _CheckFailed(Exception):  # noqa: N818 - ends one check and never leaves this module
+    """A check failed; ``str()`` says how the answer differs."""
 
 
 def run_smoke_tests(upstream: Endpoint, bundle: Bundle, wait_seconds: float = 0.0) -> Iterator[SmokeCheck]:
-    """Look at an endpoint.
+    """Run the smoke tests against an endpoint.
 
     Parameters
     ----------
     upstream
-        The endpoint.
+        Endpoint to test.
     bundle
-        What it should answer with.
+        Bundle that it should serve.
     wait_seconds
-        So long it may take to become ready.
+        Time that it has to become ready.
 
     Yields
     ------
     SmokeCheck
-        One result after the other.
+        Each result as soon as it is known.
 
     Raises
     ------
@@ -95,12 +95,12 @@ def run_smoke_tests(upstream: Endpoint, bundle: Bundle, wait_seconds: float = 0.
 
 
 def wait_until_ready(upstream: Endpoint, seconds: float) -> None:
-    """Ask until the endpoint is ready, or the time is over.
+    """Poll ``/ready`` until the endpoint is ready or the time is up.
 
     Raises
     ------
     UnreachableError
-        The time is over and nobody answers.
+        The time is up and nothing answers.
     """
     end = time.monotonic() + seconds
     while True:
@@ -113,101 +113,104 @@ def wait_until_ready(upstream: Endpoint, seconds: float) -> None:
         time.sleep(min(RETRY_SECONDS, max(0.0, end - time.monotonic())))
 
 
-def _check(name: str, look: Any, *arguments: Any) -> SmokeCheck:
+def _check(name: str, check: Callable[..., str], *arguments: Any) -> SmokeCheck:
     try:
-        return SmokeCheck(name, True, look(*arguments))
-    except (_Wrong, UnreachableError) as error:
+        return SmokeCheck(name, True, check(*arguments))
+    except (_CheckFailed, UnreachableError) as error:
         return SmokeCheck(name, False, str(error))
 
 
-def _json(answer: HttpResponse, status: int = HTTPStatus.OK) -> dict[str, Any]:
+def _json(response: HttpResponse, status: int = HTTPStatus.OK) -> dict[str, Any]:
     try:
-        content = json.loads(answer.body)
+        content = json.loads(response.body)
     except ValueError:
         content = None
-    if answer.status != status or not isinstance(content, dict):
-        said = content.get("detail") or content.get("Message") if isinstance(content, dict) else None
-        shown = said or " ".join(answer.body[:120].decode(errors="replace").split())
-        wanted = "" if answer.status == status else f" instead of {int(status)}"
-        raise _Wrong(f"status {answer.status}{wanted}: {shown or 'no content'}")
+    if response.status != status or not isinstance(content, dict):
+        detail = content.get("detail") or content.get("Message") if isinstance(content, dict) else None
+        detail = detail or " ".join(response.body[:120].decode(errors="replace").split())
+        expected = "" if response.status == status else f" instead of {int(status)}"
+        raise _CheckFailed(f"status {response.status}{expected}: {detail or 'no content'}")
     return content
 
 
 def _health(upstream: Endpoint) -> str:
     status = _json(upstream.ask(HttpRequest("GET", "/health"))).get("status")
     if status != "alive":
-        raise _Wrong(f"status is {status!r}, not 'alive'")
+        raise _CheckFailed(f"status is {status!r}, not 'alive'")
     return "alive"
 
 
 def _ready(upstream: Endpoint) -> str:
     content = _json(upstream.ask(HttpRequest("GET", "/ready")))
     if content.get("status") != "ready":
-        raise _Wrong(f"status is {content.get('status')!r}, not 'ready'")
+        raise _CheckFailed(f"status is {content.get('status')!r}, not 'ready'")
     return f"model {content.get('model_version')}"
 
 
 def _version(upstream: Endpoint, bundle: Bundle) -> str:
     content = _json(upstream.ask(HttpRequest("GET", "/version")))
-    found = content.get("model_version")
-    if found != bundle.version:
-        raise _Wrong(
-            f"model {found} answers, the bundle in {bundle.folder} is {bundle.version}; "
+    version = content.get("model_version")
+    if version != bundle.version:
+        raise _CheckFailed(
+            f"model {version} answers, the bundle in {bundle.folder} is {bundle.version}; "
             "deploy it, or name the other with --bundle"
         )
-    return f"service {content.get('service_version')}, model {found} as in {bundle.folder}"
+    return f"service {content.get('service_version')}, model {version} as in {bundle.folder}"
 
 
 def _golden(upstream: Endpoint, golden: Golden, multipart: bool, tolerance: float, answers: list[Any]) -> str:
     headers, body = _form(golden.data, f"{golden.name}.png", "image/png")
     if not multipart:
         headers, body = (("content-type", "image/png"),), golden.data
-    began = time.perf_counter()
+    start = time.perf_counter()
     answer = _json(upstream.ask(HttpRequest("POST", "/predict", headers=headers, body=body)))
-    seconds = time.perf_counter() - began
+    seconds = time.perf_counter() - start
     answers.append(answer)
-    found, wanted = answer.get("probabilities"), golden.probabilities
-    if not isinstance(found, dict) or set(found) != set(wanted) or not all(_is_number(p) for p in found.values()):
-        raise _Wrong(f"probabilities of {sorted(found) if isinstance(found, dict) else found}, not of {sorted(wanted)}")
-    difference = max(abs(found[name] - wanted[name]) for name in wanted)
+    actual, expected = answer.get("probabilities"), golden.probabilities
+    if not isinstance(actual, dict) or set(actual) != set(expected) or not all(map(_is_number, actual.values())):
+        classes = sorted(actual) if isinstance(actual, dict) else actual
+        raise _CheckFailed(f"probabilities of {classes}, not of {sorted(expected)}")
+    difference = max(abs(actual[name] - expected[name]) for name in expected)
     if not difference <= tolerance:
-        raise _Wrong(f"differs by {difference:.4f} from the bundle's answer, more than {tolerance:g}")
+        raise _CheckFailed(f"differs by {difference:.4f} from the bundle's answer, more than {tolerance:g}")
     return f"{answer.get('prediction')}, differs by {difference:.1e}, {seconds * 1000:.0f} ms"
 
 
 def _shape(answers: list[Any], bundle: Bundle) -> str:
     if not answers:
-        raise _Wrong("there was no answer to look at")
+        raise _CheckFailed("there was no answer to look at")
     for answer in answers:
         if missing := ANSWER_FIELDS - set(answer):
-            raise _Wrong(f"an answer lacks {', '.join(sorted(missing))}")
-        found = answer["probabilities"]
-        if not isinstance(found, dict) or not found or not all(_is_number(p) for p in found.values()):
-            raise _Wrong("the probabilities are no numbers by class")
-        if abs(sum(found.values()) - 1) > SUM_TOLERANCE:
-            raise _Wrong(f"probabilities sum to {sum(found.values()):.4f}, not to 1")
-        best = max(found, key=lambda name: found[name])
-        if answer["prediction"] != best or answer["confidence"] != found[best]:
-            raise _Wrong(f"prediction {answer['prediction']!r} is not the most probable class, {best!r}")
+            raise _CheckFailed(f"an answer lacks {', '.join(sorted(missing))}")
+        probabilities = answer["probabilities"]
+        if not isinstance(probabilities, dict) or not probabilities or not all(map(_is_number, probabilities.values())):
+            raise _CheckFailed("the probabilities are no numbers by class")
+        if abs(sum(probabilities.values()) - 1) > PROBABILITY_SUM_TOLERANCE:
+            raise _CheckFailed(f"probabilities sum to {sum(probabilities.values()):.4f}, not to 1")
+        best = max(probabilities, key=probabilities.__getitem__)
+        if answer["prediction"] != best or answer["confidence"] != probabilities[best]:
+            raise _CheckFailed(f"prediction {answer['prediction']!r} is not the most probable class, {best!r}")
         if not isinstance(answer["confident"], bool) or answer["confident"] != (answer["reason"] is None):
-            raise _Wrong("an answer is not confident without a reason, or confident with one")
+            raise _CheckFailed("an answer is not confident without a reason, or confident with one")
         if not _is_number(answer["latency_seconds"]) or not answer["prediction_id"]:
-            raise _Wrong("an answer has no latency or no id")
+            raise _CheckFailed("an answer has no latency or no id")
         if answer["model_version"] != bundle.version:
-            raise _Wrong(f"an answer comes from model {answer['model_version']}, not {bundle.version}")
+            raise _CheckFailed(f"an answer comes from model {answer['model_version']}, not {bundle.version}")
     return f"{len(ANSWER_FIELDS)} fields in each of {len(answers)} answers, probabilities sum to 1"
 
 
-def _refused(upstream: Endpoint, sent: tuple[Pairs, bytes], status: int, name: str) -> str:
-    headers, body = sent
-    answer = upstream.ask(HttpRequest("POST", "/predict", headers=headers, body=body))
-    content = _json(answer, status)
-    if not answer.header("content-type").startswith("application/problem+json"):
-        raise _Wrong(f"refused with {status}, but as {answer.header('content-type')}, not as a problem document")
+def _refused(upstream: Endpoint, upload: tuple[Headers, bytes], status: int, name: str) -> str:
+    headers, body = upload
+    response = upstream.ask(HttpRequest("POST", "/predict", headers=headers, body=body))
+    content = _json(response, status)
+    if not response.header("content-type").startswith("application/problem+json"):
+        raise _CheckFailed(
+            f"refused with {status}, but as {response.header('content-type')}, not as a problem document"
+        )
     if missing := PROBLEM_FIELDS - set(content):
-        raise _Wrong(f"the problem document lacks {', '.join(sorted(missing))}")
+        raise _CheckFailed(f"the problem document lacks {', '.join(sorted(missing))}")
     if content["type"] != f"/problems/{name}" or content["status"] != status:
-        raise _Wrong(f"the problem is {content['type']}, not /problems/{name}")
+        raise _CheckFailed(f"the problem is {content['type']}, not /problems/{name}")
     return f"refused with {int(status)} {name}"
 
 
@@ -215,7 +218,7 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def _form(data: bytes, filename: str, media_type: str) -> tuple[Pairs, bytes]:
+def _form(data: bytes, filename: str, media_type: str) -> tuple[Headers, bytes]:
     boundary = f"catsdogs-{uuid.uuid4().hex}"
     head = (
         f'--{boundary}\r\ncontent-disposition: form-data; name="file"; filename="{filename}"\r\n'

@@ -1,4 +1,4 @@
-"""A process that holds the Lambda handler and answers one event at a time, with what Lambda gives it around."""
+"""A process that runs the Lambda handler in an environment like Lambda's, one event at a time."""
 
 import importlib.util
 import json
@@ -18,12 +18,13 @@ from typing import Any
 from catsdogs_lib.client.lambda_events import ACCOUNT, REGION
 from catsdogs_lib.common.errors import CatsdogsError
 
-NAME = "catsdogs"
+FUNCTION_NAME = "catsdogs"
 MEMORY_MB = 1769
-"""Lambda's memory with which a function has one whole core."""
-SECONDS = 30.0
-"""A function that takes longer is ended."""
-START_SECONDS = 120.0
+"""Memory size at which Lambda gives a function one full core."""
+TIMEOUT_SECONDS = 30.0
+"""Timeout of the function."""
+START_TIMEOUT_SECONDS = 120.0
+"""Time that the handler has to load."""
 
 Handler = Callable[[Any, Any], Any]
 
@@ -34,32 +35,32 @@ class FunctionError(CatsdogsError):
 
 @dataclass(frozen=True)
 class Context:
-    """What Lambda's runtime hands to a handler beside the event."""
+    """The context object that Lambda passes to a handler."""
 
     aws_request_id: str
     deadline: float
-    function_name: str = NAME
+    function_name: str = FUNCTION_NAME
     function_version: str = "$LATEST"
-    invoked_function_arn: str = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{NAME}"
+    invoked_function_arn: str = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{FUNCTION_NAME}"
     memory_limit_in_mb: str = str(MEMORY_MB)
-    log_group_name: str = f"/aws/lambda/{NAME}"
+    log_group_name: str = f"/aws/lambda/{FUNCTION_NAME}"
     log_stream_name: str = "2026/01/01/[$LATEST]local"
     identity: None = field(default=None)
     client_context: None = field(default=None)
 
     def get_remaining_time_in_millis(self) -> int:
-        """Milliseconds until the function is ended."""
+        """Return the milliseconds left before the timeout."""
         return max(0, round((self.deadline - time.time()) * 1000))
 
 
-def environment(folder: Path) -> dict[str, str]:
-    """Variables that Lambda sets; `folder` is where the handler lies."""
+def lambda_environment(folder: Path) -> dict[str, str]:
+    """Return the environment variables that Lambda sets; `folder` is the handler's."""
     return {
-        "AWS_LAMBDA_FUNCTION_NAME": NAME,
+        "AWS_LAMBDA_FUNCTION_NAME": FUNCTION_NAME,
         "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",
         "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(MEMORY_MB),
         "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
-        "AWS_LAMBDA_LOG_GROUP_NAME": f"/aws/lambda/{NAME}",
+        "AWS_LAMBDA_LOG_GROUP_NAME": f"/aws/lambda/{FUNCTION_NAME}",
         "AWS_LAMBDA_LOG_STREAM_NAME": "2026/01/01/[$LATEST]local",
         "AWS_REGION": REGION,
         "AWS_DEFAULT_REGION": REGION,
@@ -70,12 +71,12 @@ def environment(folder: Path) -> dict[str, str]:
 
 
 class WorkerProcess:
-    """One process with the handler.
+    """A process with the handler.
 
     Parameters
     ----------
     handler
-        The file that defines ``handler(event, context)``.
+        File that defines ``handler(event, context)``.
     """
 
     def __init__(self, handler: Path) -> None:
@@ -85,8 +86,8 @@ class WorkerProcess:
         self._connection: Any = None
 
     def start(self) -> None:
-        """Start the process; it begins to load."""
-        # Not forked: the parent has threads, and a Lambda function starts from nothing, too.
+        """Start the process, which begins to load the handler."""
+        # Not forked: the parent has threads, and a Lambda function starts from a fresh interpreter.
         spawn = multiprocessing.get_context("spawn")
         self._connection, theirs = spawn.Pipe()
         self._process = spawn.Process(target=run_worker, args=(str(self._file), theirs), daemon=True)
@@ -99,13 +100,13 @@ class WorkerProcess:
         Raises
         ------
         CatsdogsError
-            It cannot be loaded.
+            The handler cannot be loaded.
         ModuleNotFoundError
-            It needs a module that is not installed.
+            The handler needs a module that is not installed.
         """
-        missing, problem = "", f"no answer within {START_SECONDS:g} s"
+        missing, problem = "", f"no answer within {START_TIMEOUT_SECONDS:g} s"
         try:
-            if self._connection.poll(START_SECONDS):
+            if self._connection.poll(START_TIMEOUT_SECONDS):
                 missing, problem = self._connection.recv()
         except (EOFError, OSError):
             problem = "its process ended"
@@ -117,7 +118,7 @@ class WorkerProcess:
         raise CatsdogsError(f"{self._file} cannot be loaded ({problem}); mend it, or name another with --handler")
 
     def invoke(self, payload: bytes, request_id: str) -> bytes:
-        """Answer one event; starts the process again first if it is gone.
+        """Answer an event; if the process is gone, restart it first.
 
         Raises
         ------
@@ -129,9 +130,9 @@ class WorkerProcess:
                 self._restart()
             try:
                 self._connection.send((payload, request_id))
-                if not self._connection.poll(SECONDS):
+                if not self._connection.poll(TIMEOUT_SECONDS):
                     self.stop()
-                    raise FunctionError(f"the function took longer than {SECONDS:g} s and was ended")
+                    raise FunctionError(f"the function took longer than {TIMEOUT_SECONDS:g} s and was ended")
                 answer, problem = self._connection.recv()
             except (EOFError, OSError):
                 self.stop()
@@ -149,7 +150,7 @@ class WorkerProcess:
             raise FunctionError(str(error)) from None
 
     def stop(self) -> None:
-        """End the process."""
+        """Stop the process."""
         if self._process is not None:
             self._connection.close()
             self._process.kill()
@@ -158,13 +159,13 @@ class WorkerProcess:
 
 
 def run_worker(file: str, connection: Connection) -> None:
-    """Load the handler and answer events until the parent is gone. The body of the process."""
-    # Ctrl-C reaches every process of a terminal; the parent decides when this one ends.
+    """Run in the process: load the handler and answer events until the parent closes the pipe."""
+    # Ctrl-C reaches every process of a terminal; here the parent decides when to stop.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.environ.update(environment(Path(file).parent))
+    os.environ.update(lambda_environment(Path(file).parent))
     time.tzset()
     try:
-        handler = load(Path(file))
+        handler = import_handler(Path(file))
     except ModuleNotFoundError as error:
         connection.send((error.name or "", str(error)))
         return
@@ -181,8 +182,8 @@ def run_worker(file: str, connection: Connection) -> None:
         connection.send(_answer(handler, payload, request_id))
 
 
-def load(file: Path) -> Handler:
-    """Import a file as Lambda does: its folder is on the path, and its name is the module's."""
+def import_handler(file: Path) -> Handler:
+    """Import a handler as Lambda does: its folder is on the path, and the module is named after the file."""
     sys.path.insert(0, str(file.parent))
     spec = importlib.util.spec_from_file_location(file.stem, file)
     if spec is None or spec.loader is None:
@@ -199,9 +200,9 @@ def _answer(handler: Handler, payload: bytes, request_id: str) -> tuple[bytes, s
     if trace := event.get("headers", {}).get("x-amzn-trace-id"):
         os.environ["_X_AMZN_TRACE_ID"] = trace
     try:
-        # As Lambda's runtime writes it: what JSON cannot hold is an error of the function.
-        returned = handler(event, Context(request_id, time.time() + SECONDS))
-        return json.dumps(returned, ensure_ascii=False, allow_nan=False).encode(), ""
+        # As in Lambda's runtime, a result that JSON cannot hold is an error of the function.
+        result = handler(event, Context(request_id, time.time() + TIMEOUT_SECONDS))
+        return json.dumps(result, ensure_ascii=False, allow_nan=False).encode(), ""
     except Exception as error:
         traceback.print_exc()
         return b"", f"{type(error).__name__}: {error}"

@@ -4,7 +4,7 @@ import time
 
 from catsdogs_lib.client import smoke
 from catsdogs_lib.client.http import UnreachableError, Upstream
-from catsdogs_lib.client.lambda_events import HttpRequest
+from catsdogs_lib.client.messages import HttpRequest
 from catsdogs_lib.common.errors import CatsdogsError
 from catsdogs_lib.common.files import parse_json
 from catsdogs_lib.inference.bundle import Bundle

@@ -9,14 +9,14 @@ from starlette.routing import Route
 
 from catsdogs_lib.client.lambda_events import (
     FUNCTION_FAILED,
-    RESPONSE_BYTES,
+    MAX_RESULT_BYTES,
     Arrival,
-    HttpRequest,
     function_url_event,
     http_api_event,
     response_of,
     rest_event,
 )
+from catsdogs_lib.client.messages import HttpRequest
 
 DOCUMENTED = HttpRequest(
     "POST",
@@ -225,7 +225,7 @@ def test_cookies_of_a_function_become_set_cookie_headers():
         b'{"statusCode": 200, "body": "no base64!", "isBase64Encoded": true}',
         b'{"statusCode": 200, "headers": {"x": "a\\r\\nset-cookie: stolen=1"}}',
         b'{"statusCode": 200, "headers": "none"}',
-        json.dumps({"statusCode": 200, "body": "x" * RESPONSE_BYTES}).encode(),
+        json.dumps({"statusCode": 200, "body": "x" * MAX_RESULT_BYTES}).encode(),
     ],
 )
 def test_what_cannot_be_sent_is_a_502(payload):

@@ -12,7 +12,7 @@ import pytest
 
 from catsdogs_lib.client import smoke
 from catsdogs_lib.client.http import Upstream
-from catsdogs_lib.client.lambda_events import HttpResponse
+from catsdogs_lib.client.messages import HttpResponse
 from catsdogs_lib.inference.bundle import Bundle
 from catsdogs_lib.inference.classifier import Classifier
 from catsdogs_lib.serving import auth

@@ -23,7 +23,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from catsdogs_lib.client.lambda_events import Arrival, HttpRequest, HttpResponse, function_url_event, response_of
+from catsdogs_lib.client.lambda_events import Arrival, function_url_event, response_of
+from catsdogs_lib.client.messages import HttpRequest, HttpResponse
 
 ROOT = Path(__file__).parents[2]
 RUNTIME_PACKAGES = ("awslambdaric", "simplejson", "snapshot-restore-py")

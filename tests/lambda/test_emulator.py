@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from catsdogs_lib.client.lambda_events import HttpRequest, response_of
+from catsdogs_lib.client.lambda_events import response_of
+from catsdogs_lib.client.messages import HttpRequest
 from catsdogs_lib.data.synthetic.render import draw
 from catsdogs_lib.inference.bundle import Bundle
 from catsdogs_lib.serving.problems import KINDS

@@ -14,7 +14,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from catsdogs_lib.client.lambda_events import HttpRequest, function_url_event, http_api_event, rest_event
+from catsdogs_lib.client.lambda_events import function_url_event, http_api_event, rest_event
+from catsdogs_lib.client.messages import HttpRequest
 
 ROOT = Path(__file__).parents[2]
 CONTEXT = SimpleNamespace(

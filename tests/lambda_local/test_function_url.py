@@ -12,13 +12,8 @@ import pytest
 from catsdogs_lib.client import asgi
 from catsdogs_lib.common.errors import CatsdogsError
 from catsdogs_lib.lambda_local import worker
-from catsdogs_lib.lambda_local.function_url import (
-    INVOCATIONS,
-    EmulatorBackend,
-    FunctionUrl,
-    WorkerBackend,
-    find_handler,
-)
+from catsdogs_lib.lambda_local.backends import INVOCATIONS_PATH, EmulatorBackend, WorkerBackend, find_handler
+from catsdogs_lib.lambda_local.function_url import FunctionUrl
 
 ECHO = """
 def handler(event, context):
@@ -89,7 +84,7 @@ def test_a_process_that_died_is_started_again_and_one_that_raised_is_kept(functi
 
 
 def test_a_function_that_takes_too_long_is_ended(function_url, send, monkeypatch):
-    monkeypatch.setattr(worker, "SECONDS", 1.0)
+    monkeypatch.setattr(worker, "TIMEOUT_SECONDS", 1.0)
     url = function_url(AWKWARD)
     began = time.monotonic()
     assert send(url, target="/sleep")[0] == 502
@@ -237,7 +232,7 @@ class Emulates(BaseHTTPRequestHandler):
                 "/broken": (500, "no"),
                 "/large": (200, json.dumps({"statusCode": 200, "body": "x" * (6 * 2**20 + 100)})),
             }
-            right = self.path == INVOCATIONS
+            right = self.path == INVOCATIONS_PATH
             status, text = answers.get(event["rawPath"], (200, json.dumps(event))) if right else (404, "")
             self.send_response(status)
             self.end_headers()
@@ -262,7 +257,7 @@ def emulator():
 
 @pytest.mark.parametrize("whole", [False, True])
 def test_an_emulator_answers_events(emulator, whole, serve, send):
-    url = serve(FunctionUrl(EmulatorBackend(emulator + INVOCATIONS * whole)))
+    url = serve(FunctionUrl(EmulatorBackend(emulator + INVOCATIONS_PATH * whole)))
     status, _, body = send(url, "POST", "/predict", b"\0\1", [("content-type", "image/png")])
     assert status == 200
     assert base64.b64decode(json.loads(body)["body"]) == b"\0\1"
