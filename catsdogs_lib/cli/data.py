@@ -25,7 +25,7 @@ def fetch(source: str, folder: Path) -> None:
     click.echo(f"{fetched.files} files of {', '.join(fetched.classes)} in {folder}")
 
 
-@data.command()
+@data.command("draw")
 @click.argument("folder", type=FOLDER)
 @click.option(
     "--kind", "kinds", multiple=True, default=("cat", "dog"), show_default=True, help="cat, dog, rabbit or owl."
@@ -35,7 +35,7 @@ def fetch(source: str, folder: Path) -> None:
 )
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Another seed, other pictures.")
 @click.option("--faults/--no-faults", default=True, help="Sow in the usual faults of a collection.")
-def draw(folder: Path, kinds: tuple[str, ...], per_class: int, seed: int, faults: bool) -> None:
+def draw_sample(folder: Path, kinds: tuple[str, ...], per_class: int, seed: int, faults: bool) -> None:
     """Draw a sample of pictures into a new FOLDER, a subfolder each kind."""
     from catsdogs_lib.data.synthetic.dataset import write_sample
 

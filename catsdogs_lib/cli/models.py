@@ -110,10 +110,10 @@ def monitor(window: tuple[Path, ...], reference: Path | None, root: str) -> None
         raise SystemExit(1)
 
 
-@click.command()
+@click.command("champion")
 @click.argument("model", required=False)
 @click.option("--to", "root", default=".", show_default=True, help="Folder of a pipeline.")
-def champion(model: str | None, root: str) -> None:
+def fetch_champion(model: str | None, root: str) -> None:
     """Fetch the champion of the registry, MODEL where there are several: its bundle and its validation records.
 
     The bundle goes to models/bundle, where serving finds it; the records are what 'monitor' compares with.
@@ -137,4 +137,4 @@ def champion(model: str | None, root: str) -> None:
     click.echo(f"{candidate.model} version {candidate.version}, bundle {candidate.bundle.version}: {ws.bundle}")
 
 
-COMMANDS = (promote, champion, card, monitor)
+COMMANDS = (promote, fetch_champion, card, monitor)

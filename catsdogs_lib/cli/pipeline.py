@@ -12,13 +12,13 @@ if TYPE_CHECKING:
     from catsdogs_lib.pipeline.workspace import Workspace
 
 
-@click.command()
+@click.command("run")
 @click.argument("notebook", type=ANY_PATH)
 @click.option("-p", "--parameter", "parameters", nargs=2, multiple=True, metavar="NAME VALUE", help="Set a parameter.")
 @click.option(
     "--section", "sections", multiple=True, metavar="NAME", help="Take parameters from a section of params.yaml first."
 )
-def run(notebook: Path, parameters: tuple[tuple[str, str], ...], sections: tuple[str, ...]) -> None:
+def run_notebook(notebook: Path, parameters: tuple[tuple[str, str], ...], sections: tuple[str, ...]) -> None:
     """Run a notebook; its executed copy and HTML go to the reports of its workspace."""
     from catsdogs_lib.pipeline import execution
     from catsdogs_lib.pipeline.workspace import Workspace, project_root
@@ -91,4 +91,4 @@ def _interval(cell: dict[str, float | None]) -> str:
     return f"{cell['value']:.4f} ({cell['low']:.4f} to {cell['high']:.4f})"
 
 
-COMMANDS = (run, pipeline)
+COMMANDS = (run_notebook, pipeline)

@@ -9,7 +9,7 @@ from urllib.parse import quote, unquote_to_bytes, urlsplit
 from catsdogs_lib.client.messages import HOP_BY_HOP, Headers, HttpRequest, HttpResponse
 from catsdogs_lib.common.errors import CatsdogsError
 
-TIMEOUT_SECONDS = 60.0
+RESPONSE_TIMEOUT_SECONDS = 60.0
 """Time limit for a response; the limit of the function itself is shorter."""
 MAX_RESPONSE_BYTES = 8 * 2**20
 """Size limit of a response; Lambda sends at most 6 MB."""
@@ -49,7 +49,7 @@ class Upstream:
     """
 
     def __init__(
-        self, url: str, signer: RequestSigner | None = None, seconds: float = TIMEOUT_SECONDS, key: str = ""
+        self, url: str, signer: RequestSigner | None = None, seconds: float = RESPONSE_TIMEOUT_SECONDS, key: str = ""
     ) -> None:
         if not re.fullmatch("[!-~]*", key):
             raise CatsdogsError("the key holds signs that no header can; give it as 'catsdogs key' printed it")

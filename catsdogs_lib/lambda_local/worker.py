@@ -21,7 +21,7 @@ from catsdogs_lib.common.errors import CatsdogsError
 FUNCTION_NAME = "catsdogs"
 MEMORY_MB = 1769
 """Memory size at which Lambda gives a function one full core."""
-TIMEOUT_SECONDS = 30.0
+FUNCTION_TIMEOUT_SECONDS = 30.0
 """Timeout of the function."""
 START_TIMEOUT_SECONDS = 120.0
 """Time that the handler has to load."""
@@ -130,9 +130,9 @@ class WorkerProcess:
                 self._restart()
             try:
                 self._connection.send((payload, request_id))
-                if not self._connection.poll(TIMEOUT_SECONDS):
+                if not self._connection.poll(FUNCTION_TIMEOUT_SECONDS):
                     self.stop()
-                    raise FunctionError(f"the function took longer than {TIMEOUT_SECONDS:g} s and was ended")
+                    raise FunctionError(f"the function took longer than {FUNCTION_TIMEOUT_SECONDS:g} s and was ended")
                 answer, problem = self._connection.recv()
             except (EOFError, OSError):
                 self.stop()
@@ -201,7 +201,7 @@ def _answer(handler: Handler, payload: bytes, request_id: str) -> tuple[bytes, s
         os.environ["_X_AMZN_TRACE_ID"] = trace
     try:
         # As in Lambda's runtime, a result that JSON cannot hold is an error of the function.
-        result = handler(event, Context(request_id, time.time() + TIMEOUT_SECONDS))
+        result = handler(event, Context(request_id, time.time() + FUNCTION_TIMEOUT_SECONDS))
         return json.dumps(result, ensure_ascii=False, allow_nan=False).encode(), ""
     except Exception as error:
         traceback.print_exc()

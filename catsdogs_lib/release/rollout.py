@@ -19,7 +19,7 @@ from catsdogs_lib.release.ledger import Ledger, Release
 from catsdogs_lib.release.targets import Target
 from catsdogs_lib.serving.model import Model
 
-Report = Callable[[str], None]
+Reporter = Callable[[str], None]
 
 
 class NoChampionError(CatsdogsError):
@@ -82,7 +82,7 @@ def _only_champion() -> str:
 
 
 def release(
-    project: Path, candidate: Candidate, registry: str, base_image: str, target: Target, report: Report
+    project: Path, candidate: Candidate, registry: str, base_image: str, target: Target, report: Reporter
 ) -> Release:
     """Build an image, verify it, push it, deploy it, and record it in the ledger.
 
@@ -144,7 +144,7 @@ def _commit(project: Path) -> str:
     return commit
 
 
-def roll_back(target: Target, report: Report) -> Release:
+def roll_back(target: Target, report: Reporter) -> Release:
     """Deploy the previous release again.
 
     Raises

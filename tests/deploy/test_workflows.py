@@ -9,11 +9,14 @@ import subprocess
 from pathlib import Path
 
 import click
+import numpy as np
+import pandas as pd
 import pytest
 from ruamel.yaml import YAML
 
 from catsdogs_lib.cli.command_line import cli
-from catsdogs_lib.evaluation import gate
+from catsdogs_lib.evaluation.gate import judge
+from catsdogs_lib.evaluation.robustness import BehaviourReport
 
 ROOT = Path(__file__).parents[2]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
@@ -232,11 +235,27 @@ def test_training_is_refused_where_it_would_be_lost_or_harm(tmp_path, changed, s
     assert said is None or said in done.stdout
 
 
+def first_verdict(accuracy):
+    """What the gate decides on a first model that gets so many of 90 photos right."""
+    labels = np.arange(90) % 2
+    answers = np.where(np.arange(90) < accuracy * 90, labels, 1 - labels)
+    report = BehaviourReport(
+        probabilities=np.eye(2, dtype=np.float32)[answers] * 0.9 + 0.05,
+        unfamiliarity=np.zeros(90, np.float32),
+        chosen=np.arange(90),
+        changed={},
+        blurred=np.full((90, 2), 0.5, np.float32),
+        flagged=np.ones(1, bool),
+        megabytes=8.0,
+    )
+    return judge(report, labels, pd.DataFrame())
+
+
 def test_training_tells_figures_and_what_the_gate_said(tmp_path):
     (tmp_path / "reports").mkdir()
     (tmp_path / "build").mkdir()
-    passed, failed = gate.GateCheck("accuracy", 0.9, 0.9, ""), gate.GateCheck("accuracy", 0.8, 0.9, "", "it is worse")
-    verdicts = [gate.Verdict.of((one,), "there is no champion yet", 90) for one in (passed, failed)]
+    verdicts = [first_verdict(1.0), first_verdict(0.5)]
+    assert [verdict.promoted for verdict in verdicts] == [True, False]
     commands = "".join(path.read_text() for path in (ROOT / "catsdogs_lib" / "cli").glob("*.py"))
     title = re.search(r'title="(Measured[^"]*)"', commands)[1]
     (tmp_path / "build/pipeline.log").write_text(f"Running stage\n{title}\naccuracy 0.99\n")

@@ -84,7 +84,7 @@ def test_a_process_that_died_is_started_again_and_one_that_raised_is_kept(functi
 
 
 def test_a_function_that_takes_too_long_is_ended(function_url, send, monkeypatch):
-    monkeypatch.setattr(worker, "TIMEOUT_SECONDS", 1.0)
+    monkeypatch.setattr(worker, "FUNCTION_TIMEOUT_SECONDS", 1.0)
     url = function_url(AWKWARD)
     began = time.monotonic()
     assert send(url, target="/sleep")[0] == 502
