@@ -1,9 +1,9 @@
-"""Kill each stage of the graph at seeded moments, run it again, and hold the end to an unbroken run.
+"""Kill each stage of the graph at seeded moments, run it again, and compare the result with an unbroken run.
 
     python scripts/kill_series.py [--times 10] [--per-class 40] [--seed 0]
 
-Every kill is SIGKILL to the stage's whole process group and to its kernel. Afterwards the manifest must be the
-same to the byte, the figures the same, and nothing half-written may be left. Works in a copy of the project.
+Every kill is SIGKILL to the stage's process group and its kernel. Afterwards the manifest must be identical, the
+metrics the same, and no partial file may be left. Works in a copy of the project.
 """
 
 import argparse
@@ -45,7 +45,7 @@ def start(folder: Path, stage: str, *flags: str) -> "subprocess.Popen[bytes]":
 
 
 def descendants(pid: int) -> list[int]:
-    """All processes below `pid`; a kernel has a session of its own and would outlive its group."""
+    """Return all processes below `pid`; a kernel has its own session and would outlive the group."""
     parents = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -54,16 +54,16 @@ def descendants(pid: int) -> list[int]:
             except OSError:
                 continue
             parents.setdefault(int(fields[1]), []).append(int(entry.name))
-    found, left = [], [pid]
-    while left:
-        below = parents.get(left.pop(), [])
-        found += below
-        left += below
-    return found
+    pids, pending = [], [pid]
+    while pending:
+        children = parents.get(pending.pop(), [])
+        pids += children
+        pending += children
+    return pids
 
 
 def kill(process: "subprocess.Popen[bytes]") -> None:
-    """SIGKILL to the process group and to everything below it."""
+    """Send SIGKILL to the process group and to everything below it."""
     below = descendants(process.pid)
     os.killpg(process.pid, signal.SIGKILL)
     for pid in below:
@@ -73,12 +73,12 @@ def kill(process: "subprocess.Popen[bytes]") -> None:
 
 
 def outcome(folder: Path) -> dict[str, object]:
-    """What must be the same after any number of kills."""
-    figures = json.loads((folder / "evaluation" / "metrics.json").read_text())
+    """Return what must be the same after any number of kills."""
+    metrics = json.loads((folder / "evaluation" / "metrics.json").read_text())
     description = json.loads((folder / "models" / "bundle" / "model.json").read_text())
     return {
         "manifest": (folder / "data" / "manifest.csv").read_bytes(),
-        "figures": figures,
+        "metrics": metrics,
         "graph": description["graph"]["sha256"],
         "golden": description["golden"],
         "half-written": sorted(
@@ -88,7 +88,7 @@ def outcome(folder: Path) -> dict[str, object]:
 
 
 def run_whole(folder: Path, stage: str) -> float:
-    """Run a stage to its end; its seconds."""
+    """Run a stage to its end; return the seconds it took."""
     begin = time.monotonic()
     if start(folder, stage).wait():
         raise SystemExit(f"stage {stage} failed; see {folder / 'kill-series.log'}")
@@ -124,13 +124,13 @@ def main() -> None:
                     print(f"{stage}: killed after {moment:.1f} s of {seconds[stage]:.1f} s", flush=True)
             kills += done
             run_whole(broken, stage)
-        found = outcome(broken)
-        different = [key for key in expected if expected[key] != found[key]]
+        actual = outcome(broken)
+        different = [key for key in expected if expected[key] != actual[key]]
         print(f"{kills} kills; {'all the same' if not different else 'DIFFERENT: ' + ', '.join(different)}")
-        if different or found["half-written"]:
+        if different or actual["half-written"]:
             for key in different:
                 if key != "manifest":
-                    print(key, expected[key], found[key], sep="\n  ")
+                    print(key, expected[key], actual[key], sep="\n  ")
             raise SystemExit(1)
 
 

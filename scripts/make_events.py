@@ -1,4 +1,4 @@
-"""Write lambda/events anew: one event of each kind that the functions meet, with drawn pictures.
+"""Write lambda/events: one sample event of each kind that the functions receive, with drawn pictures.
 
 python scripts/make_events.py, then e.g. sam local invoke Function -e lambda/events/rest_bare.json
 """
@@ -34,7 +34,7 @@ BUCKET = "catsdogs-photos"
 
 
 def record(number: int, key: str) -> dict[str, Any]:
-    """What S3 tells of an object that landed in a bucket."""
+    """Return S3's notification of a new object in a bucket."""
     return {
         "eventVersion": "2.1",
         "eventSource": "aws:s3",
@@ -55,9 +55,9 @@ def record(number: int, key: str) -> dict[str, Any]:
     }
 
 
-def bridged(number: int, key: str) -> dict[str, Any]:
-    """The same, as EventBridge tells it."""
-    about = {"key": key, "size": 24_000 + number, "etag": f"{number:032x}", "sequencer": f"{number:016X}"}
+def event_bridge_record(number: int, key: str) -> dict[str, Any]:
+    """Return the same notification from EventBridge."""
+    content = {"key": key, "size": 24_000 + number, "etag": f"{number:032x}", "sequencer": f"{number:016X}"}
     return {
         "version": "0",
         "id": "17793124-05d4-b198-2fde-7ededc63b103",
@@ -67,12 +67,12 @@ def bridged(number: int, key: str) -> dict[str, Any]:
         "time": "2026-01-01T00:00:00Z",
         "region": "us-east-1",
         "resources": [f"arn:aws:s3:::{BUCKET}"],
-        "detail": {"version": "0", "bucket": {"name": BUCKET}, "object": about, "reason": "PutObject"},
+        "detail": {"version": "0", "bucket": {"name": BUCKET}, "object": content, "reason": "PutObject"},
     }
 
 
 def messages(*bodies: dict[str, Any]) -> dict[str, Any]:
-    """Messages as SQS hands them to a function."""
+    """Return messages in the form in which SQS passes them to a function."""
     return {
         "Records": [
             {
@@ -97,14 +97,14 @@ def messages(*bodies: dict[str, Any]) -> dict[str, Any]:
 
 
 def picture() -> bytes:
-    """A drawn cat, JPEG, some kilobytes."""
+    """Draw a cat as a JPEG of a few kilobytes."""
     stream = io.BytesIO()
     draw("cat", 91, (240, 180)).save(stream, "JPEG", quality=85)
     return stream.getvalue()
 
 
 def multipart(body: bytes, filename: str, media_type: str) -> HttpRequest:
-    """An upload as ``curl -F file=@photo.jpg`` sends it."""
+    """Return an upload as ``curl -F file=@photo.jpg`` sends it."""
     head = (
         f"--{BOUNDARY}\r\n"
         f'Content-Disposition: form-data; name="file"; filename="{filename}"\r\n'
@@ -115,18 +115,18 @@ def multipart(body: bytes, filename: str, media_type: str) -> HttpRequest:
 
 
 def post(body: bytes, media_type: str) -> HttpRequest:
-    """A request for a prediction."""
+    """Return a request for a prediction."""
     headers = (("Content-Type", media_type), ("Accept", "*/*"), ("User-Agent", "curl/8.14.1"))
     return HttpRequest("POST", "/predict", headers=headers, body=body)
 
 
 def get(path: str, accept: str = "*/*") -> HttpRequest:
-    """A request that reads."""
+    """Return a GET request."""
     return HttpRequest("GET", path, headers=(("Accept", accept), ("User-Agent", "curl/8.14.1")))
 
 
 def events() -> Iterator[tuple[str, dict[str, Any]]]:
-    """Name and event of each file."""
+    """Yield the name and event of each file."""
     photo = picture()
     for kind, event in KINDS.items():
         yield f"{kind}_multipart", event(multipart(photo, "photo.jpg", "image/jpeg"))
@@ -145,7 +145,7 @@ def events() -> Iterator[tuple[str, dict[str, Any]]]:
         messages(
             {"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": BUCKET},
             *({"Records": [record(number, key)]} for number, key in enumerate(keys, 1)),
-            bridged(4, "incoming/dog.jpg"),
+            event_bridge_record(4, "incoming/dog.jpg"),
         ),
     )
     yield "map-batch", {"BatchInput": {"bucket": BUCKET}, "Items": [{"Key": key, "Size": 24_000} for key in keys]}
