@@ -85,7 +85,7 @@ class Output:
         schema = parquet.part_schema(description)
         if folder.suffix == ".parquet" or (folder.exists() and not folder.is_dir()):
             raise OutputUnusableError(
-                f"'{folder}' is no name for a folder, in which the answers come to lie as Parquet files; name another"
+                f"'{folder}' is no name for a folder; the answers are Parquet files in a folder, name another"
             )
         folder.mkdir(parents=True, exist_ok=True)
         with _locked(folder):
@@ -147,7 +147,7 @@ class Output:
         part = self._unfinished[number]
         line = json.dumps({"position": position, "row": row}).encode() + b"\n"
         if part.journal.write(line) != len(line):
-            raise OutputUnusableError(f"'{self.folder}' takes no more; free some space and run it again")
+            raise OutputUnusableError(f"'{self.folder}' cannot be written to; free some space and run it again")
         part.rows[position] = row
         self.done += 1
         self.unanswered += row["error"] is not None

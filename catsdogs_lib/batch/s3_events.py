@@ -76,7 +76,7 @@ def read_message(body: str) -> list[S3Object]:
         photos = _objects(json.loads(body))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         reason = f"{type(error).__name__}: {error}"[:MAX_REPORTED_ERROR_CHARS]
-        raise UnreadableMessageError(f"the message is no notification of S3 ({reason}); see what sends it") from None
+        raise UnreadableMessageError(f"the message is no notification of S3 ({reason}); check its sender") from None
     return [photo for photo in photos if not photo.key.endswith("/")]
 
 
@@ -183,7 +183,7 @@ class S3Batch:
             with self._storage.open(bucket, key) as opened:
                 return _content(opened)
         except MissingError:
-            raise S3ObjectGoneError("the photo is not there any more; put it there again") from None
+            raise S3ObjectGoneError("the photo is not there any more; upload it again") from None
 
 
 class S3PhotoProcessor(S3Batch):
@@ -264,7 +264,7 @@ class S3PhotoProcessor(S3Batch):
         except ChangedError:
             return {"outcome": "replaced"}
         except MissingError:
-            reason = "the photo was deleted before it was looked at; put it there again"
+            reason = "the photo was deleted before it was scored; upload it again"
             self._letters.send(S3ObjectGoneError.kind, reason, photo.notice)
             return {"outcome": "refused", "kind": S3ObjectGoneError.kind, "reason": reason}
         with opened:

@@ -143,7 +143,7 @@ def _require_protocol(source: str, protocol: str) -> None:
     try:
         fsspec.get_filesystem_class(protocol)
     except ImportError as error:
-        raise SourceUnusableError(source, f"a module for {protocol} addresses is missing ({error}); do so") from None
+        raise SourceUnusableError(source, f"a module for {protocol} addresses is missing ({error})") from None
     except ValueError:
         raise SourceUnusableError(source, f"fsspec knows no addresses of the kind '{protocol}'; check it") from None
 
@@ -158,13 +158,11 @@ def _column(source: str, stream: TextIO) -> Iterator[str]:
     try:
         header = next(rows, [])
         if PATH_COLUMN not in header:
-            raise SourceUnusableError(
-                source, f"a CSV needs a first line with a column '{PATH_COLUMN}'; name the column so"
-            )
+            raise SourceUnusableError(source, f"a CSV needs a header with a column '{PATH_COLUMN}'; rename the column")
         column = header.index(PATH_COLUMN)
         yield from (row[column] if len(row) > column else "" for row in rows)
     except csv.Error as error:
-        raise SourceUnusableError(source, f"line {rows.line_num} is no CSV ({error}); mend it") from None
+        raise SourceUnusableError(source, f"line {rows.line_num} is not valid CSV ({error}); correct it") from None
 
 
 def _remote(address: str) -> Source:

@@ -52,7 +52,7 @@ class Upstream:
         self, url: str, signer: RequestSigner | None = None, seconds: float = RESPONSE_TIMEOUT_SECONDS, key: str = ""
     ) -> None:
         if not re.fullmatch("[!-~]*", key):
-            raise CatsdogsError("the key holds signs that no header can; give it as 'catsdogs key' printed it")
+            raise CatsdogsError("the key has characters that no header can hold; give it as 'catsdogs key' printed it")
         self._key: Headers = ((KEY_HEADER, key),) if key else ()
         self._signer = signer
         self._seconds = seconds

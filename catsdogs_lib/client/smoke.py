@@ -178,13 +178,13 @@ def _golden(upstream: Endpoint, golden: Golden, multipart: bool, tolerance: floa
 
 def _shape(answers: list[Any], bundle: Bundle) -> str:
     if not answers:
-        raise _CheckFailed("there was no answer to look at")
+        raise _CheckFailed("there was no answer to check")
     for answer in answers:
         if missing := ANSWER_FIELDS - set(answer):
             raise _CheckFailed(f"an answer lacks {', '.join(sorted(missing))}")
         probabilities = answer["probabilities"]
         if not isinstance(probabilities, dict) or not probabilities or not all(map(_is_number, probabilities.values())):
-            raise _CheckFailed("the probabilities are no numbers by class")
+            raise _CheckFailed("the probabilities are not a number for each class")
         if abs(sum(probabilities.values()) - 1) > PROBABILITY_SUM_TOLERANCE:
             raise _CheckFailed(f"probabilities sum to {sum(probabilities.values()):.4f}, not to 1")
         best = max(probabilities, key=probabilities.__getitem__)

@@ -59,11 +59,10 @@ class FunctionUrl:
             return lambda_events.FUNCTION_FAILED
         response = lambda_events.response_of(result)
         if response is lambda_events.FUNCTION_FAILED:
-            _warn(
-                f"the function returned {len(result)} bytes: no response, or more than {lambda_events.MAX_RESULT_BYTES}"
-            )
+            limit = lambda_events.MAX_RESULT_BYTES
+            _warn(f"the function returned {len(result)} bytes: no valid response, or over {limit}")
         return response
 
 
 def _warn(sentence: str) -> None:
-    logging.getLogger(__name__).warning("%s; the sender was told 502", sentence)
+    logging.getLogger(__name__).warning("%s; the client received 502", sentence)

@@ -115,7 +115,7 @@ class WorkerProcess:
         self.stop()
         if missing:
             raise ModuleNotFoundError(problem, name=missing)
-        raise CatsdogsError(f"{self._file} cannot be loaded ({problem}); mend it, or name another with --handler")
+        raise CatsdogsError(f"{self._file} cannot be loaded ({problem}); fix it, or name another with --handler")
 
     def invoke(self, payload: bytes, request_id: str) -> bytes:
         """Answer an event; if the process is gone, restart it first.
@@ -187,7 +187,7 @@ def import_handler(file: Path) -> Handler:
     sys.path.insert(0, str(file.parent))
     spec = importlib.util.spec_from_file_location(file.stem, file)
     if spec is None or spec.loader is None:
-        raise ImportError(f"{file.name} is no Python file")
+        raise ImportError(f"{file.name} is not a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[file.stem] = module
     spec.loader.exec_module(module)

@@ -217,7 +217,7 @@ def container_url(container: str) -> str:
     try:
         address = docker("port", container, str(PORT), failing="nothing listens there; see docker logs").split()[0]
     except (EngineError, IndexError):
-        raise EngineError(f"the container ended as soon as it began: {last_log_line(container)}") from None
+        raise EngineError(f"the container ended at once: {last_log_line(container)}") from None
     return f"http://{address.replace('0.0.0.0', '127.0.0.1')}"  # noqa: S104 - listens on every address, asked on one
 
 

@@ -138,7 +138,9 @@ def release(
 def _commit(project: Path) -> str:
     commit = git_commit(project)
     if commit == "unknown":
-        raise UncommittedError(f"{project} is no git checkout; a release is built from a commit, clone the project")
+        raise UncommittedError(
+            f"{project} is not a git checkout; a release is built from a commit, so clone the project"
+        )
     if commit.endswith("-dirty"):
         raise UncommittedError(f"files in {project} differ from commit {commit[:12]}; commit or stash them first")
     return commit

@@ -68,7 +68,7 @@ class ComposeTarget:
                 url, passed = self._start(image, bundle)
             except CatsdogsError as error:
                 outcome = self._restore(settings, bool(container))
-                raise ReleaseFailedError(f"{image} is not fit for service: {error}. {outcome}") from None
+                raise ReleaseFailedError(f"{image} was not put into service: {error}. {outcome}") from None
         return f"{url} answers from it, {passed} smoke tests passed"
 
     def _start(self, image: str, bundle: Bundle) -> tuple[str, int]:
@@ -138,7 +138,7 @@ class KubernetesTarget:
                 entry = next(entry for entry in overlay["images"] if entry["name"] == "catsdogs")
                 entry.update({"newName": name, "digest": digest})
         except (OSError, YAMLError, StopIteration, LookupError, TypeError):
-            raise CatsdogsError(f"{self._folder} has no place for an image; restore it from git") from None
+            raise CatsdogsError(f"{self._folder} does not name an image where expected; restore it from git") from None
         rollout = "kubectl -n catsdogs rollout"
         return (
             f"{OVERLAY} names it; commit that. Next: kubectl apply -k {OVERLAY} && "

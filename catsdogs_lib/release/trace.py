@@ -79,7 +79,7 @@ def _image(version: dict[str, Any], labels: dict[str, str]) -> str:
 
 def _commit(project: Path, commit: str) -> str:
     if commit.endswith("-dirty"):
-        raise _GapError(f"{commit[:12]} with changes that nobody committed")
+        raise _GapError(f"{commit[:12]} with uncommitted changes")
     message = git.subject(project, commit)
     if message is None:
         raise _GapError(f"commit {commit[:12]} is not in {project}; fetch it: git fetch --all")

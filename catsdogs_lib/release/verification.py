@@ -90,7 +90,7 @@ def fetch_version(upstream: Upstream) -> dict[str, object]:
         version = None
     if response.status != 200 or not isinstance(version, dict) or "model_version" not in version:
         raise UnreachableError(
-            f"{upstream.origin}/version answers {response.status}, not what it is; is it the endpoint?"
+            f"{upstream.origin}/version answers {response.status} without a model version; is it the endpoint?"
         )
     return version
 
