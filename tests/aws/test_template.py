@@ -308,7 +308,7 @@ def test_all_functions_run_one_image_with_a_command_that_it_holds(template, func
 
 def test_functions_are_told_the_names_that_the_code_asks_for(functions):
     told = {name: set(one["Environment"]["Variables"]) for name, one in functions.items()}
-    settings = (ROOT / "catsdogs_lib" / "service" / "settings.py").read_text()
+    settings = (ROOT / "catsdogs_lib" / "serving" / "settings.py").read_text()
     assert {"CATSDOGS_KEY_SHA256", "CATSDOGS_KEY_COVERS", "CATSDOGS_UPLOADS"} <= told["Function"]
     assert all(name in settings for name in ("CATSDOGS_KEY_SHA256", "CATSDOGS_KEY_COVERS", "CATSDOGS_UPLOADS"))
     for function, file in (("Hook", "hook"), ("Queue", "batch")):

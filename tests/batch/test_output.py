@@ -70,15 +70,15 @@ def test_every_so_many_photos_are_a_part_and_nothing_else_is_left(fill, tmp_path
         "path",
         "prediction",
         "confidence",
-        "probability_cats",
-        "probability_dogs",
+        "probability_cat",
+        "probability_dog",
         "confident",
         "reason",
         "error",
         "model_version",
     ]
     assert found["path"].tolist() == [photo.path for photo in photos(12)]
-    assert found["probability_dogs"].tolist() == [0.25] * 12
+    assert found["probability_dog"].tolist() == [0.25] * 12
     metadata = pq.read_schema(tmp_path / "out" / "part-00001.parquet").metadata
     assert metadata[b"catsdogs.bundle"].decode() == description.digest
 
@@ -104,7 +104,7 @@ def test_a_photo_without_an_answer_is_a_row_that_says_why(fill, tmp_path):
     _, output = fill(photos(7), add=lambda path: error_row(path, f"bad \udcff {path}", "v"))
     found = table(tmp_path)
     assert found["error"].tolist() == [f"bad \\udcff {photo.path}" for photo in photos(7)]
-    assert found[["prediction", "confidence", "probability_cats", "confident", "reason"]].isna().all(axis=None)
+    assert found[["prediction", "confidence", "probability_cat", "confident", "reason"]].isna().all(axis=None)
     assert output.unanswered == 7
     assert fill(photos(7))[1].unanswered == 7, "also when they were there before"
 
