@@ -122,8 +122,7 @@ def _members(archive: Path) -> list[zipfile.ZipInfo]:
 def _listed(source: str, opened: Callable[[], TextIO]) -> Iterator[Photo]:
     """Read a list: the path column of a CSV, or the lines of any other text."""
     with opened() as stream:
-        is_csv = source.lower().endswith(".csv")
-        names = _column(source, stream) if is_csv else (line.rstrip("\r\n") for line in stream)
+        names = _column(source, stream) if source.lower().endswith(".csv") else (line.rstrip("\r\n") for line in stream)
         for number, name in enumerate(names, 1):
             if "\0" in name:
                 raise SourceUnusableError(
@@ -190,7 +189,6 @@ def _remote(address: str) -> Source:
     outer = "::".join(itertools.islice(address.split("::"), 1, None))
 
     def photo(name: str) -> RemotePhoto:
-        full = system.unstrip_protocol(name)
-        return RemotePhoto(f"{full}::{outer}" if outer else full)
+        return RemotePhoto("::".join(filter(None, (system.unstrip_protocol(name), outer))))
 
     return Source(address, lambda: map(photo, names))

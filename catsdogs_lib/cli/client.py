@@ -6,7 +6,8 @@ from typing import Any
 
 import click
 
-from catsdogs_lib.cli.options import BUNDLE_HELP, FOLDER, port_option
+from catsdogs_lib.cli.options import BUNDLE_HELP, FOLDER, open_bundle, port_option
+from catsdogs_lib.cli.output import show_check
 from catsdogs_lib.cli.serving import run_server
 
 
@@ -55,28 +56,18 @@ def smoke(
     """
     if (region or profile) and not aws_iam:
         raise click.UsageError("--region and --profile are for signed requests; add --aws-iam")
-    from rich.console import Console
-    from rich.markup import escape
-
-    from catsdogs_lib.cli.output import mark, print_check
     from catsdogs_lib.client.http import Upstream
     from catsdogs_lib.client.smoke import run_smoke_tests
-    from catsdogs_lib.inference.bundle import Bundle, locate
 
     signer = None
     if aws_iam:
         from catsdogs_lib.client.sigv4 import Signer
 
         signer = Signer(url, region, profile)
-    upstream, bundle = Upstream(url, signer, key=key), Bundle.load(locate(folder))
-    console = Console(highlight=False)
     failed = 0
-    for check in run_smoke_tests(upstream, bundle, wait):
+    for check in run_smoke_tests(Upstream(url, signer, key=key), open_bundle(folder), wait):
         failed += not check.passed
-        if console.is_terminal:
-            console.print(f"{mark(check.passed)} {escape(check.name)}: {escape(check.detail)}", soft_wrap=True)
-        else:
-            print_check(*check)
+        show_check(*check)
     if failed:
         raise SystemExit(1)
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from catsdogs_lib.cli.options import ANY_PATH, FOLDER, workspace_option
+from catsdogs_lib.cli.output import escape, show, table
 from catsdogs_lib.common.errors import CatsdogsError
 
 
@@ -54,10 +55,6 @@ def _refuse_full(folder: Path) -> None:
 @click.option("--manifest", "path", type=ANY_PATH, help="Write the whole table here, as CSV.")
 def check(folder: Path, path: Path | None) -> None:
     """Check every photo of FOLDER and say what is wrong; nothing is changed."""
-    from rich.console import Console
-    from rich.markup import escape
-
-    from catsdogs_lib.cli.output import table
     from catsdogs_lib.data import manifest
     from catsdogs_lib.data.settings import PrepareSettings
 
@@ -67,8 +64,8 @@ def check(folder: Path, path: Path | None) -> None:
     findings = table("photo", "left out because", "warning")
     flagged = rows[(rows["excluded"] != "") | (rows["warning"] != "")]
     for cells in flagged[["path", "excluded", "warning"]].itertuples(index=False):
-        findings.add_row(*(escape(str(cell)) for cell in cells))
-    Console().print(findings)
+        findings.add_row(*map(escape, cells))
+    show(findings)
     used = manifest.used(rows)
     counts = used.groupby(["label", "split"]).size().unstack(fill_value=0)
     click.echo(f"{len(rows)} files, {len(used)} used")
@@ -80,10 +77,6 @@ def check(folder: Path, path: Path | None) -> None:
 @click.option("-o", "--output", type=FOLDER, default=Path("reports/doctor"), show_default=True, help="Where to.")
 def doctor(root: str, output: Path) -> None:
     """Look for wrong labels, two classes in one photo, drawings and outliers; a page and a file of proposals."""
-    from rich.console import Console
-    from rich.markup import escape
-
-    from catsdogs_lib.cli.output import table
     from catsdogs_lib.common import files
     from catsdogs_lib.evaluation import label_audit, label_audit_page
     from catsdogs_lib.pipeline.stages import prepare
@@ -95,8 +88,8 @@ def doctor(root: str, output: Path) -> None:
     files.write_text(output / "proposals.csv", findings.to_csv(index=False, lineterminator="\n"))
     excerpt = table("finding", "photo", "label", "reason", "proposal")
     for row in findings.groupby("finding", sort=False).head(10).itertuples():
-        excerpt.add_row(*(escape(str(cell)) for cell in (row.finding, row.path, row.label, row.reason, row.proposal)))
-    Console().print(excerpt)
+        excerpt.add_row(*map(escape, (row.finding, row.path, row.label, row.reason, row.proposal)))
+    show(excerpt)
     click.echo(f"{len(findings)} photos to look at: {output / 'findings.html'}; decide in {output / 'proposals.csv'}")
 
 

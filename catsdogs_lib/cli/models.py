@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from catsdogs_lib.cli.options import FILE, FOLDER, workspace_option
+from catsdogs_lib.cli.options import FILE, FOLDER, open_bundle, open_workspace, workspace_option
+from catsdogs_lib.cli.output import escape, mark, show, table
 
 if TYPE_CHECKING:
     from catsdogs_lib.evaluation.gate import Verdict
@@ -23,12 +24,10 @@ def promote(folder: Path, root: str, force: str) -> None:
     from catsdogs_lib.common import files
     from catsdogs_lib.inference.bundle import Bundle
     from catsdogs_lib.pipeline.stages import prepare
-    from catsdogs_lib.pipeline.workspace import Workspace
-    from catsdogs_lib.registry import models, promotion, tracking
+    from catsdogs_lib.registry import models, promotion
 
-    ws = Workspace.open(root)
     bundle = Bundle.load(folder)
-    tracking.connect(ws.tracking_uri, ws.artifacts)
+    ws = open_workspace(root)
     slug = files.read_json(ws.need(ws.source, "01_explore"))["slug"]
     name = models.registered_name(slug, bundle.description.classes)
     version = models.version_of(name, bundle.version)
@@ -46,18 +45,12 @@ def promote(folder: Path, root: str, force: str) -> None:
 
 
 def _show(verdict: "Verdict") -> None:
-    from rich.console import Console
-    from rich.markup import escape
-
-    from catsdogs_lib.cli.output import mark, table
-
     rows = table("", "check", "candidate", "champion", "", right=("candidate", "champion"))
     for check in verdict.checks:
         champion = "" if check.champion is None else f"{check.champion:.4g}"
         rows.add_row(mark(check.passed), escape(check.name), f"{check.candidate:.4g}", champion, check.unit)
-    console = Console()
-    console.print(rows)
-    console.print(("[green]Yes.[/] " if verdict.promoted else "[red]No.[/] ") + escape(verdict.sentence))
+    show(rows)
+    show(("[green]Yes.[/] " if verdict.promoted else "[red]No.[/] ") + escape(verdict.sentence))
 
 
 @click.command()
@@ -73,9 +66,8 @@ def _show(verdict: "Verdict") -> None:
 def card(folder: Path | None, output: Path) -> None:
     """Write the model card of a BUNDLE; else that of $CATSDOGS_BUNDLE, models/bundle, models/reference."""
     from catsdogs_lib.export import model_card
-    from catsdogs_lib.inference.bundle import Bundle, locate
 
-    bundle = Bundle.load(locate(folder))
+    bundle = open_bundle(folder)
     model_card.write(bundle, output)
     click.echo(f"card of bundle {bundle.version}: {output}")
 
@@ -89,10 +81,6 @@ def monitor(window: tuple[Path, ...], reference: Path | None, root: str) -> None
 
     Ends with 0 if there is nothing to do, with 1 if there is something to look at, with 2 if they cannot be read.
     """
-    from rich.console import Console
-    from rich.markup import escape
-
-    from catsdogs_lib.cli.output import mark, table
     from catsdogs_lib.pipeline.stages import monitor
     from catsdogs_lib.pipeline.workspace import Workspace
 
@@ -101,11 +89,10 @@ def monitor(window: tuple[Path, ...], reference: Path | None, root: str) -> None
     for signal in drift.signals:
         metrics = (signal.reference, signal.window, signal.effect, signal.p_value)
         rows.add_row(mark(not signal.alarm), escape(signal.signal), *(f"{value:.3g}" for value in metrics))
-    console = Console()
-    console.print(rows)
+    show(rows)
     measured = f", {drift.measured.value:.1%} of {drift.feedback} by feedback" if drift.measured else ""
-    console.print(f"accuracy {drift.estimated.value:.1%} by confidence{measured}; {drift.unsure:.1%} unsure")
-    console.print(escape(drift.sentence))
+    show(f"accuracy {drift.estimated.value:.1%} by confidence{measured}; {drift.unsure:.1%} unsure")
+    show(escape(drift.sentence))
     if drift.alarms:
         raise SystemExit(1)
 
@@ -122,12 +109,10 @@ def fetch_champion(model: str | None, root: str) -> None:
     import tempfile
 
     from catsdogs_lib.common import files
-    from catsdogs_lib.pipeline.workspace import Workspace
-    from catsdogs_lib.registry import models, tracking
+    from catsdogs_lib.registry import models
     from catsdogs_lib.release import rollout
 
-    ws = Workspace.open(root)
-    tracking.connect(ws.tracking_uri, ws.artifacts)
+    ws = open_workspace(root)
     with rollout.fetched_champion(model) as candidate, tempfile.TemporaryDirectory() as folder:
         records = models.reference_records(candidate.model, candidate.version, Path(folder))
         if records is not None:

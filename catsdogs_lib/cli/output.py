@@ -1,7 +1,8 @@
-"""Tables and check marks on a terminal."""
+"""Tables, marks and check results on the terminal; rich is imported on first use."""
 
+import sys
 from collections.abc import Collection
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -17,11 +18,28 @@ def table(*columns: str, right: Collection[str] = ()) -> "Table":
     return empty
 
 
+def escape(value: object) -> str:
+    """Return a value as text in which rich finds no markup."""
+    from rich import markup
+
+    return markup.escape(str(value))
+
+
 def mark(passed: bool) -> str:
-    """Give the mark of a check, in rich's markup."""
+    """Return the mark of a check, in rich's markup."""
     return "[green]✓[/]" if passed else "[red]✗[/]"
 
 
-def print_check(name: str, passed: bool, detail: str) -> None:
-    """Print the result of a check as a plain line."""
-    print(f"{'ok' if passed else 'FAILED'}  {name}: {detail}", flush=True)
+def show(renderable: object, **options: Any) -> None:
+    """Print a table, or text with markup; `options` are those of rich's ``Console.print``."""
+    from rich.console import Console
+
+    Console().print(renderable, **options)
+
+
+def show_check(name: str, passed: bool, detail: str) -> None:
+    """Print the result of a check: with its mark on a terminal, else as a plain line."""
+    if sys.stdout.isatty():
+        show(f"{mark(passed)} {escape(name)}: {escape(detail)}", soft_wrap=True, highlight=False)
+    else:
+        print(f"{'ok' if passed else 'FAILED'}  {name}: {detail}", flush=True)

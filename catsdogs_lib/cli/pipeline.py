@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from catsdogs_lib.cli.options import ANY_PATH
+from catsdogs_lib.cli.output import show
+from catsdogs_lib.common.errors import CatsdogsError
 
 if TYPE_CHECKING:
     from catsdogs_lib.pipeline.workspace import Workspace
@@ -45,7 +47,6 @@ def run_notebook(notebook: Path, parameters: tuple[tuple[str, str], ...], sectio
 )
 def pipeline(source: str, settings: tuple[str, ...]) -> None:
     """Run the whole graph, from photos to a bundle; what has not changed is skipped."""
-    from catsdogs_lib.common.errors import CatsdogsError
     from catsdogs_lib.pipeline import graph, parameters
     from catsdogs_lib.pipeline.workspace import Workspace, project_root
 
@@ -61,7 +62,6 @@ def pipeline(source: str, settings: tuple[str, ...]) -> None:
 
 
 def _show_metrics(workspace: "Workspace") -> None:
-    from rich.console import Console
     from rich.table import Table
 
     from catsdogs_lib.common import files
@@ -75,10 +75,9 @@ def _show_metrics(workspace: "Workspace") -> None:
     for metric in summary["models"][summary["candidate"]]["test"]:
         cells = (values["test"][metric] for values in summary["models"].values())
         table.add_row(metric.replace("_", " "), *(_interval(cell) for cell in cells))
-    console = Console()
-    console.print(table)
+    show(table)
     bundle = Bundle.load(workspace.bundle)
-    console.print(
+    show(
         f"bundle {bundle.version}: {os.path.relpath(workspace.bundle)}   "
         f"reports: {os.path.relpath(workspace.reports / 'index.html')}",
         soft_wrap=True,

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from catsdogs_lib.cli.options import ANY_PATH, BUNDLE_HELP, FILE, FOLDER
+from catsdogs_lib.cli.options import ANY_PATH, BUNDLE_HELP, FILE, FOLDER, open_bundle
+from catsdogs_lib.cli.output import escape, show, table
+from catsdogs_lib.common.errors import CatsdogsError
 
 if TYPE_CHECKING:
     from catsdogs_lib.inference.classifier import Answer
@@ -27,11 +29,10 @@ def predict(paths: tuple[Path, ...], folder: Path | None, as_json: bool) -> None
     Ends with 0 if every photo was answered, with 1 if some were not.
     """
     from catsdogs_lib.common.progress import track
-    from catsdogs_lib.inference.bundle import Bundle, locate
     from catsdogs_lib.inference.classifier import Classifier
 
     photos = list(_photos(paths))
-    classifier = Classifier(Bundle.load(locate(folder)))
+    classifier = Classifier(open_bundle(folder))
     answers = track(classifier.predict_many(photos), "predicting", total=len(photos))
     failed = 0
     if as_json or not sys.stdout.isatty():
@@ -47,7 +48,6 @@ def predict(paths: tuple[Path, ...], folder: Path | None, as_json: bool) -> None
 
 
 def _photos(paths: Sequence[Path]) -> Iterator[Path]:
-    from catsdogs_lib.common.errors import CatsdogsError
     from catsdogs_lib.imaging.decoding import SUFFIXES
 
     for path in paths:
@@ -77,11 +77,6 @@ def _fields(answer: "Answer") -> dict[str, Any]:
 
 
 def _show(answers: Sequence["Answer"]) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-
-    from catsdogs_lib.cli.output import table
-
     rows = table("photo", "answer", "probability", "", right=("probability",))
     for answer in answers:
         path = escape(str(answer.path).encode(errors="backslashreplace").decode())
@@ -92,7 +87,7 @@ def _show(answers: Sequence["Answer"]) -> None:
             colour = "green" if prediction.confident else "yellow"
             name = f"[{colour}]{escape(prediction.prediction)}[/]"
             rows.add_row(path, name, f"{prediction.confidence:.1%}", prediction.reason or "")
-    Console().print(rows)
+    show(rows)
 
 
 @click.command()
@@ -103,10 +98,9 @@ def explain(photo: Path, output: Path, folder: Path | None) -> None:
     """Show where the model looked on a PHOTO: the square that it saw, coloured where it spoke for the answer."""
     from catsdogs_lib.common import files
     from catsdogs_lib.inference import explanation
-    from catsdogs_lib.inference.bundle import Bundle, locate
     from catsdogs_lib.inference.classifier import Classifier
 
-    bundle = Bundle.load(locate(folder))
+    bundle = open_bundle(folder)
     explained = explanation.explain(Classifier(bundle), photo)
     with files.replacing(output) as partial:
         explained.overlay().save(partial, "PNG")
@@ -131,9 +125,8 @@ def score(source: str, out: Path, folder: Path | None, workers: int | None) -> N
     Ends with 0 if every photo was answered, with 1 if some were not, with 2 if it could not begin.
     """
     from catsdogs_lib.batch import score as batch
-    from catsdogs_lib.inference.bundle import Bundle, locate
 
-    summary = batch.score(source, out, Bundle.load(locate(folder)), workers)
+    summary = batch.score(source, out, open_bundle(folder), workers)
     before = f", {summary.kept} of them before" if summary.kept else ""
     speed = f"; {summary.photos_per_second:.0f} photos/s" if summary.kept < summary.photos else ""
     answered = summary.photos - summary.unanswered

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from catsdogs_lib.cli.options import FOLDER
+from catsdogs_lib.cli.options import FOLDER, open_workspace
+from catsdogs_lib.cli.output import escape, mark, show, show_check, table
 
 if TYPE_CHECKING:
     from catsdogs_lib.release.rollout import Candidate
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
     "--key", envvar="CATSDOGS_KEY", default="", help="Key of the service that Compose runs; or $CATSDOGS_KEY."
 )
 @click.option("--back", "go_back", is_flag=True, help="Go back to the release before, without building anything.")
-@click.option("--list", "show", is_flag=True, help="Show the ledger.")
+@click.option("--list", "show_list", is_flag=True, help="Show the ledger.")
 def release(
     registry: str,
     target_name: str,
@@ -53,22 +54,19 @@ def release(
     base_image: str,
     key: str,
     go_back: bool,
-    show: bool,
+    show_list: bool,
 ) -> None:
     """Release the champion: build its image, prove it, push it, put it in service.
 
     Prints the image's name by digest, and all else on stderr. Ends with 0 if it is in service, with 1 if it does not
     answer as its bundle says (what was in service before is so again), with 2 if it could not begin.
     """
-    if go_back + show + bool(model or folder) > 1 or (model and folder):
+    if go_back + show_list + bool(model or folder) > 1 or (model and folder):
         raise click.UsageError("--back, --list, --model and --bundle exclude each other")
-    from catsdogs_lib.pipeline.workspace import Workspace
-    from catsdogs_lib.registry import tracking
     from catsdogs_lib.release import rollout, targets, verification
 
-    ws = Workspace.open(".")
-    tracking.connect(ws.tracking_uri, ws.artifacts)
-    if show:
+    ws = open_workspace()
+    if show_list:
         _show_ledger()
         return
     target = targets.target_named(target_name, ws.root, key)
@@ -100,10 +98,6 @@ def _report(sentence: str) -> None:
 def _show_ledger() -> None:
     from dataclasses import asdict
 
-    from rich.console import Console
-    from rich.markup import escape
-
-    from catsdogs_lib.cli.output import table
     from catsdogs_lib.release.ledger import Ledger
 
     entries = Ledger().entries()
@@ -126,7 +120,7 @@ def _show_ledger() -> None:
             f"{release.model} {release.version}",
             escape(entry.problem or ("" if entry.status == "FINISHED" else "under way, or killed")),
         )
-    Console().print(rows)
+    show(rows)
 
 
 @click.command()
@@ -137,26 +131,19 @@ def trace(url: str) -> None:
     Ends with 0 if all agree, with 1 if something does not, with 2 if there is no endpoint. Behind AWS's signatures,
     name the local door of 'catsdogs proxy'.
     """
-    from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
 
-    from catsdogs_lib.cli.output import mark, print_check
-    from catsdogs_lib.pipeline.workspace import Workspace
-    from catsdogs_lib.registry import tracking
     from catsdogs_lib.release.trace import trace_endpoint
 
-    ws = Workspace.open(".")
-    tracking.connect(ws.tracking_uri, ws.artifacts)
-    checks = list(trace_endpoint(url, ws.root))
+    checks = list(trace_endpoint(url, open_workspace().root))
     if sys.stdout.isatty():
-        table = Table(box=None, pad_edge=False, show_header=False)
+        rows = Table(box=None, pad_edge=False, show_header=False)
         for check in checks:
-            table.add_row(mark(check.passed), f"[bold]{check.name}[/]", escape(check.detail))
-        Console(highlight=False).print(table)
+            rows.add_row(mark(check.passed), f"[bold]{check.name}[/]", escape(check.detail))
+        show(rows, highlight=False)
     else:
         for check in checks:
-            print_check(*check)
+            show_check(*check)
     if not all(check.passed for check in checks):
         raise SystemExit(1)
 

@@ -90,8 +90,9 @@ class Upstream:
             signed = self._signer.sign(request.method, self.origin + target, request.body)
             headers += signed.items()
         forwarded = end_to_end(request.headers, _REPLACED_HEADERS | {name.lower() for name, _ in headers})
-        if self._signer is not None:
-            forwarded = tuple(pair for pair in forwarded if not pair[0].lower().startswith("x-amz-"))
+        forwarded = tuple(
+            pair for pair in forwarded if self._signer is None or not pair[0].lower().startswith("x-amz-")
+        )
         try:
             return self._exchange(request, target, (*forwarded, *headers))
         except (OSError, http.client.HTTPException) as error:

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from starlette.types import Receive, Scope, Send
 
 from catsdogs_lib.client import asgi, lambda_events
-from catsdogs_lib.client.lambda_events import Arrival
+from catsdogs_lib.client.lambda_events import MAX_RESULT_BYTES, Arrival
 from catsdogs_lib.client.messages import HttpRequest, HttpResponse
 from catsdogs_lib.lambda_local.backends import Backend
 from catsdogs_lib.lambda_local.worker import FunctionError
@@ -59,8 +59,7 @@ class FunctionUrl:
             return lambda_events.FUNCTION_FAILED
         response = lambda_events.response_of(result)
         if response is lambda_events.FUNCTION_FAILED:
-            limit = lambda_events.MAX_RESULT_BYTES
-            _warn(f"the function returned {len(result)} bytes: no valid response, or over {limit}")
+            _warn(f"the function returned {len(result)} bytes: no valid response, or over {MAX_RESULT_BYTES}")
         return response
 
 
