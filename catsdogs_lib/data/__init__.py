@@ -1,1 +1,1 @@
-"""From a folder, archive or download to a manifest: layouts, checks, duplicates, splits and review."""
+"""Photos from a folder, archive or download, and the manifest of them: labels, checks, duplicates, splits, review."""

@@ -1,6 +1,6 @@
-"""Unpacking what somebody packed: nothing is written outside the folder, nothing explodes.
+"""Safe unpacking of zip and tar: nothing is written outside the folder, and no archive bomb unpacks.
 
-Only what may be a photo is written at all. Sizes are counted while bytes come out, never believed.
+Only files that may be photos are written. Sizes are counted while unpacking, never taken from headers.
 """
 
 import bz2
@@ -23,15 +23,15 @@ from catsdogs_lib.data.layouts import SourceError, is_junk, is_packed, is_photo
 from catsdogs_lib.imaging import decoding
 
 MAX_MEMBERS = 200_000
-"""Eight times Kaggle's 25 000 photos."""
+"""Largest number of members: eight times Kaggle's 25 000 photos."""
 MAX_BYTES = 32 * 2**30
-"""Of all unpacked: 40 times Kaggle's 0.8 GB, or 8 000 photos from a phone at 4 MB each."""
+"""Largest size of all unpacked files: 40 times Kaggle's 0.8 GB, or 8 000 photos from a phone at 4 MB each."""
 MAX_MEMBER_BYTES = 2**30
-"""Of one file; a photo above 64 MiB is not even read, but a later check names it rather than this one."""
+"""Largest size of one unpacked file; photos above 64 MiB pass here and are named by a later check."""
 MAX_RATIO = 100
-"""Unpacked to packed. Photos hardly shrink; deflate can reach 1 032 with zeros."""
-RATIO_FROM = decoding.MAX_BYTES
-"""Below this many unpacked bytes the ratio is not looked at: a flat drawing in BMP may well pass 100."""
+"""Largest ratio of unpacked to packed bytes: photos hardly shrink, while deflate reaches 1 032 on zeros."""
+MIN_BYTES_FOR_RATIO = decoding.MAX_BYTES
+"""Unpacked bytes from which the ratio is checked: a flat drawing in BMP may well exceed 100."""
 
 _CHUNK = 2**20
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # the others come out in pieces of any size
@@ -52,7 +52,7 @@ _DAMAGED = (
     RuntimeError,
     gzip.BadGzipFile,
 )
-"""What the standard library raises on hostile or broken archives."""
+"""Exceptions that the standard library raises on hostile or broken archives."""
 
 
 class ArchiveError(SourceError):
@@ -60,7 +60,7 @@ class ArchiveError(SourceError):
 
 
 class _Budget:
-    """Counts what comes out of an archive and ends it where it is too much."""
+    """Counts the files and bytes that come out of an archive and raises when they exceed a limit."""
 
     def __init__(self, archive: Path) -> None:
         self.archive = str(archive)
@@ -76,34 +76,34 @@ class _Budget:
             )
 
     def take(self, count: int, name: str, done: int, packed: int | None = None) -> None:
-        """Book `count` more bytes of a member of which `done`, these included, have come out."""
+        """Count `count` more bytes of a member, of which `done` bytes have been unpacked including these."""
         self.total += count
         if done > MAX_MEMBER_BYTES:
             raise ArchiveError(
                 self.archive, f"'{name}' unpacks to more than {_size(MAX_MEMBER_BYTES)}, which is no photo; remove it"
             )
-        if packed is not None and done > RATIO_FROM and done > MAX_RATIO * packed:
+        if packed is not None and done > MIN_BYTES_FOR_RATIO and done > MAX_RATIO * packed:
             self._explodes(f"'{name}'")
         self.check(self.total)
 
     def check(self, total: int) -> None:
-        """Check the bytes that came out so far."""
+        """Check the number of bytes unpacked so far."""
         if total > MAX_BYTES:
             raise ArchiveError(
                 self.archive, f"it unpacks to more than {_size(MAX_BYTES)}; unpack it yourself and name the folder"
             )
-        if total > RATIO_FROM and total > MAX_RATIO * self.packed:
+        if total > MIN_BYTES_FOR_RATIO and total > MAX_RATIO * self.packed:
             self._explodes("it")
 
-    def _explodes(self, what: str) -> None:
+    def _explodes(self, name: str) -> None:
         raise ArchiveError(
             self.archive,
-            f"{what} unpacks to over {MAX_RATIO} times its size, as photos never do; do not trust this archive",
+            f"{name} unpacks to over {MAX_RATIO} times its size, as photos never do; do not trust this archive",
         )
 
 
 def is_archive(path: Path) -> bool:
-    """Whether a file is a zip or a tar (plain, gzip, bzip2), told by its content, not its name."""
+    """Tell whether a file is a zip or a tar (plain, gzip, bzip2), by its content."""
     with path.open("rb") as stream:
         magic = stream.read(265)
     # A zip without members starts with its end record.
@@ -111,14 +111,14 @@ def is_archive(path: Path) -> bool:
 
 
 def unpack(archive: Path, folder: Path) -> None:
-    """Unpack the photos of a zip or tar below `folder`, which is made.
+    """Unpack the photos of a zip or tar below `folder`, which is created.
 
     Parameters
     ----------
     archive
         A file for which `is_archive` holds.
     folder
-        Where to. On an error what was written so far stays; the caller removes it.
+        Destination. After an error the files written so far stay; the caller removes them.
 
     Raises
     ------
@@ -155,15 +155,15 @@ def _unzip(archive: Path, folder: Path, budget: _Budget) -> None:
         for info in track(packed.infolist(), "unpacking photos"):
             budget.member()
             name = info.filename
-            # What a Unix zip says of the file's type stands in the upper half.
+            # In a zip made on Unix, the upper half holds the type of the file.
             kind = stat.S_IFMT(info.external_attr >> 16)
             if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
                 raise _link(budget, name)
-            place = _place(name, budget)
+            target = _target(name, budget)
             if info.is_dir():
-                _make(folder, place)
+                _make(folder, target)
                 continue
-            if place is None or not (is_photo(place.name) or is_packed(place.name)):
+            if target is None or not (is_photo(target.name) or is_packed(target.name)):
                 continue
             if info.flag_bits & _ENCRYPTED:
                 raise ArchiveError(budget.archive, "it is encrypted; unpack it with its password and name the folder")
@@ -171,11 +171,11 @@ def _unzip(archive: Path, folder: Path, budget: _Budget) -> None:
                 raise ArchiveError(
                     budget.archive, f"'{name}' is compressed in a way that is not read; pack it as an ordinary zip"
                 )
-            if not is_photo(place.name):
-                _mark(folder, place)
+            if not is_photo(target.name):
+                _mark(folder, target)
                 continue
             with packed.open(info) as stream:
-                _write(stream, folder, place, budget, info.compress_size)
+                _write(stream, folder, target, budget, info.compress_size)
 
 
 def _untar(archive: Path, folder: Path, budget: _Budget) -> None:
@@ -183,32 +183,32 @@ def _untar(archive: Path, folder: Path, budget: _Budget) -> None:
         opener = _opener(raw.read(4))
         raw.seek(0)
         stream = opener(raw) if opener else raw
-        with tarfile.open(fileobj=_Watched(stream, budget), mode="r:") as packed:
+        with tarfile.open(fileobj=_BudgetedStream(stream, budget), mode="r:") as packed:
             for info in track(_members(packed), "unpacking photos"):
                 budget.member()
                 if not (info.isreg() or info.isdir()) or info.issparse():
                     raise _link(budget, info.name)
-                place = _place(info.name, budget)
+                target = _target(info.name, budget)
                 if info.isdir():
-                    _make(folder, place)
-                elif place is not None and is_packed(place.name):
-                    _mark(folder, place)
-                elif place is not None and is_photo(place.name):
+                    _make(folder, target)
+                elif target is not None and is_packed(target.name):
+                    _mark(folder, target)
+                elif target is not None and is_photo(target.name):
                     inner = packed.extractfile(info)
                     assert inner is not None  # a regular file always has content
                     with inner:
-                        _write(inner, folder, place, budget)
+                        _write(inner, folder, target, budget)
 
 
 def _members(packed: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
     while (info := packed.next()) is not None:
         yield info
-        # It would keep every header for a second look.
+        # tarfile would keep every header in memory.
         packed.members.clear()  # type: ignore[attr-defined]
 
 
-class _Watched(io.RawIOBase):
-    """The bytes of a tar, read once from front to back; headers and padding are counted too."""
+class _BudgetedStream(io.RawIOBase):
+    """The bytes of a tar, read once from front to back and counted, headers and padding included."""
 
     def __init__(self, stream: IO[bytes], budget: _Budget) -> None:
         super().__init__()
@@ -226,10 +226,10 @@ class _Watched(io.RawIOBase):
         return data
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        # A compressed stream would start afresh for any step back; a sound tar needs none.
+        # A compressed stream would start again for any step back; a sound tar needs none.
         if whence != io.SEEK_SET or offset < self.position:
             raise tarfile.ReadError("parts out of order")
-        # In steps, so that what unpacks for too long can be ended.
+        # In steps, so that the limits are checked on the way.
         while (left := offset - self.position) > 0 and self.read(min(left, _CHUNK)):
             pass
         return self.position
@@ -252,9 +252,9 @@ def _opener(magic: bytes) -> Callable[[IO[bytes]], IO[bytes]] | None:
     return None
 
 
-def _place(name: str, budget: _Budget) -> PurePosixPath | None:
-    """Where a member goes, relative to the folder; None for junk."""
-    # Zips made on Windows may part folders by backslashes.
+def _target(name: str, budget: _Budget) -> PurePosixPath | None:
+    """Return the path of a member relative to the folder, or None for junk."""
+    # Zips made on Windows may separate folders with backslashes.
     path = PurePosixPath(name.replace("\\", "/"))
     if path.is_absolute() or ".." in path.parts or _DRIVE.match(name) or "\0" in name:
         raise ArchiveError(budget.archive, f"'{name}' would be written outside the folder; do not trust this archive")
@@ -263,26 +263,26 @@ def _place(name: str, budget: _Budget) -> PurePosixPath | None:
     return path
 
 
-def _make(folder: Path, place: PurePosixPath | None) -> None:
-    # An empty class folder is kept, so that it can be named.
-    if place is not None:
-        (folder / place).mkdir(parents=True, exist_ok=True)
+def _make(folder: Path, target: PurePosixPath | None) -> None:
+    # Empty class folders are kept, so that a message can name them.
+    if target is not None:
+        (folder / target).mkdir(parents=True, exist_ok=True)
 
 
-def _mark(folder: Path, place: PurePosixPath) -> None:
-    # An archive in an archive is not unpacked; its empty name is enough to say so.
-    _make(folder, place.parent)
-    (folder / place).touch()
+def _mark(folder: Path, target: PurePosixPath) -> None:
+    # An archive in an archive is not unpacked; an empty file of its name lets a message name it.
+    _make(folder, target.parent)
+    (folder / target).touch()
 
 
-def _write(stream: IO[bytes], folder: Path, place: PurePosixPath, budget: _Budget, packed: int | None = None) -> None:
-    _make(folder, place.parent)
+def _write(stream: IO[bytes], folder: Path, target: PurePosixPath, budget: _Budget, packed: int | None = None) -> None:
+    _make(folder, target.parent)
     done = 0
-    with (folder / place).open("xb") as target:
+    with (folder / target).open("xb") as output:
         while chunk := stream.read(_CHUNK):
             done += len(chunk)
-            budget.take(len(chunk), str(place), done, packed)
-            target.write(chunk)
+            budget.take(len(chunk), str(target), done, packed)
+            output.write(chunk)
 
 
 def _link(budget: _Budget, name: str) -> ArchiveError:

@@ -1,4 +1,4 @@
-"""Every file of a data set, read and decoded once: what it is, what it measures, what is wrong with it."""
+"""Checks of every file of a dataset, read and decoded once: format, image statistics and faults."""
 
 import enum
 import hashlib
@@ -22,17 +22,17 @@ from catsdogs_lib.imaging import decoding, statistics
 from catsdogs_lib.imaging.preprocessing import centre_square
 
 SQUARE = 224
-"""Side of the centre square that is measured, in pixels: what a model sees."""
+"""Side of the measured centre square, in pixels; models see the same square."""
 THUMBNAIL = 32
-"""Side of the gray thumbnail that near-duplicates are compared on, in pixels."""
+"""Side of the grayscale thumbnail on which near-duplicates are compared, in pixels."""
 GRAY_TOLERANCE = 8
-"""Channels that differ by no more than this, of 255, show no colour: lossy formats tint gray a little."""
+"""Largest difference of channels, of 255, that counts as gray: lossy formats tint gray a little."""
 MAX_WORKERS = 8
-"""More threads gain little, and each may hold a large photo."""
+"""Largest number of threads: more gain little, and each may hold a large photo."""
 
 
 class Reason(enum.StrEnum):
-    """Why a photo is left out; what stands in the manifest begins with one of these."""
+    """Reasons for excluding a photo; texts in the manifest begin with one of them."""
 
     BY_HAND = "excluded by hand"
     UNREADABLE = "unreadable"
@@ -46,22 +46,22 @@ class Reason(enum.StrEnum):
 
     @classmethod
     def of(cls, excluded: str) -> "Reason | None":
-        """Name the reason that the text of a manifest's column `excluded` begins with; None for another text."""
+        """Return the reason with which a text of the column `excluded` begins, or None."""
         return next((reason for reason in cls if excluded.startswith(reason)), None)
 
 
 @dataclass(frozen=True)
 class CheckedPhoto:
-    """What one file is. Numbers are 0 (or NaN) and texts empty where the file could not be read so far.
+    """A checked file. Values that could not be read are 0, NaN or empty.
 
     Parameters
     ----------
     sha256
-        Of the bytes; of the path where they cannot be read, so that every file has one.
+        Of the bytes; of the file name if they cannot be read, so that every file has one.
     size
         Number of bytes.
     format, width, height, mode, orientation
-        As in `images.Header`; `format` is empty where the file is no photo.
+        See `catsdogs_lib.imaging.decoding.Header`; `format` is empty if the file is no photo.
     phash
         Perceptual hash (`imagehash.phash`, 64 bits) of the whole upright photo, 16 hexadecimal digits.
     brightness
@@ -71,9 +71,9 @@ class CheckedPhoto:
     grayscale
         Whether the centre square shows no colour.
     thumbnail
-        32 x 32 bytes of luma of the whole upright photo, squashed; empty where it was not decoded.
+        32 x 32 bytes of luma of the whole upright photo, squashed; empty if it was not decoded.
     excluded, warning
-        Texts as in the manifest, empty where there is nothing to say.
+        Texts of the manifest; empty if there is nothing to report.
     """
 
     sha256: str
@@ -95,40 +95,39 @@ class CheckedPhoto:
 def check_photos(paths: Sequence[Path], min_side: int = 1, workers: int | None = None) -> list[CheckedPhoto]:
     """Check every file, in parallel, with progress.
 
-    Threads, since Pillow and hashlib let go of the interpreter while they work: twice as fast on two
-    cores, and nothing that a notebook's kernel would have to start anew.
+    Uses threads: Pillow and hashlib release the interpreter lock, and a notebook's kernel need not start processes.
 
     Parameters
     ----------
     paths
         The files.
     min_side
-        The shorter side below which a photo is too small, in pixels.
+        Photos whose shorter side is below this are too small, in pixels.
     workers
-        Number of threads; None takes one for each core, `MAX_WORKERS` at most.
+        Number of threads; None uses one for each core, at most `MAX_WORKERS`.
 
     Returns
     -------
-    list of Checked
+    list of CheckedPhoto
         In the order of `paths`.
     """
     workers = workers or min(os.cpu_count() or 1, MAX_WORKERS)
-    # Around the pool, not in the threads: the list of filters belongs to the whole process. What Pillow
-    # warns of (odd EXIF, many pixels) either does not matter or comes back as a reason.
+    # Around the pool, because warning filters belong to the whole process. What Pillow warns of (odd EXIF, many
+    # pixels) either does not matter or is reported as a reason.
     with warnings.catch_warnings(), ThreadPoolExecutor(workers, "check") as pool:
         warnings.simplefilter("ignore")
         return list(track(pool.map(partial(check_photo, min_side=min_side), paths), "checking photos", len(paths)))
 
 
 def check_photo(path: Path, min_side: int = 1) -> CheckedPhoto:
-    """Read and decode one file and measure it; every fault becomes an `excluded` text, never an exception."""
+    """Read, decode and measure one file; a fault becomes an `excluded` text, never an exception."""
     try:
-        found = path.stat()
-        if not stat.S_ISREG(found.st_mode):
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
             raise OSError(None, "not a regular file")
-        if found.st_size > decoding.MAX_BYTES:
+        if status.st_size > decoding.MAX_BYTES:
             limit = f"the file is larger than {decoding.MAX_BYTES >> 20} MiB"
-            return CheckedPhoto(files.sha256(path), found.st_size, excluded=f"{Reason.TOO_LARGE}: {limit}")
+            return CheckedPhoto(files.sha256(path), status.st_size, excluded=f"{Reason.TOO_LARGE}: {limit}")
         data = path.read_bytes()
     except OSError as error:
         sha256 = hashlib.sha256(os.fsencode(path.name)).hexdigest()
@@ -155,8 +154,8 @@ def _check_bytes(data: bytes, path: Path, min_side: int) -> CheckedPhoto:
     except (MemoryError, RecursionError) as error:
         return known(excluded=f"{Reason.TOO_LARGE}: decoding it ended in {type(error).__name__}")
     small = f"{Reason.TOO_SMALL}: {header.width} x {header.height} pixels, the shorter side below {min_side}"
-    seen = centre_square(upright, SQUARE)
-    square, luma = np.asarray(seen, dtype=np.uint8), statistics.luma(seen)
+    centre = centre_square(upright, SQUARE)
+    square, luma = np.asarray(centre, dtype=np.uint8), statistics.luma(centre)
     gray = upright.convert("L").resize((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS, reducing_gap=3.0)
     return known(
         phash=str(imagehash.phash(gray)),
@@ -169,9 +168,9 @@ def _check_bytes(data: bytes, path: Path, min_side: int) -> CheckedPhoto:
 
 
 _SIGNATURE = re.compile(rb"\xff\xd8\xff|\x89PNG|GIF8|RIFF....WEBP|II\*\0|MM\0\*", re.DOTALL)
-"""Bytes that begin like this were a photo once."""
+"""First bytes of image files: a file that has them but cannot be decoded is corrupt, any other is no image."""
 
 
 def _wrong_ending(path: Path, name: str) -> str:
-    promised = decoding.SUFFIXES.get(path.suffix.lower(), path.suffix or "nothing")
-    return "" if promised == name else f"ending says {promised}, bytes are {name}"
+    expected = decoding.SUFFIXES.get(path.suffix.lower(), path.suffix or "nothing")
+    return "" if expected == name else f"ending says {expected}, bytes are {name}"

@@ -1,4 +1,4 @@
-"""The named data sets that come over the network, each downloaded once and kept in a folder."""
+"""Named datasets, downloaded once and kept in a folder."""
 
 import contextlib
 import http.client
@@ -16,14 +16,14 @@ from catsdogs_lib.common import files
 from catsdogs_lib.data.layouts import Layout, SourceError, recognise, scan
 
 KAGGLE = "bhavikjikadara/dog-and-cat-classification-dataset/versions/1"
-"""Pinned: the same photos for everybody, and nothing is asked of the network once they are here."""
+"""The dataset with its version, so that everybody gets the same photos and a second call needs no network."""
 KAGGLE_PAGE = "https://www.kaggle.com/datasets/bhavikjikadara/dog-and-cat-classification-dataset"
 PETS_PAGE = "https://www.robots.ox.ac.uk/~vgg/data/pets/"
 
 TIMEOUT_S = 30.0
-"""A server that says nothing for this long is given up; torchvision itself would wait for ever."""
+"""Seconds without an answer after which a download fails; torchvision itself has no limit."""
 LINE_EVERY_S = 10.0
-"""How often a progress bar may print where there is no terminal, in seconds."""
+"""Shortest time between two lines of a progress bar without a terminal, in seconds."""
 
 _DENIED = (401, 403)
 _PETS_CLASSES = {"Cat": "cats", "Dog": "dogs"}
@@ -31,13 +31,13 @@ _PETS_SPLITS = {"trainval": "train", "test": "test"}
 
 
 class DownloadError(SourceError):
-    """A named data set cannot be downloaded; ``str()`` says how to get it another way."""
+    """A named dataset cannot be downloaded; the message says how to get it by hand."""
 
 
 def kaggle(downloads: Path) -> Layout:
     """Download Kaggle's 25 000 photos of cats and dogs (0.8 GB) below `downloads`, unless they are there.
 
-    The environment's ``KAGGLEHUB_CACHE`` is respected where it is set.
+    The environment variable ``KAGGLEHUB_CACHE`` names another folder.
 
     Raises
     ------
@@ -97,9 +97,9 @@ def oxford_pets(downloads: Path) -> Layout:
 
     by_hand = f"or download both archives from {PETS_PAGE} into {downloads / 'oxford-iiit-pet'}"
     base = downloads / "oxford-iiit-pet"
-    done = base / ".complete"
-    if not done.exists():
-        # torchvision takes half-unpacked folders for whole ones; whole archives it checks and keeps.
+    marker = base / ".complete"
+    if not marker.exists():
+        # torchvision takes half-unpacked folders for whole ones; it checks and keeps whole archives.
         for name in ("images", "annotations"):
             files.remove(base / name)
     photos: list[tuple[Path, tuple[str, ...]]] = []
@@ -107,7 +107,7 @@ def oxford_pets(downloads: Path) -> Layout:
         with _timeout(), _quiet_bars():
             for split, name in _PETS_SPLITS.items():
                 pets = OxfordIIITPet(downloads, split=split, target_types="binary-category", download=True)
-                # The items themselves would be decoded photos; the files are wanted as they are.
+                # The items of the dataset would be decoded photos; only the files are needed.
                 for path, target in zip(pets._images, pets._bin_labels, strict=True):
                     photos.append((Path(path), (name, _PETS_CLASSES[pets.bin_classes[target]], Path(path).name)))
     except (RuntimeError, EOFError, http.client.HTTPException) as error:
@@ -125,15 +125,15 @@ def oxford_pets(downloads: Path) -> Layout:
         ) from None
     missing = next((path for path, _ in photos if not path.is_file()), None)
     if missing is not None:
-        files.remove(done)
+        files.remove(marker)
         raise DownloadError("oxford-pets", f"'{missing.name}' is missing from {base}; try again, {by_hand}")
-    done.touch()
+    marker.touch()
     return Layout(photos, tuple(sorted(_PETS_CLASSES.values())), tuple(_PETS_SPLITS.values()))
 
 
 @contextlib.contextmanager
 def _cache(folder: Path) -> Iterator[Path]:
-    """Point kagglehub, which knows only an environment variable, at a folder of ours."""
+    """Point kagglehub, which reads only an environment variable, at `folder`."""
     name = "KAGGLEHUB_CACHE"
     if name in os.environ:
         yield Path(os.environ[name])
@@ -147,16 +147,16 @@ def _cache(folder: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _timeout() -> Iterator[None]:
-    before = socket.getdefaulttimeout()
+    earlier = socket.getdefaulttimeout()
     socket.setdefaulttimeout(TIMEOUT_S)
     try:
         yield
     finally:
-        socket.setdefaulttimeout(before)
+        socket.setdefaulttimeout(earlier)
 
 
-class _Sparse(io.TextIOBase):
-    """Standard error on which a progress bar prints a line now and then instead of redrawing itself."""
+class _SparseStderr(io.TextIOBase):
+    """Standard error on which a progress bar prints an occasional line instead of redrawing itself."""
 
     def __init__(self) -> None:
         self.last = time.monotonic()
@@ -171,9 +171,9 @@ class _Sparse(io.TextIOBase):
 
 @contextlib.contextmanager
 def _quiet_bars() -> Iterator[None]:
-    """Keep the libraries' progress bars from printing a line an update where there is no terminal."""
+    """Keep the libraries' progress bars from printing a line for every update without a terminal."""
     if sys.stderr.isatty():
         yield
         return
-    with contextlib.redirect_stderr(_Sparse()):
+    with contextlib.redirect_stderr(_SparseStderr()):
         yield

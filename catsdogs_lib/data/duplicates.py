@@ -1,4 +1,4 @@
-"""Which photos show the same picture: perceptual hashes propose, thumbnails decide.
+"""Near-duplicate photos: perceptual hashes propose pairs, thumbnails confirm them.
 
 The limits were set on 4 000 photos of cats and dogs and on changed copies of some. Of their 8 million
 pairs the closest two different photos are 10 bits apart and no two correlate above 0.87. A copy that
@@ -12,26 +12,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 DISTANCE = 8
-"""At most this many of the 64 bits of the hashes of near-duplicates differ."""
+"""Largest number of the 64 hash bits in which near-duplicates differ."""
 CORRELATION = 0.96
-"""At least so much do the gray thumbnails of near-duplicates correlate."""
+"""Smallest correlation of the thumbnails of near-duplicates."""
 DISTANCE_STRICT = 4
-"""As `DISTANCE`, where the labels differ: a false pair would cost two photos."""
+"""As `DISTANCE`, for photos with different labels: a false pair would cost both of them."""
 CORRELATION_STRICT = 0.99
-"""As `CORRELATION`, where the labels differ."""
+"""As `CORRELATION`, for photos with different labels."""
 MIN_CONTRAST = 3.0
-"""Thumbnails whose standard deviation is below this, of 255, show nothing that could be compared."""
+"""Smallest standard deviation of a thumbnail, of 255, with enough contrast to be compared."""
 
 BLOCK = 512
-"""Rows of the distance matrix that are held at a time: 100 MB for 25 000 photos."""
+"""Rows of the distance matrix in memory at a time: 100 MB for 25 000 photos."""
 CHUNK = 8192
-"""Pairs of thumbnails that are compared at a time: 64 MB."""
+"""Pairs of thumbnails compared at a time: 64 MB."""
 
 
 def near_duplicates(
     hashes: NDArray[np.uint64], thumbnails: NDArray[np.uint8], labels: Sequence[str]
 ) -> NDArray[np.int64]:
-    """Find all pairs of near-duplicates; pairs of different labels have to be as good as identical.
+    """Find all pairs of near-duplicates; photos with different labels must be all but identical.
 
     Parameters
     ----------
@@ -72,22 +72,22 @@ def _candidates(
         above = columns > rows  # each pair once, none with itself
         rows, columns = rows[above], columns[above]
         for at in range(0, len(rows), CHUNK):
-            some, others = rows[at : at + CHUNK], columns[at : at + CHUNK]
-            yield some + begin, others + begin, distance[some, others]
+            first, second = rows[at : at + CHUNK], columns[at : at + CHUNK]
+            yield first + begin, second + begin, distance[first, second]
 
 
 def _correlation(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Pearson's correlation of corresponding rows."""
-    one, two = first.astype(np.float32), second.astype(np.float32)
-    one -= one.mean(axis=1, keepdims=True)
-    two -= two.mean(axis=1, keepdims=True)
-    norms = np.linalg.norm(one, axis=1) * np.linalg.norm(two, axis=1)
-    product: NDArray[np.float32] = np.einsum("ij,ij->i", one, two) / norms
-    return product
+    """Compute Pearson's correlation of corresponding rows."""
+    x, y = first.astype(np.float32), second.astype(np.float32)
+    x -= x.mean(axis=1, keepdims=True)
+    y -= y.mean(axis=1, keepdims=True)
+    norms = np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1)
+    correlation: NDArray[np.float32] = np.einsum("ij,ij->i", x, y) / norms
+    return correlation
 
 
 def components(count: int, pairs: Iterable[tuple[int, int]]) -> list[int]:
-    """Number the groups that `pairs` connect: for each of `count` items the smallest index in its group."""
+    """Label the connected components of `pairs`: for each of `count` items, the smallest index in its component."""
     groups = Groups(count)
     for first, second in pairs:
         groups.join(first, second)
@@ -95,13 +95,13 @@ def components(count: int, pairs: Iterable[tuple[int, int]]) -> list[int]:
 
 
 class Groups:
-    """Items that are joined into groups one pair at a time; a group is named by its smallest item."""
+    """Disjoint sets of items, joined one pair at a time; the smallest item of a set is its root."""
 
     def __init__(self, count: int) -> None:
         self._parent = list(range(count))
 
     def root(self, item: int) -> int:
-        """Name the group of `item`."""
+        """Return the root of the set that holds `item`."""
         parent = self._parent
         while parent[item] != item:
             parent[item] = parent[parent[item]]  # halve the way for the next one
@@ -109,7 +109,7 @@ class Groups:
         return item
 
     def join(self, first: int, second: int) -> int:
-        """Make one group of two and name it."""
+        """Join two sets and return the root of the result."""
         small, large = sorted((self.root(first), self.root(second)))
         self._parent[large] = small
         return small

@@ -1,4 +1,4 @@
-"""Which files of a raw folder are photos of which class: ``<class>/<file>`` or ``train|val|test/<class>/<file>``."""
+"""Files of a raw folder by class and split: ``<class>/<file>`` or ``train|val|test/<class>/<file>``."""
 
 import os
 from dataclasses import dataclass
@@ -8,18 +8,18 @@ from catsdogs_lib.common.class_names import canonical_class, canonical_classes
 from catsdogs_lib.common.errors import CatsdogsError
 
 SPLIT_FOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
-"""Names of folders that say a split, and which."""
+"""Split of each folder name that stands for one."""
 
 
 class LayoutError(CatsdogsError):
-    """A folder does not hold photos the way they are expected.
+    """A folder does not have the expected layout.
 
     Parameters
     ----------
     folder
-        Where.
+        The folder.
     problem
-        What is wrong there and what to do, to follow a colon.
+        The fault and its remedy, to follow a colon.
     """
 
     def __init__(self, folder: Path, problem: str) -> None:
@@ -30,9 +30,9 @@ class LayoutError(CatsdogsError):
 
 @dataclass(frozen=True)
 class FoundPhoto:
-    """A file below a class.
+    """A file of a class.
 
-    `name` is its path relative to the raw folder, with slashes; `split` is empty where the folders say none.
+    `name` is its path relative to the raw folder, with slashes; `split` is empty if no folder names one.
     """
 
     path: Path
@@ -42,16 +42,16 @@ class FoundPhoto:
 
 
 def find_photos(raw: Path) -> tuple[list[FoundPhoto], tuple[str, ...]]:
-    """List every file of every class, sorted by name, whatever its ending; hidden ones are left out.
+    """List the files of every class, whatever their endings, sorted by name; hidden files are left out.
 
     Parameters
     ----------
     raw
-        The folder.
+        The raw folder.
 
     Returns
     -------
-    list of Found
+    list of FoundPhoto
     tuple of str
         The classes that have a folder, sorted; one may be empty. Folders of cats and dogs alone, whatever their
         names, are the classes ``cat`` and ``dog``.
@@ -63,9 +63,9 @@ def find_photos(raw: Path) -> tuple[list[FoundPhoto], tuple[str, ...]]:
     """
     folders = _folders(raw)
     if "train" in folders and _folders(folders["train"]):
-        strange = sorted(set(folders) - set(SPLIT_FOLDERS))
-        if strange:
-            raise LayoutError(raw, f"'{strange[0]}' lies beside 'train' but is none of train, val, test; move it away")
+        others = sorted(set(folders) - set(SPLIT_FOLDERS))
+        if others:
+            raise LayoutError(raw, f"'{others[0]}' lies beside 'train' but is none of train, val, test; move it away")
         tops = [(SPLIT_FOLDERS[name], _folders(folder)) for name, folder in folders.items()]
     else:
         tops = [("", folders)]
@@ -78,15 +78,15 @@ def find_photos(raw: Path) -> tuple[list[FoundPhoto], tuple[str, ...]]:
         raise LayoutError(
             raw, f"'{classes[0]}' is the only class; put the photos of a second one in a folder beside it"
         )
-    found = [
+    photos = [
         FoundPhoto(path, _name(path.relative_to(raw)), canonical_class(label, classes), split)
         for split, labels in tops
         for label, folder in labels.items()
         for path in _files(folder)
     ]
-    if not found:
+    if not photos:
         raise LayoutError(raw, f"the folders of its {len(classes)} classes hold no files; add photos")
-    return sorted(found, key=lambda one: one.name), tuple(sorted(canonical_classes(classes)))
+    return sorted(photos, key=lambda photo: photo.name), tuple(sorted(canonical_classes(classes)))
 
 
 def _name(path: Path) -> str:
@@ -96,8 +96,8 @@ def _name(path: Path) -> str:
 
 def _folders(folder: Path) -> dict[str, Path]:
     try:
-        below = sorted(folder.iterdir())
-        return {_name(Path(path.name)): path for path in below if path.is_dir() and not path.name.startswith(".")}
+        children = sorted(folder.iterdir())
+        return {_name(Path(path.name)): path for path in children if path.is_dir() and not path.name.startswith(".")}
     except FileNotFoundError:
         raise LayoutError(folder, "there is no such folder; check the path") from None
     except NotADirectoryError:
@@ -111,7 +111,7 @@ def _files(folder: Path) -> list[Path]:
         raise LayoutError(folder, f"it cannot be listed ({error.strerror}); check its permissions") from None
 
     paths = []
-    for where, inner, names in os.walk(folder, onerror=refuse):
-        inner[:] = [name for name in inner if not name.startswith(".")]
-        paths += [Path(where, name) for name in names if not name.startswith(".")]
+    for parent, subfolders, names in os.walk(folder, onerror=refuse):
+        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+        paths += [Path(parent, name) for name in names if not name.startswith(".")]
     return paths

@@ -1,4 +1,4 @@
-"""A first look at raw photos from their headers alone, before anything is decoded."""
+"""Overview of raw photos from their headers alone, before anything is decoded."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,14 +19,15 @@ def headers(raw: Path) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        `path`, `label`, `split` ("" where the source has none), `kilobytes`, `format`, `megapixels` and
-        `aspect` (width over height); of a file without a readable header, `format` is "none" and the rest NaN.
+        `path`, `label`, `split` ("" if the source has none), `kilobytes`, `format`, `megapixels` and `aspect`
+        (width over height). A file without a readable header has the format "none"; its other values are NaN.
     """
     rows = []
-    for one in track(find_photos(raw)[0], "reading headers"):
-        row = {"path": one.name, "label": one.label, "split": one.split, "kilobytes": one.path.stat().st_size / 1e3}
+    for photo in track(find_photos(raw)[0], "reading headers"):
+        kilobytes = photo.path.stat().st_size / 1e3
+        row = {"path": photo.name, "label": photo.label, "split": photo.split, "kilobytes": kilobytes}
         try:
-            with decoding.open_photo(one.path) as image:
+            with decoding.open_photo(photo.path) as image:
                 header = decoding.read_header(image)
             shape = {"megapixels": header.width * header.height / 1e6, "aspect": header.width / header.height}
             rows.append({**row, "format": header.format, **shape})
@@ -38,8 +39,8 @@ def headers(raw: Path) -> pd.DataFrame:
 def some_photos(
     raw: Path, table: pd.DataFrame, each: int, side: int = 256, seed: int = 0
 ) -> Sequence[tuple[Image.Image, str]]:
-    """A few photos of each class, drawn by chance, with their labels; those that cannot be read are passed over."""
-    shown = []
+    """Sample `each` photos of each class at random, with their labels; unreadable ones are skipped."""
+    photos = []
     for label, rows in table[table["format"] != "none"].groupby("label"):
         taken = 0
         for path in rows["path"].sample(frac=1, random_state=seed):
@@ -47,8 +48,8 @@ def some_photos(
                 photo = decoding.read(raw / path, side)
             except PhotoError:
                 continue
-            shown.append((photo, str(label)))
+            photos.append((photo, str(label)))
             taken += 1
             if taken == each:
                 break
-    return shown
+    return photos

@@ -1,4 +1,4 @@
-"""What a person confirmed of the doctor's proposals, as a file that the pipeline obeys."""
+"""Review of the label audit: confirmed proposals become a file of exclusions that the pipeline reads."""
 
 import csv
 import io
@@ -8,29 +8,29 @@ from catsdogs_lib.common import files
 from catsdogs_lib.common.errors import CatsdogsError
 
 FIELDS = ("path", "sha256", "reason", "label")
-"""Of the file of exclusions: a row with a label relabels its photo, one without leaves it out."""
+"""Columns of the file of exclusions: a row with a label relabels its photo, one without excludes it."""
 RELABEL = "relabel:"
 
 
 class ProposalError(CatsdogsError):
-    """A row of the proposals cannot be used; ``str()`` says which and why."""
+    """A row of the proposals cannot be used; the message says which and why."""
 
 
 def apply_review(proposals: Path, target: Path) -> tuple[int, int]:
-    """Add what a person confirmed to a file of exclusions; what is decided anew replaces what was.
+    """Add confirmed proposals to a file of exclusions; a new decision replaces an earlier one.
 
     Parameters
     ----------
     proposals
-        CSV of the doctor; its column ``action`` filled in with ``exclude``, ``relabel:CLASS`` or ``keep``. Rows
-        without an action are passed over.
+        CSV file of the label audit, its column ``action`` filled in with ``exclude``, ``relabel:CLASS`` or ``keep``.
+        Rows without an action are skipped.
     target
-        The file; made where there is none. It names photos by their SHA-256, which survives a new folder.
+        File of exclusions, created if missing. It names photos by their SHA-256, so it holds wherever they lie.
 
     Returns
     -------
     excluded, relabelled
-        Numbers of photos confirmed now.
+        Numbers of photos that this call confirmed.
 
     Raises
     ------
@@ -69,6 +69,6 @@ def _rows(path: Path) -> list[dict[str, str]]:
         with path.open(encoding="utf-8-sig", newline="") as stream:
             rows = list(csv.DictReader(stream))
     except (OSError, UnicodeError, csv.Error) as error:
-        what = error.strerror if isinstance(error, OSError) else "it is no UTF-8 CSV"
-        raise ProposalError(f"{path} cannot be read ({what}); name a file that the doctor wrote") from None
+        reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8 CSV"
+        raise ProposalError(f"{path} cannot be read ({reason}); name a file that the doctor wrote") from None
     return [{name: row.get(name) or "" for name in (*row, *FIELDS) if name} for row in rows]

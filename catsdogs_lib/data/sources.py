@@ -1,7 +1,7 @@
-"""Where photos come from: drawn, downloaded, or the user's own folder or archive.
+"""Sources of photos: the drawn sample, downloads, and your own folders and archives.
 
-Whatever the source, what is left is one normal layout of copies: ``<class>/<file>``, or
-``train|val|test/<class>/<file>`` where the source comes with a split.
+Every source is copied into one layout: ``<class>/<file>``, or ``train|val|test/<class>/<file>`` if it comes with
+a split.
 """
 
 import contextlib
@@ -29,28 +29,28 @@ DOWNLOADED: dict[str, Callable[[Path], Layout]] = {
     "kaggle": networks.kaggle,
     "oxford-pets": networks.oxford_pets,
 }
-"""Named sources that come over the network; each is given the folder that keeps downloads."""
+"""Named sources that are downloaded; each function takes the folder that keeps downloads."""
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_ENDINGS = re.compile(r"\.(zip|tar|tgz|tbz2?|tar\.gz|tar\.bz2)$", re.IGNORECASE)
+_ARCHIVE_ENDING = re.compile(r"\.(zip|tar|tgz|tbz2?|tar\.gz|tar\.bz2)$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Fetched:
-    """What `fetch` brought.
+    """A fetched source.
 
     Parameters
     ----------
     source
-        As the user named it: ``"sample"``, ``"kaggle"``, ``"oxford-pets"``, or the path.
+        The source as the user named it: ``"sample"``, ``"kaggle"``, ``"oxford-pets"``, or the path.
     slug
-        A short name for registries, of a-z, 0-9 and hyphens.
+        Short name for registries: a-z, 0-9 and hyphens.
     classes
         Sorted names of the classes; see `catsdogs_lib.common.class_names`.
     splits
-        Those of train, val, test that the source comes with; empty where it has none.
+        The splits that the source comes with; empty if it has none.
     files
-        Number of copied files. Some may turn out to be no photos.
+        Number of copied files; some may turn out not to be photos.
     """
 
     source: str
@@ -61,18 +61,20 @@ class Fetched:
 
 
 def fetch(source: str, destination: Path, *, downloads: Path, per_class: int = 300, seed: int = 0) -> Fetched:
-    """Copy the photos of a source into `destination`, all of them or none; the source is not touched.
+    """Copy the photos of a source into `destination`, all of them or none.
+
+    The source is not touched.
 
     Parameters
     ----------
     source
         ``"sample"``, ``"kaggle"``, ``"oxford-pets"``, or the path of a folder, zip or tar.
     destination
-        The folder that is made. What is already there is replaced.
+        Folder to create; an existing one is replaced.
     downloads
-        Where downloads are kept, so that a second call needs no network.
+        Folder that keeps downloads, so that a second call needs no network.
     per_class, seed
-        How many pictures the sample draws of each kind, and from which random state.
+        Number of pictures of each kind in the sample, and the seed of its random state.
 
     Returns
     -------
@@ -81,7 +83,7 @@ def fetch(source: str, destination: Path, *, downloads: Path, per_class: int = 3
     Raises
     ------
     SourceError
-        Or one of its children, `ArchiveError` and `DownloadError`: the photos cannot be had.
+        Or its children `ArchiveError` and `DownloadError`: the photos cannot be used.
     """
     with _explained(source), files.replacing(destination) as partial:
         if source == SAMPLE:
@@ -91,7 +93,7 @@ def fetch(source: str, destination: Path, *, downloads: Path, per_class: int = 3
             layout = recognise(scan(partial), source)
         elif source in DOWNLOADED:
             layout = DOWNLOADED[source](downloads)
-            _place(layout, partial, shutil.copyfile, "copying photos")
+            _transfer(layout, partial, shutil.copyfile, "copying photos")
         else:
             layout = _own(source, destination, partial)
     classes = tuple(sorted(canonical_classes(layout.classes)))
@@ -106,27 +108,27 @@ def _own(source: str, destination: Path, partial: Path) -> Layout:
         raise SourceError(source, f"it and the destination {destination} lie in one another; choose another place")
     if path.is_dir():
         layout = recognise(scan(path), source)
-        _place(layout, partial, shutil.copyfile, "copying photos")
+        _transfer(layout, partial, shutil.copyfile, "copying photos")
         return layout
     if not is_archive(path):
         raise SourceError(source, "neither a folder nor a zip or tar; name one of these")
     unpacked = partial.with_name(f"{partial.name}-unpacked")
     try:
-        # Below a folder of the archive's own name, which layouts may look at.
-        inner = unpacked / (_ENDINGS.sub("", path.name).strip(". ") or "photos")
+        # Layouts may look at the name of the folder, so it is that of the archive.
+        inner = unpacked / (_ARCHIVE_ENDING.sub("", path.name).strip(". ") or "photos")
         unpack(path, inner)
         layout = recognise(scan(inner), source)
-        _place(layout, partial, os.replace, "sorting photos")
+        _transfer(layout, partial, os.replace, "sorting photos")
     finally:
         files.remove(unpacked)
     return layout
 
 
-def _place(layout: Layout, folder: Path, put: Callable[[Path, Path], object], what: str) -> None:
-    for parent in {place[:-1] for _, place in layout.photos}:
+def _transfer(layout: Layout, folder: Path, transfer: Callable[[Path, Path], object], task: str) -> None:
+    for parent in {parts[:-1] for _, parts in layout.photos}:
         folder.joinpath(*parent).mkdir(parents=True)
-    for photo, place in track(layout.photos, what):
-        put(photo, folder.joinpath(*place))
+    for photo, parts in track(layout.photos, task):
+        transfer(photo, folder.joinpath(*parts))
 
 
 def _existing(source: str) -> Path:
@@ -140,16 +142,16 @@ def _existing(source: str) -> Path:
 
 
 def slug(source: str) -> str:
-    """Name a source for registries: a-z, 0-9 and hyphens, at most 40 of them."""
+    """Make a short name of a source for registries: a-z, 0-9 and hyphens, at most 40 characters."""
     if source == SAMPLE or source in DOWNLOADED:
         return source
-    name = _ENDINGS.sub("", Path(source).expanduser().resolve().name)
+    name = _ARCHIVE_ENDING.sub("", Path(source).expanduser().resolve().name)
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
     return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:40].strip("-") or "photos"
 
 
 def fingerprint(source: str) -> str:
-    """Tell cheaply whether a user's photos changed: names, sizes and times, no contents.
+    """Digest names, sizes and times of a user's photos: a cheap way to notice that they changed.
 
     Returns
     -------
@@ -167,20 +169,20 @@ def fingerprint(source: str) -> str:
         path = _existing(source)
         photos = _own_folder(path, source) if path.is_dir() else [path]
         root = path if path.is_dir() else path.parent
-        found = [(photo, photo.stat()) for photo in photos]
-        return files.digest([[str(photo.relative_to(root)), s.st_size, s.st_mtime_ns] for photo, s in found])
+        stats = [(photo, photo.stat()) for photo in photos]
+        return files.digest([[str(photo.relative_to(root)), s.st_size, s.st_mtime_ns] for photo, s in stats])
 
 
 def _own_folder(path: Path, source: str) -> Sequence[Path]:
-    """All files of a user's folder, once it is known to be of a layout that can be used."""
-    found = scan(path)
-    recognise(found, source)
-    return found.every
+    """List the photos of a user's folder after checking that its layout is a known one."""
+    folder = scan(path)
+    recognise(folder, source)
+    return folder.all_photos
 
 
 @contextlib.contextmanager
 def _explained(source: str) -> Iterator[None]:
-    """Say in a sentence what the system refuses."""
+    """Turn an error of the operating system into a `SourceError` that says what to do."""
     try:
         yield
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Who goes to train, val and test: stratified, near-duplicates together, nobody moved later."""
+"""Assignment of photos to splits: stratified, near-duplicates together, and stable when photos are added."""
 
 import hashlib
 from collections import Counter, defaultdict
@@ -9,23 +9,23 @@ from catsdogs_lib.data.checks import Reason
 from catsdogs_lib.data.duplicates import Groups
 
 SPLITS = ("train", "val", "test")
-"""The names, in the order in which photos yield: of two that may not both stay, the earlier one goes."""
+"""The splits, in the order of precedence: of two photos that may not both stay, the one in the earlier split goes."""
 
 
 @dataclass(frozen=True)
 class Member:
-    """A photo that is to get a split.
+    """A photo that needs a split.
 
     Parameters
     ----------
     sha256
-        Of its bytes; no two members share one.
+        Of its bytes; unique among the members.
     label
         Its class.
     path
-        How it is named in a reason.
+        Its name in reasons.
     split
-        Where it has to stay; empty when that is to be decided.
+        The split in which it must stay; empty if it may go anywhere.
     """
 
     sha256: str
@@ -36,7 +36,7 @@ class Member:
 
 @dataclass(frozen=True)
 class Assignment:
-    """Where a photo went: `split`, or the text `excluded` that says why to none."""
+    """The split of a photo, or the reason why it is excluded."""
 
     split: str = ""
     excluded: str = ""
@@ -45,7 +45,7 @@ class Assignment:
 def assign(
     members: Sequence[Member], pairs: Sequence[tuple[int, int]], shares: Mapping[str, float], seed: int
 ) -> list[Assignment]:
-    """Give every photo a split.
+    """Assign every photo to a split.
 
     Photos with a split keep it; of two near-duplicates in different splits the one in train yields
     to val, and both to test. A new photo goes where its near-duplicates are. All others fill, class by class,
@@ -59,25 +59,25 @@ def assign(
     pairs
         Indices of near-duplicates.
     shares
-        The splits that are open to photos without one, and the share of each, which sum to 1.
+        The splits that are open to photos without one, and their shares, which sum to 1.
     seed
-        Another one draws another order.
+        Of the order in which photos are assigned.
 
     Returns
     -------
-    list of Place
+    list of Assignment
         In the order of `members`.
     """
     groups, tags, excluded = _settle(members, pairs, tuple(shares))
     undecided: dict[str, dict[int, list[int]]] = defaultdict(lambda: defaultdict(list))
     placed: dict[str, Counter[str]] = defaultdict(Counter)
-    places = [Assignment(excluded=excluded.get(index, "")) for index in range(len(members))]
+    assignments = [Assignment(excluded=excluded.get(index, "")) for index in range(len(members))]
     for index, member in enumerate(members):
         if index in excluded:
             continue
         root = groups.root(index)
         if root in tags:
-            places[index] = Assignment(tags[root])
+            assignments[index] = Assignment(tags[root])
             placed[member.label][tags[root]] += 1
         else:
             undecided[member.label][root].append(index)
@@ -87,20 +87,20 @@ def assign(
         )
         for root, indices in open_groups.items():
             for index in indices:
-                places[index] = Assignment(split_of[root])
-    return places
+                assignments[index] = Assignment(split_of[root])
+    return assignments
 
 
 def _settle(
     members: Sequence[Member], pairs: Sequence[tuple[int, int]], open_splits: tuple[str, ...]
 ) -> tuple[Groups, dict[int, str], dict[int, str]]:
-    """Join near-duplicates; give the split of each group that has one, and who is excluded, with the reason."""
+    """Group near-duplicates; return the groups, the split of those that have one, and excluded members with reasons."""
     neighbours: dict[int, list[int]] = defaultdict(list)
     for first, second in pairs:
         neighbours[first].append(second)
         neighbours[second].append(first)
     groups, tags, excluded = Groups(len(members)), dict[int, str](), dict[int, str]()
-    # Test first, then val: whoever comes later and is too close to one already there has to go.
+    # Test first, then val: a photo that comes later and is too close to one already assigned is excluded.
     rank = {"test": 0, "val": 1, "train": 2, "": 3}
     seen: set[int] = set()
     for index in sorted(range(len(members)), key=lambda i: (rank[members[i].split], members[i].sha256)):
@@ -131,14 +131,14 @@ def _settle(
 def _fill(
     groups: Mapping[int, list[str]], placed: Counter[str], shares: Mapping[str, float], seed: int
 ) -> dict[int, str]:
-    """Give each undecided group of one class (its SHA-256 sums) to a split."""
+    """Assign each undecided group of one class, given as its SHA-256 sums, to a split."""
     have = {split: placed[split] for split in shares}
     total = sum(have.values()) + sum(map(len, groups.values()))
     order = sorted(groups, key=lambda root: hashlib.sha256(f"{seed} {min(groups[root])}".encode()).digest())
     split_of = {}
     for done, root in enumerate(order):
         empty = [split for split in shares if not have[split]]
-        # The last groups of a small class go where there is none yet: a split without a class is no use.
+        # The last groups of a small class go to empty splits: a split that lacks a class is of no use.
         choice = empty if empty and len(order) - done <= len(empty) else list(shares)
         split_of[root] = max(choice, key=lambda split: shares[split] * total - have[split])
         have[split_of[root]] += len(groups[root])

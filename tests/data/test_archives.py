@@ -120,14 +120,14 @@ def test_links_and_devices_in_a_tar_are_refused(tmp_path, kind):
 
 @pytest.mark.parametrize("make", [make_zip, make_tar])
 def test_a_bomb_of_zeros_is_refused_before_it_is_out(tmp_path, monkeypatch, make):
-    monkeypatch.setattr(archives, "RATIO_FROM", 2**20)
+    monkeypatch.setattr(archives, "MIN_BYTES_FOR_RATIO", 2**20)
     bomb = make(tmp_path / "bomb", {"cats/1.bmp": bytes(24 * 2**20)})
     assert "100 times" in refused(bomb, tmp_path)
     assert sum(path.stat().st_size for path in (tmp_path / "a/b").rglob("*.bmp")) < 8 * 2**20
 
 
 def test_many_small_bombs_together_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(archives, "RATIO_FROM", 2**20)
+    monkeypatch.setattr(archives, "MIN_BYTES_FOR_RATIO", 2**20)
     bomb = make_zip(tmp_path / "bomb.zip", {f"cats/{i}.bmp": bytes(2**19) for i in range(8)})
     assert "it unpacks to over 100 times" in refused(bomb, tmp_path)
 
@@ -168,7 +168,7 @@ def test_an_endless_header_of_a_tar_is_refused(tmp_path):
 
 
 def test_junk_that_unpacks_without_end_counts_too(tmp_path, monkeypatch):
-    monkeypatch.setattr(archives, "RATIO_FROM", 2**20)
+    monkeypatch.setattr(archives, "MIN_BYTES_FOR_RATIO", 2**20)
     assert "100 times" in refused(make_tar(tmp_path / "junk", {"notes.txt": bytes(24 * 2**20)}), tmp_path)
 
 

@@ -1,1 +1,1 @@
-"""Drawn pictures: animals, backgrounds, pictures of other things, and the data set made of them."""
+"""Pictures drawn by the library: animals, backgrounds, other things, and the sample dataset made of them."""

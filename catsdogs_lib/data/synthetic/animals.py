@@ -1,4 +1,4 @@
-"""The animals themselves. Kinds differ in shape alone: coats, poses and colours are drawn from one urn."""
+"""Shapes of the animals: kinds differ in shape alone, while coats, poses and colours have one distribution."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ class Coat:
 
 @dataclass(frozen=True)
 class Appearance:
-    """How one animal holds itself: `yaw` and `pitch` of the face in -1..1, head `tilt` in radians."""
+    """Pose of one animal: `yaw` and `pitch` of the face in -1..1, head `tilt` in radians."""
 
     yaw: float
     pitch: float
@@ -36,7 +36,7 @@ class Appearance:
     pose: str
 
 
-def animal(pen: Canvas, kind: str, look: Appearance, coat: Coat, rng: np.random.Generator) -> None:
+def animal(pen: Canvas, kind: str, appearance: Appearance, coat: Coat, rng: np.random.Generator) -> None:
     """Draw an animal with its head about the origin, one unit being half the width of the head.
 
     Parameters
@@ -45,14 +45,14 @@ def animal(pen: Canvas, kind: str, look: Appearance, coat: Coat, rng: np.random.
         Its texture is the fur.
     kind
         ``"cat"``, ``"dog"``, ``"rabbit"`` or ``"owl"``.
-    look, coat
-        What is shared by all kinds.
+    appearance, coat
+        Properties that all kinds share.
     rng
-        For what differs within a kind: length of ears, tongue, girth.
+        Draws what differs within a kind: length of ears, tongue, girth.
     """
-    _BODIES[look.pose](pen, kind, coat, rng)
-    head = pen.at(0, 0, look.tilt)
-    _HEADS[kind](head, look, coat, rng)
+    _BODIES[appearance.pose](pen, kind, coat, rng)
+    head = pen.at(0, 0, appearance.tilt)
+    _HEADS[kind](head, appearance, coat, rng)
 
 
 def _tail(pen: Canvas, kind: str, x: float, y: float, coat: Coat, rng: np.random.Generator) -> None:
@@ -149,13 +149,13 @@ def _whiskers(pen: Canvas, x: float, y: float, reach: float, coat: Coat) -> None
             pen.stroke([start, middle, end], colour, 0.024)
 
 
-def _cat(pen: Canvas, look: Appearance, coat: Coat, rng: np.random.Generator) -> None:
+def _cat(pen: Canvas, appearance: Appearance, coat: Coat, rng: np.random.Generator) -> None:
     tall, out = rng.uniform(1.3, 1.6), rng.uniform(0.72, 0.95)
-    fx, fy = 0.2 * look.yaw, 0.1 * look.pitch
+    fx, fy = 0.2 * appearance.yaw, 0.1 * appearance.pitch
     for mirrored in (False, True):
         # Turning the face away makes the far ear narrower.
         ear = pen.at(fx * 0.4, 0, mirror=mirrored)
-        inner = 0.16 + 0.1 * (look.yaw if mirrored else -look.yaw)
+        inner = 0.16 + 0.1 * (appearance.yaw if mirrored else -appearance.yaw)
         outline = [(0.97, -0.1), (0.99, -0.6), (out, -tall), (0.55, -1.08), (inner, -0.72), (0.4, -0.2)]
         ear.polygon(outline, None, coat.line)
         ear.polygon([(0.84, -0.5), (out - 0.05, -tall + 0.24), (0.42, -0.74)], mix(PINK, coat.dark, 0.3))
@@ -177,8 +177,8 @@ def _cat(pen: Canvas, look: Appearance, coat: Coat, rng: np.random.Generator) ->
         nose.stroke([(0, 0.06), (side * 0.04, 0.2), (side * 0.16, 0.24), (side * 0.25, 0.18)], INK, 0.035)
 
 
-def _dog(pen: Canvas, look: Appearance, coat: Coat, rng: np.random.Generator) -> None:
-    fx, fy = 0.2 * look.yaw, 0.1 * look.pitch
+def _dog(pen: Canvas, appearance: Appearance, coat: Coat, rng: np.random.Generator) -> None:
+    fx, fy = 0.2 * appearance.yaw, 0.1 * appearance.pitch
     jaw, drop, wing = rng.uniform(0.5, 0.64), rng.uniform(0.45, 1.15), rng.uniform(1.12, 1.38)
     pen.both([(0, -0.86), (0.5, -0.8), (0.82, -0.38), (0.8, 0.1), (jaw + 0.08, 0.55), (jaw - 0.08, 1.0), (0, 1.16)],
              None, coat.line)  # fmt: skip
@@ -213,8 +213,8 @@ def _dog(pen: Canvas, look: Appearance, coat: Coat, rng: np.random.Generator) ->
     snout.oval(-0.06, -0.22, 0.08, 0.035, (112, 106, 110))
 
 
-def _rabbit(pen: Canvas, look: Appearance, coat: Coat, rng: np.random.Generator) -> None:
-    fx, fy = 0.2 * look.yaw, 0.1 * look.pitch
+def _rabbit(pen: Canvas, appearance: Appearance, coat: Coat, rng: np.random.Generator) -> None:
+    fx, fy = 0.2 * appearance.yaw, 0.1 * appearance.pitch
     long = rng.uniform(1.35, 1.75)
     for mirrored in (False, True):
         ear = pen.at(fx * 0.4, -0.55, mirror=mirrored).at(0.36, 0, rng.uniform(0.0, 0.34))
@@ -237,8 +237,8 @@ def _rabbit(pen: Canvas, look: Appearance, coat: Coat, rng: np.random.Generator)
         nose.stroke([(0, 0.06), (side * 0.03, 0.22), (side * 0.2, 0.27)], INK, 0.035)
 
 
-def _owl(pen: Canvas, look: Appearance, coat: Coat, rng: np.random.Generator) -> None:
-    fx, fy = 0.2 * look.yaw, 0.1 * look.pitch
+def _owl(pen: Canvas, appearance: Appearance, coat: Coat, rng: np.random.Generator) -> None:
+    fx, fy = 0.2 * appearance.yaw, 0.1 * appearance.pitch
     tuft, disc = rng.uniform(1.05, 1.3), rng.uniform(0.44, 0.54)
     pen.both([(0, -0.82), (0.5, -0.84), (0.95, -0.4), (1.02, 0.2), (0.8, 0.7), (0, 0.92)], None, coat.line)
     for mirrored in (False, True):

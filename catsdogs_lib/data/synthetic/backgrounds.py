@@ -1,4 +1,4 @@
-"""Where the drawn animals are: rooms, gardens, walls, blankets; the same urn for every kind."""
+"""Backgrounds of drawn animals: rooms, gardens, walls, blankets; the same distribution for every kind."""
 
 import colorsys
 import math
@@ -42,7 +42,7 @@ def gradient(size: tuple[int, int], first: Colour, second: Colour, angle: float)
 
 
 def clutter(pen: Canvas, rng: np.random.Generator, count: int) -> None:
-    """Strew round, pointed and hanging things, so that no corner or curve by itself gives the kind away."""
+    """Scatter round, pointed and hanging things, so that no corner or curve alone reveals the kind."""
     for _ in range(count):
         thing = pen.at(float(rng.uniform(-0.75, 0.75)), float(rng.uniform(-0.5, 0.5)),
                        float(rng.uniform(-0.5, 0.5)), float(rng.uniform(0.04, 0.13)))  # fmt: skip

@@ -1,4 +1,4 @@
-"""A pen that draws smooth shapes in its own turned, scaled and mirrored coordinates."""
+"""Canvas for smooth shapes in rotated, scaled and mirrored coordinates."""
 
 import math
 from collections.abc import Sequence
@@ -19,16 +19,16 @@ def mix(first: Colour, second: Colour, share: float) -> Colour:
 
 
 def smooth_noise(rng: np.random.Generator, size: tuple[int, int], cells: float) -> NDArray[np.float32]:
-    """Draw soft random hills and valleys.
+    """Draw smooth random noise.
 
     Parameters
     ----------
     rng
-        Where the chance comes from.
+        Random generator.
     size
         Width and height of the result, in pixels.
     cells
-        About how many hills lie along the shorter side.
+        Approximate number of bumps along the shorter side.
 
     Returns
     -------
@@ -46,11 +46,11 @@ class Canvas:
     Parameters
     ----------
     image
-        What is drawn on, in place.
+        Image that is drawn on, in place.
     matrix
         Shape (2, 3): pixels are ``matrix @ (x, y, 1)``.
     texture
-        As large as `image`: what a shape without a colour is filled with.
+        Fill of shapes without a colour, as large as `image`.
     """
 
     def __init__(self, image: Image.Image, matrix: NDArray[np.float64], texture: Image.Image | None = None) -> None:
@@ -65,7 +65,7 @@ class Canvas:
         return math.sqrt(abs(float(np.linalg.det(self.matrix[:, :2]))))
 
     def at(self, x: float, y: float, angle: float = 0.0, scale: float = 1.0, mirror: bool = False) -> "Canvas":
-        """Give a pen with its origin at (`x`, `y`), turned by `angle` radians, scaled and perhaps mirrored."""
+        """Return a canvas with its origin at (`x`, `y`), rotated by `angle` radians, scaled and perhaps mirrored."""
         cos, sin, flip = math.cos(angle) * scale, math.sin(angle) * scale, -1.0 if mirror else 1.0
         local = np.array([[cos * flip, -sin, x], [sin * flip, cos, y], [0.0, 0.0, 1.0]])
         return Canvas(self.image, self.matrix @ local, self.texture)

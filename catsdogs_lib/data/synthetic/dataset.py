@@ -1,4 +1,4 @@
-"""Writes a folder of drawn pictures with the usual faults of a collection sown in, so all can be tried offline."""
+"""Drawn sample dataset, with the usual faults of a collection planted in it: everything can be tried offline."""
 
 import io
 import os
@@ -23,23 +23,23 @@ LONG_SIDES = (240, 480)
 """Shortest and longest long side, in pixels."""
 QUALITIES = (70, 95)
 """Lowest and highest JPEG quality."""
-SEEDS_A_SAMPLE = 1_000_000
-"""Samples with neighbouring seeds share no picture, nor does any with small seeds given to `draw`."""
+SEEDS_PER_SAMPLE = 1_000_000
+"""Distance of the seeds of two samples, so that they share no picture with each other or with small seeds of `draw`."""
 
 
 @dataclass(frozen=True)
 class DrawnSample:
-    """One fault that was sown.
+    """A planted fault.
 
     Parameters
     ----------
     name
-        What sort: ``"truncated"``, ``"text"``, ``"exact_duplicate"``, ``"near_duplicate"``, ``"two_labels"``,
+        Its sort: ``"truncated"``, ``"text"``, ``"exact_duplicate"``, ``"near_duplicate"``, ``"two_labels"``,
         ``"exif_rotated"``, ``"grayscale"``, ``"cmyk"`` or ``"alpha"``.
     path
         The faulty file relative to the folder, with forward slashes, e.g. ``"cats/cat-0301.jpg"``.
     what
-        What was done to it, for people; a copy names its original.
+        Description of the fault; a copy names its original.
     """
 
     name: str
@@ -49,7 +49,7 @@ class DrawnSample:
 
 @dataclass(frozen=True)
 class _Plan:
-    """One ordinary picture: everything about it follows from this."""
+    """Plan of an ordinary picture, from which everything about it follows."""
 
     kind: str
     number: int
@@ -60,13 +60,13 @@ class _Plan:
         return f"{self.kind}s/{self.kind}-{self.number:04d}.jpg"
 
     def picture(self) -> tuple[Image.Image, int]:
-        """Draw it, and say at which JPEG quality it is kept."""
+        """Draw the picture; return it with its JPEG quality."""
         rng = np.random.default_rng([self.seed, self.number, KINDS.index(self.kind)])
         aspect = ASPECTS[int(rng.integers(len(ASPECTS)))]
         long = int(rng.integers(LONG_SIDES[0], LONG_SIDES[1] + 1))
         size = (long, round(long / aspect)) if aspect >= 1 else (round(long * aspect), long)
         quality = int(rng.integers(QUALITIES[0], QUALITIES[1] + 1))
-        return draw(self.kind, (self.seed + 1) * SEEDS_A_SAMPLE + self.number, size), quality
+        return draw(self.kind, (self.seed + 1) * SEEDS_PER_SAMPLE + self.number, size), quality
 
     def jpeg(self) -> bytes:
         image, quality = self.picture()
@@ -76,25 +76,25 @@ class _Plan:
 def write_sample(
     folder: Path, per_class: int = 300, seed: int = 0, kinds: Sequence[str] = ("cat", "dog"), faults: bool = True
 ) -> tuple[DrawnSample, ...]:
-    """Write a folder of drawn pictures, one folder for each class, as a whole or not at all.
+    """Write a dataset of drawn pictures, one folder for each class, whole or not at all.
 
     Parameters
     ----------
     folder
-        Becomes ``folder/cats/cat-0001.jpg``, ``folder/dogs/dog-0001.jpg`` and so on. An earlier sample there
-        is replaced; a folder that holds anything else is refused.
+        Gets ``cats/cat-0001.jpg``, ``dogs/dog-0001.jpg`` and so on. An earlier sample there is replaced; a folder
+        that holds anything else is refused.
     per_class
-        Good pictures a class; the faults come on top.
+        Good pictures of each class; the faults come on top.
     seed
         The same seed gives the same files, byte for byte with the same Pillow.
     kinds
         Any of `catsdogs_lib.data.synthetic.render.KINDS`, each once.
     faults
-        Whether to sow in the faults that `DrawnSample` lists. ``"two_labels"`` needs two kinds.
+        Whether to plant the faults that `DrawnSample` lists; ``"two_labels"`` needs two kinds.
 
     Returns
     -------
-    tuple of Sown
+    tuple of DrawnSample
         One for each fault.
 
     Raises
@@ -111,11 +111,11 @@ def write_sample(
         def write(plan: _Plan) -> None:
             (partial / plan.path).write_bytes(plan.jpeg())
 
-        # Threads: resizing, blurring, encoding and numpy let go of the interpreter, and threads work anywhere.
+        # Threads: resizing, blurring, encoding and numpy release the interpreter lock, and threads work anywhere.
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
             for _ in track(pool.map(write, plans), "drawing pictures", len(plans)):
                 pass
-        return _sow(partial, per_class, seed, kinds) if faults else ()
+        return _plant_faults(partial, per_class, seed, kinds) if faults else ()
 
 
 def _check(folder: Path, per_class: int, seed: int, kinds: Sequence[str]) -> None:
@@ -129,10 +129,10 @@ def _check(folder: Path, per_class: int, seed: int, kinds: Sequence[str]) -> Non
         raise SettingsError("kinds", "name at least one kind, and each once")
     if folder.exists() and not folder.is_dir():
         raise SettingsError("folder", f"{folder} is a file; name a folder")
-    own = re.compile(rf"({'|'.join(KINDS)})s(/\1-\d+\.(jpg|png))?")
+    sample_path = re.compile(rf"({'|'.join(KINDS)})s(/\1-\d+\.(jpg|png))?")
     for path in folder.rglob("*") if folder.is_dir() else ():
         name = path.relative_to(folder).as_posix()
-        if not path.name.startswith(".") and not own.fullmatch(name):
+        if not path.name.startswith(".") and not sample_path.fullmatch(name):
             raise SettingsError(
                 "folder", f"{folder} holds '{name}', which is not of a drawn sample and would be lost; name another"
             )
@@ -144,26 +144,26 @@ def _encode(image: Image.Image, **options: object) -> bytes:
     return stream.getvalue()
 
 
-def _sow(folder: Path, per_class: int, seed: int, kinds: Sequence[str]) -> tuple[DrawnSample, ...]:
-    sown: list[DrawnSample] = []
+def _plant_faults(folder: Path, per_class: int, seed: int, kinds: Sequence[str]) -> tuple[DrawnSample, ...]:
+    faults: list[DrawnSample] = []
     first, last = kinds[0], kinds[-1]
     numbers = dict.fromkeys(kinds, per_class)
 
     def fresh(kind: str) -> _Plan:
-        """Plan the next file of a class; its picture is like no other."""
+        """Plan the next file of a class, with a new picture."""
         numbers[kind] += 1
         return _Plan(kind, numbers[kind], seed)
 
     def add(name: str, path: str, data: bytes, what: str) -> None:
         (folder / path).write_bytes(data)
-        sown.append(DrawnSample(name, path, what))
+        faults.append(DrawnSample(name, path, what))
 
     def original(kind: str, number: int) -> _Plan:
         return _Plan(kind, min(number, per_class), seed)
 
     plan = fresh(first)
-    whole = plan.jpeg()
-    add("truncated", plan.path, whole[: len(whole) * 2 // 5], "a JPEG that ends after two fifths of its bytes")
+    data = plan.jpeg()
+    add("truncated", plan.path, data[: len(data) * 2 // 5], "a JPEG that ends after two fifths of its bytes")
     add("text", fresh(last).path, b"<!DOCTYPE html>\n<title>404 Not Found</title>\n" * 20, "a web page called .jpg")
 
     plan = original(first, 1)
@@ -181,9 +181,12 @@ def _sow(folder: Path, per_class: int, seed: int, kinds: Sequence[str]) -> tuple
     plan = fresh(first)
     exif = Image.Exif()
     exif[EXIF_ORIENTATION] = 6
-    lain = plan.picture()[0].transpose(Image.Transpose.ROTATE_90)
+    rotated = plan.picture()[0].transpose(Image.Transpose.ROTATE_90)
     add(
-        "exif_rotated", plan.path, _encode(lain, quality=90, exif=exif), "stored on its side, upright by its EXIF tag 6"
+        "exif_rotated",
+        plan.path,
+        _encode(rotated, quality=90, exif=exif),
+        "stored on its side, upright by its EXIF tag 6",
     )
     plan = fresh(last)
     add("grayscale", plan.path, _encode(plan.picture()[0].convert("L"), quality=90), "a JPEG with one channel")
@@ -191,7 +194,7 @@ def _sow(folder: Path, per_class: int, seed: int, kinds: Sequence[str]) -> tuple
     add("cmyk", plan.path, _encode(plan.picture()[0].convert("CMYK"), quality=90), "a JPEG for print, in four inks")
     plan = fresh(last)
     add("alpha", plan.path.replace(".jpg", ".png"), _faded(plan.picture()[0]), "a PNG that fades to transparent")
-    return tuple(sown)
+    return tuple(faults)
 
 
 def _faded(image: Image.Image) -> bytes:

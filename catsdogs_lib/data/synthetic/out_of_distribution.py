@@ -1,7 +1,7 @@
-"""Pictures of nothing that a model was taught: what should be called unfamiliar, drawn without any photo.
+"""Drawn out-of-distribution pictures: noise, text, charts and the like, which a model should call unfamiliar.
 
-They are easier than photos of other things, so a score that fails here is of no use; one that passes is to be tried
-on real ones.
+They are easier than photos of other things: a score that fails here is of no use, and one that passes still has to be
+tried on photos.
 """
 
 import math
@@ -19,7 +19,7 @@ SIZE = (320, 240)
 
 
 class OtherPicture(NamedTuple):
-    """A picture and the name of its family."""
+    """An out-of-distribution picture and the name of its family."""
 
     family: str
     picture: Image.Image
@@ -28,11 +28,11 @@ class OtherPicture(NamedTuple):
 def draw_others(count: int, seed: int = 0) -> list[OtherPicture]:
     """Draw `count` pictures, RGB of `SIZE`, of each family in turn; the same arguments give the same pixels."""
     families = list(_FAMILIES.items())
-    drawn = []
+    pictures = []
     for index in range(count):
         name, draw = families[index % len(families)]
-        drawn.append(OtherPicture(name, draw(np.random.default_rng([seed, index]))))
-    return drawn
+        pictures.append(OtherPicture(name, draw(np.random.default_rng([seed, index]))))
+    return pictures
 
 
 def _noise(rng: np.random.Generator) -> Image.Image:

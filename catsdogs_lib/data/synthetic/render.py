@@ -1,7 +1,7 @@
-"""Draws one animal: an illustration that asks of a model what photos ask, to look at shapes.
+"""Drawing of one animal, an illustration in which only shapes tell the kinds apart, as in photos.
 
-Pose, place, size, coat, background and light come from the same urn for every kind, so that colours
-at fixed places say next to nothing; ears, muzzle, pupils and build tell the kinds apart.
+Pose, position, size, coat, background and light have the same distribution for every kind, so colours at fixed
+positions say next to nothing; ears, muzzle, pupils and build differ.
 """
 
 import math
@@ -15,12 +15,12 @@ from catsdogs_lib.data.synthetic.backgrounds import background, clutter
 from catsdogs_lib.data.synthetic.canvas import Canvas, Colour, mix, smooth_noise
 
 KINDS = ("cat", "dog", "rabbit", "owl")
-"""What can be drawn."""
+"""Kinds of animals that can be drawn."""
 
 MIN_SIDE = 32
-"""The shortest side that is drawn, in pixels."""
+"""Smallest side of a picture, in pixels."""
 SUPERSAMPLING = 2
-"""Drawn this many times larger and averaged down, which smooths the edges."""
+"""Factor by which pictures are drawn larger and then averaged down, which smooths the edges."""
 
 FURS: tuple[Colour, ...] = (
     (58, 52, 54), (92, 84, 82), (140, 134, 130), (196, 190, 182), (226, 218, 204), (206, 148, 86), (172, 112, 62),
@@ -37,7 +37,7 @@ def draw(kind: str, seed: int, size: tuple[int, int] = (320, 240)) -> Image.Imag
     kind
         One of `KINDS`.
     seed
-        Not negative; another seed is another animal in another place.
+        Not negative; each seed gives another animal in another scene.
     size
         Width and height in pixels, each at least `MIN_SIDE`.
 
@@ -64,15 +64,15 @@ def draw(kind: str, seed: int, size: tuple[int, int] = (320, 240)) -> Image.Imag
     pattern = PATTERNS[int(rng.integers(len(PATTERNS)))]
     coat = _coat(rng)
     pen = Canvas(canvas, frame, _fur(rng, canvas.size, frame, coat, pattern))
-    look = Appearance(float(rng.uniform(-1, 1)), float(rng.uniform(-1, 1)), float(rng.normal(0, 0.14)), pose)
-    animal(pen, kind, look, coat, rng)
+    appearance = Appearance(float(rng.uniform(-1, 1)), float(rng.uniform(-1, 1)), float(rng.normal(0, 0.14)), pose)
+    animal(pen, kind, appearance, coat, rng)
     if rng.random() < 0.25:  # something is in the way
         clutter(Canvas(canvas, frame).at(0, 0, scale=4), rng, 3)
     return _light(rng, canvas.reduce(SUPERSAMPLING))
 
 
 def _frame(rng: np.random.Generator, size: tuple[int, int], pose: str) -> np.ndarray:
-    """Place the animal: the matrix from head units to pixels."""
+    """Choose the position of the animal: the matrix from head units to pixels."""
     short = min(size)
     # (least and most half width of the head as share of the shorter side, centre of the animal below its head)
     least, most, below = {"portrait": (0.16, 0.26, 0.35), "sitting": (0.095, 0.15, 1.2),
@@ -100,7 +100,7 @@ def _coat(rng: np.random.Generator) -> Coat:
 def _fur(
     rng: np.random.Generator, size: tuple[int, int], frame: np.ndarray, coat: Coat, pattern: str
 ) -> Image.Image:  # fmt: skip
-    """Paint the coat over the whole canvas, at half its size; the parts of the animal are cut from it."""
+    """Paint the coat over the whole canvas at half its size; the parts of the animal are cut from it."""
     half = size[0] // 2, size[1] // 2
     back = np.linalg.inv(frame[:, :2]).astype(np.float32)
     x = np.arange(half[0], dtype=np.float32)[None, :] * 2 - np.float32(frame[0, 2])
