@@ -11,7 +11,7 @@ from PIL import Image
 
 from catsdogs_lib.export import model_card
 from catsdogs_lib.export.onnx_export import export
-from catsdogs_lib.export.parity import PARITY_TOLERANCE, ParityError, check_parity
+from catsdogs_lib.export.parity import PARITY_TOLERANCE, ParityError, check_parity, drawn_picture
 from catsdogs_lib.inference.bundle import Bundle
 from catsdogs_lib.inference.classifier import Classifier
 from catsdogs_lib.training.checkpoint import TrainedModel
@@ -95,3 +95,22 @@ def test_the_bundle_says_where_it_comes_from(packaged):
     assert description.data.sha256 == files.read_json(ws.summary)["data_hash"]
     assert description.training["method"] == "frozen"
     assert made.bundle.description == description
+
+
+def test_no_path_of_the_machine_that_made_it_is_in_a_bundle(packaged):
+    ws, made = packaged
+    home = str(ws.root).encode()
+    for path in ws.bundle.iterdir():
+        assert home not in path.read_bytes()
+        assert b"site-packages" not in path.read_bytes()
+    assert made.bundle.description.data.source == "sample"
+
+
+def test_drawn_pictures_are_told_apart(bundle):
+    classifier = Classifier(bundle)
+    answers = {
+        kind: [classifier.predict(drawn_picture(kind, 500 + n)).prediction for n in range(20)]
+        for kind in ("cat", "dog")
+    }
+    right = answers["cat"].count("cat") + answers["dog"].count("dog")
+    assert right >= 36, answers

@@ -1,4 +1,3 @@
-import json
 import shutil
 
 import pytest
@@ -145,11 +144,3 @@ def test_a_failed_write_leaves_the_bundle_that_was_there(folder, monkeypatch):
         Bundle.write(folder, before.description, before.graph)
     assert Bundle.load(folder).version == before.version
     assert [path.name for path in folder.parent.iterdir()] == ["bundle"]
-
-
-def test_no_path_of_the_machine_that_made_it_is_in_a_bundle(bundle_folder, packaged):
-    home = str(packaged[0].root).encode()
-    for path in bundle_folder.iterdir():
-        assert home not in path.read_bytes()
-        assert b"site-packages" not in path.read_bytes()
-    assert json.loads((bundle_folder / "model.json").read_text())["data"]["source"] == "sample"

@@ -29,12 +29,6 @@ def classifier(bundle_folder):
     return Classifier(Bundle.load(bundle_folder))
 
 
-def test_drawn_pictures_are_told_apart(classifier):
-    answers = {kind: [classifier.predict(png(kind, 500 + n)).prediction for n in range(20)] for kind in ("cat", "dog")}
-    right = answers["cat"].count("cat") + answers["dog"].count("dog")
-    assert right >= 36, answers
-
-
 def test_an_answer_has_every_class_and_sums_to_one(classifier):
     answer = classifier.predict(classifier.bundle.description.golden[0].data)
     assert list(answer.probabilities) == ["cat", "dog"]

@@ -1,16 +1,20 @@
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from catsdogs_lib.data.synthetic.render import draw
-from catsdogs_lib.evaluation.saliency_check import deletion_test
-from catsdogs_lib.export.onnx_export import export
 from catsdogs_lib.inference import explanation
 from catsdogs_lib.inference.bundle import Bundle
 from catsdogs_lib.inference.classifier import Classifier
 from catsdogs_lib.inference.explanation import Explanation, class_contrast, explain
-from catsdogs_lib.training.checkpoint import TrainedModel
+
+
+def png(kind, seed):
+    stream = io.BytesIO()
+    draw(kind, seed).save(stream, "PNG")
+    return stream.getvalue()
 
 
 def png(kind, seed):
@@ -21,7 +25,7 @@ def png(kind, seed):
 
 @pytest.fixture(scope="module")
 def classifier():
-    return Classifier(Bundle.load(explanation.Path("models/reference")))
+    return Classifier(Bundle.load(Path("models/reference")))
 
 
 def test_the_map_of_the_answer_adds_up_to_the_difference_of_the_logits(classifier):
@@ -51,27 +55,3 @@ def test_covering_places_finds_the_one_that_matters():
     fall = np.array([1 - one[:, :32, :32].mean() for one in covered]).reshape(7, 7)
     assert fall.argmax() == 0
     assert fall[3:, 3:].max() == pytest.approx(0)
-
-
-@pytest.fixture(scope="module")
-def baseline(trained, packaged):
-    """The CNN from scratch as a bundle; it has no map of its own."""
-    model = TrainedModel.load(trained.trained / "baseline_cnn")
-    description = packaged[1].bundle.description.model_copy(
-        update={"model": "baseline_cnn", "preprocessing": model.record.preprocessing, "explanation": "occlusion"}
-    )
-    return Classifier(Bundle(packaged[1].bundle.folder, description), graph=export(model, 1.0))
-
-
-def test_a_network_without_a_map_is_explained_by_covering(baseline):
-    assert baseline.run([baseline.load(png("cat", 1))]).activation_map is None
-    heat = explain(baseline, png("cat", 1)).heat
-    assert heat.shape == (7, 7)
-    assert np.ptp(heat) > 0
-
-
-@pytest.mark.slow
-def test_covering_what_matters_hurts_more_than_chance(baseline, packaged):
-    drawn = [png(kind, seed) for kind in ("cat", "dog") for seed in range(500, 520)]
-    for classifier in (baseline, Classifier(packaged[1].bundle)):
-        assert deletion_test(classifier, drawn).low > 0
