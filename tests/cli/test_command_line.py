@@ -42,7 +42,7 @@ def project(tmp_path):
 def photos(tmp_path_factory):
     folder = tmp_path_factory.mktemp("photos")
     for kind in ("cat", "dog"):
-        draw(kind, 77).save(folder / f"{kind}.jpg")
+        draw(kind, 500).save(folder / f"{kind}.jpg")
     (folder / "text.jpg").write_text("no photo")
     (folder / "notes.txt").write_text("passed over")
     return folder
