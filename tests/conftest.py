@@ -1,6 +1,7 @@
 """What tests share: one drawn sample, trained, evaluated and packaged once a session; a Docker engine and the image."""
 
 import contextlib
+import fcntl
 import http.client
 import json
 import os
@@ -40,8 +41,33 @@ HARD = (
 """How a container runs here: Lambda's limits, and nothing to write on but /tmp."""
 
 
-def pytest_collection_modifyitems(items):
+LEARNING = {"cli", "data", "evaluation", "export", "monitoring", "notebooks", "pipeline", "registry", "training"}
+"""Folders of tests that need the tools of training."""
+
+
+def pytest_addoption(parser):
+    parser.addoption("--half", choices=("learning", "serving"), help="run one half of the tests; tests/run runs both")
+
+
+def pytest_ignore_collect(collection_path, config):
+    """The serving half does not wait for imports of training's tools."""
+    if config.getoption("half", None) == "serving" and collection_path.name in LEARNING:
+        return collection_path.parent == ROOT / "tests" or None
+    return None
+
+
+def half(item) -> str:
+    """The half that a test belongs to; what takes the trained project is learning, wherever it lies."""
+    if item.path.suffix == ".ipynb" or item.path.parent.name in LEARNING or "prepared" in item.fixturenames:
+        return "learning"
+    return "serving"
+
+
+def pytest_collection_modifyitems(config, items):
     """Fast tests first, then slow ones, then notebooks."""
+    if chosen := config.getoption("half", None):
+        config.hook.pytest_deselected(items=[item for item in items if half(item) != chosen])
+        items[:] = [item for item in items if half(item) == chosen]
     for item in items:
         if item.path.suffix == ".ipynb":
             item.add_marker(pytest.mark.slow)
@@ -294,6 +320,15 @@ def run(*command: object, environment: dict[str, str] | None = None) -> str:
     return done.stdout
 
 
+@contextlib.contextmanager
+def one_half_at_a_time():
+    """Hold what both halves would make; the one that comes second finds it made."""
+    (ROOT / "build").mkdir(exist_ok=True)
+    with (ROOT / "build" / "making.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 @pytest.fixture(scope="session")
 def engine() -> dict[str, str]:
     """The environment in which ``docker`` finds an engine."""
@@ -303,7 +338,8 @@ def engine() -> dict[str, str]:
         return environment
     if not (TOOLS / "engine").is_file():
         pytest.skip("needs a Docker engine: install Docker, or start it")
-    run(TOOLS / "engine", "up")
+    with one_half_at_a_time():
+        run(TOOLS / "engine", "up")
     exported = run("bash", "-c", f"eval \"$('{TOOLS}/engine' env)\" && env -0")
     named = dict(pair.split("=", 1) for pair in exported.split("\0") if "=" in pair)
     return environment | {name: named[name] for name in ("DOCKER_HOST", "DOCKER_CONFIG")}
@@ -315,7 +351,8 @@ def base_image(engine) -> str:
     if named := os.environ.get("CATSDOGS_BASE_IMAGE"):
         return named
     if (TOOLS / "lambda-base").is_file():
-        run(TOOLS / "lambda-base", "3.13", environment=engine)
+        with one_half_at_a_time():
+            run(TOOLS / "lambda-base", "3.13", environment=engine)
     found = subprocess.run(["docker", "image", "inspect", LOCAL_BASE], env=engine, capture_output=True)
     return LOCAL_BASE if found.returncode == 0 else AWS_BASE
 
