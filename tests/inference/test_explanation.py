@@ -13,12 +13,6 @@ from catsdogs_lib.inference.explanation import Explanation, class_contrast, expl
 
 def png(kind, seed):
     stream = io.BytesIO()
-    draw(kind, seed).save(stream, "PNG")
-    return stream.getvalue()
-
-
-def png(kind, seed):
-    stream = io.BytesIO()
     draw(kind, seed).save(stream, "PNG", compress_level=1)
     return stream.getvalue()
 
