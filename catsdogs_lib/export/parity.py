@@ -82,5 +82,5 @@ def drawn_picture(kind: str, seed: int) -> bytes:
 
 
 def _with_drawn(photos: Sequence[Path]) -> list[Path | bytes]:
-    drawn = [drawn_picture(kind, 1000 + seed) for seed in range(PARITY_PHOTOS) for kind in ("cat", "dog")]
-    return [*photos, *drawn[: max(0, PARITY_PHOTOS - len(photos))]]
+    missing = range(max(0, PARITY_PHOTOS - len(photos)))
+    return [*photos, *(drawn_picture(("cat", "dog")[number % 2], 1000 + number // 2) for number in missing)]
