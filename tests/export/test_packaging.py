@@ -1,5 +1,4 @@
 import copy
-import dataclasses
 import io
 
 import numpy as np
@@ -10,7 +9,6 @@ from onnx import TensorProto, numpy_helper
 from PIL import Image
 
 from catsdogs_lib.export import model_card
-from catsdogs_lib.export.onnx_export import export
 from catsdogs_lib.export.parity import PARITY_TOLERANCE, ParityError, check_parity, drawn_picture
 from catsdogs_lib.inference.bundle import Bundle
 from catsdogs_lib.inference.classifier import Classifier
@@ -57,9 +55,8 @@ def test_fp16_storage_loses_nothing_of_the_trained_weights(bundle, model):
     assert np.array_equal(head, model.network.head.weight.detach().numpy())
 
 
-def test_fp32_storage_is_kept_when_asked_for(model):
-    record = dataclasses.replace(model.record, settings=model.record.settings.model_copy(update={"weights": "fp32"}))
-    graph = onnx.load_model_from_string(export(TrainedModel(model.network, record), 1.0))
+def test_fp32_storage_is_kept_when_asked_for(fp32_graph):
+    graph = onnx.load_model_from_string(fp32_graph)
     assert {i.data_type for i in graph.graph.initializer} <= {TensorProto.FLOAT, TensorProto.INT64}
 
 

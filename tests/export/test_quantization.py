@@ -1,6 +1,5 @@
 """A graph in int8 is a quarter of the size, keeps its outputs, and says what it lost."""
 
-import dataclasses
 import io
 
 import numpy as np
@@ -71,10 +70,8 @@ def test_all_but_the_first_and_the_last_layers_are_in_int8(small):
     assert len(layers(small)) > 45
 
 
-def test_it_has_a_quarter_of_the_bytes(small, trained):
-    model = TrainedModel.load(trained.trained / "efficientnet_lite0")
-    record = dataclasses.replace(model.record, settings=model.record.settings.model_copy(update={"weights": "fp32"}))
-    assert len(small) <= 0.28 * len(export(TrainedModel(model.network, record), 1.0))
+def test_it_has_a_quarter_of_the_bytes(small, fp32_graph):
+    assert len(small) <= 0.28 * len(fp32_graph)
 
 
 def test_a_temperature_can_be_put_in_anew(whole, small):
