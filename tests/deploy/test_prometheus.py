@@ -34,7 +34,7 @@ needs_prometheus = pytest.mark.skipif(shutil.which("promtool") is None, reason="
 SERVICE = """
 import sys, time
 from pathlib import Path
-from catsdogs_lib.service import server
+from catsdogs_lib.serving import server
 from catsdogs_lib.serving.app import create_app
 from catsdogs_lib.serving.model import Model
 from catsdogs_lib.serving.metrics_prometheus import ServerTelemetry
@@ -55,7 +55,7 @@ server.serve(app, port=0, on_start=lambda address: print(address, flush=True))
 """
 
 WITHOUT_MODEL = """
-from catsdogs_lib.service import server
+from catsdogs_lib.serving import server
 from catsdogs_lib.serving.app import create_app
 from catsdogs_lib.serving.model import Model
 from catsdogs_lib.serving.metrics_prometheus import ServerTelemetry
