@@ -49,18 +49,19 @@ def pytest_addoption(parser):
     parser.addoption("--half", choices=("learning", "serving"), help="run one half of the tests; tests/run runs both")
 
 
+def lies_in_learning(path: Path) -> bool:
+    """Tell whether a file or folder lies in one of those folders, however deep; notebooks count, too."""
+    return path.suffix == ".ipynb" or any(path.is_relative_to(ROOT / "tests" / name) for name in LEARNING)
+
+
 def pytest_ignore_collect(collection_path, config):
     """The serving half does not wait for imports of training's tools."""
-    if config.getoption("half", None) == "serving" and collection_path.name in LEARNING:
-        return collection_path.parent == ROOT / "tests" or None
-    return None
+    return (config.getoption("half", None) == "serving" and lies_in_learning(collection_path)) or None
 
 
 def half(item) -> str:
     """The half that a test belongs to; what takes the trained project is learning, wherever it lies."""
-    if item.path.suffix == ".ipynb" or item.path.parent.name in LEARNING or "prepared" in item.fixturenames:
-        return "learning"
-    return "serving"
+    return "learning" if lies_in_learning(item.path) or "prepared" in item.fixturenames else "serving"
 
 
 def pytest_collection_modifyitems(config, items):
