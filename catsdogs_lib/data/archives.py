@@ -7,7 +7,6 @@ import bz2
 import errno
 import gzip
 import io
-import lzma
 import re
 import stat
 import struct
@@ -16,7 +15,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
-from typing import IO, cast
+from typing import IO, Any
 
 from catsdogs_lib.common.progress import track
 from catsdogs_lib.data.layouts import SourceError, is_junk, is_packed, is_photo
@@ -35,13 +34,13 @@ MIN_BYTES_FOR_RATIO = decoding.MAX_BYTES
 
 _CHUNK = 2**20
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # the others come out in pieces of any size
+_OPENERS: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b\x08": gzip.open, b"BZh": bz2.open}
 _ENCRYPTED = 0x1
 _DRIVE = re.compile(r"[A-Za-z]:")
 _DAMAGED = (
     zipfile.BadZipFile,
     tarfile.TarError,
     zlib.error,
-    lzma.LZMAError,
     EOFError,
     struct.error,
     UnicodeError,
@@ -50,7 +49,6 @@ _DAMAGED = (
     OverflowError,
     NotImplementedError,
     RuntimeError,
-    gzip.BadGzipFile,
 )
 """Exceptions that the standard library raises on hostile or broken archives."""
 
@@ -137,14 +135,13 @@ def unpack(archive: Path, folder: Path) -> None:
         raise ArchiveError(
             budget.archive, f"it holds '{Path(str(error.filename)).name}' twice; pack it again without doubles"
         ) from None
-    except _DAMAGED as error:
+    except (*_DAMAGED, OSError) as error:
+        # gzip and bz2 report damage as an OSError without a number; an offset that makes no sense is EINVAL.
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            raise
         raise ArchiveError(
             budget.archive, f"it is damaged or incomplete ({_short(error)}); copy, download or pack it again"
         ) from None
-    except OSError as error:
-        # gzip and bz2 report damage as an OSError without a number; an offset that makes no sense is EINVAL.
-        if error.errno not in (None, errno.EINVAL):
-            raise
         raise ArchiveError(
             budget.archive, f"it is damaged or incomplete ({_short(error)}); copy, download or pack it again"
         ) from None
@@ -245,11 +242,7 @@ class _BudgetedStream(io.RawIOBase):
 
 
 def _opener(magic: bytes) -> Callable[[IO[bytes]], IO[bytes]] | None:
-    if magic[:3] == b"\x1f\x8b\x08":
-        return lambda raw: cast("IO[bytes]", gzip.GzipFile(fileobj=raw))
-    if magic[:3] == b"BZh":
-        return bz2.BZ2File
-    return None
+    return next((opener for signature, opener in _OPENERS.items() if magic.startswith(signature)), None)
 
 
 def _target(name: str, budget: _Budget) -> PurePosixPath | None:

@@ -1,16 +1,14 @@
 """Checks of every file of a dataset, read and decoded once: format, image statistics and faults."""
 
 import enum
-import hashlib
 import os
 import re
-import stat
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import imagehash
 import numpy as np
@@ -18,8 +16,7 @@ from PIL import Image
 
 from catsdogs_lib.common import files
 from catsdogs_lib.common.progress import track
-from catsdogs_lib.imaging import decoding, statistics
-from catsdogs_lib.imaging.preprocessing import centre_square
+from catsdogs_lib.imaging import decoding, preprocessing, statistics
 
 SQUARE = 224
 """Side of the measured centre square, in pixels; models see the same square."""
@@ -50,8 +47,7 @@ class Reason(enum.StrEnum):
         return next((reason for reason in cls if excluded.startswith(reason)), None)
 
 
-@dataclass(frozen=True)
-class CheckedPhoto:
+class CheckedPhoto(NamedTuple):
     """A checked file. Values that could not be read are 0, NaN or empty.
 
     Parameters
@@ -123,20 +119,20 @@ def check_photo(path: Path, min_side: int = 1) -> CheckedPhoto:
     """Read, decode and measure one file; a fault becomes an `excluded` text, never an exception."""
     try:
         status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
+        if not path.is_file():
             raise OSError(None, "not a regular file")
         if status.st_size > decoding.MAX_BYTES:
             limit = f"the file is larger than {decoding.MAX_BYTES >> 20} MiB"
             return CheckedPhoto(files.sha256(path), status.st_size, excluded=f"{Reason.TOO_LARGE}: {limit}")
         data = path.read_bytes()
     except OSError as error:
-        sha256 = hashlib.sha256(os.fsencode(path.name)).hexdigest()
+        sha256 = files.sha256_bytes(os.fsencode(path.name))
         return CheckedPhoto(sha256, 0, excluded=f"{Reason.UNREADABLE}: {error.strerror or error}")
     return _check_bytes(data, path, min_side)
 
 
 def _check_bytes(data: bytes, path: Path, min_side: int) -> CheckedPhoto:
-    sha256 = hashlib.sha256(data).hexdigest()
+    sha256 = files.sha256_bytes(data)
     try:
         image = decoding.open_photo(data)
         header = decoding.read_header(image)
@@ -154,7 +150,7 @@ def _check_bytes(data: bytes, path: Path, min_side: int) -> CheckedPhoto:
     except (MemoryError, RecursionError) as error:
         return known(excluded=f"{Reason.TOO_LARGE}: decoding it ended in {type(error).__name__}")
     small = f"{Reason.TOO_SMALL}: {header.width} x {header.height} pixels, the shorter side below {min_side}"
-    centre = centre_square(upright, SQUARE)
+    centre = preprocessing.centre_square(upright, SQUARE)
     square, luma = np.asarray(centre, dtype=np.uint8), statistics.luma(centre)
     gray = upright.convert("L").resize((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS, reducing_gap=3.0)
     return known(

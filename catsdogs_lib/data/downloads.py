@@ -169,11 +169,6 @@ class _SparseStderr(io.TextIOBase):
         return len(text)
 
 
-@contextlib.contextmanager
-def _quiet_bars() -> Iterator[None]:
+def _quiet_bars() -> contextlib.AbstractContextManager[object]:
     """Keep the libraries' progress bars from printing a line for every update without a terminal."""
-    if sys.stderr.isatty():
-        yield
-        return
-    with contextlib.redirect_stderr(_SparseStderr()):
-        yield
+    return contextlib.nullcontext() if sys.stderr.isatty() else contextlib.redirect_stderr(_SparseStderr())

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.cluster.hierarchy import DisjointSet
 
 DISTANCE = 8
 """Largest number of the 64 hash bits in which near-duplicates differ."""
@@ -82,34 +83,13 @@ def _correlation(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray
     x -= x.mean(axis=1, keepdims=True)
     y -= y.mean(axis=1, keepdims=True)
     norms = np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1)
-    correlation: NDArray[np.float32] = np.einsum("ij,ij->i", x, y) / norms
-    return correlation
+    return np.asarray(np.einsum("ij,ij->i", x, y) / norms)
 
 
 def components(count: int, pairs: Iterable[tuple[int, int]]) -> list[int]:
     """Label the connected components of `pairs`: for each of `count` items, the smallest index in its component."""
-    groups = Groups(count)
+    groups = DisjointSet(range(count))
     for first, second in pairs:
-        groups.join(first, second)
-    return [groups.root(index) for index in range(count)]
-
-
-class Groups:
-    """Disjoint sets of items, joined one pair at a time; the smallest item of a set is its root."""
-
-    def __init__(self, count: int) -> None:
-        self._parent = list(range(count))
-
-    def root(self, item: int) -> int:
-        """Return the root of the set that holds `item`."""
-        parent = self._parent
-        while parent[item] != item:
-            parent[item] = parent[parent[item]]  # halve the way for the next one
-            item = parent[item]
-        return item
-
-    def join(self, first: int, second: int) -> int:
-        """Join two sets and return the root of the result."""
-        small, large = sorted((self.root(first), self.root(second)))
-        self._parent[large] = small
-        return small
+        groups.merge(first, second)
+    smallest: dict[int, int] = {}
+    return [smallest.setdefault(groups[index], index) for index in range(count)]

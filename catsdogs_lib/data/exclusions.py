@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from catsdogs_lib.common.class_names import canonical_class
-from catsdogs_lib.common.errors import SettingsError
+from catsdogs_lib.common import class_names, errors
 
 
 class Decision(NamedTuple):
@@ -25,7 +24,7 @@ def read_exclusions(name: str) -> dict[str, Decision]:
             rows = csv.DictReader(stream)
             fields = rows.fieldnames or []
             if "reason" not in fields or not {"path", "sha256"} & set(fields):
-                raise SettingsError("exclusions", f"{name} needs a first line 'path,reason' or 'sha256,reason'")
+                raise errors.SettingsError("exclusions", f"{name} needs a first line 'path,reason' or 'sha256,reason'")
             decisions = {}
             for row in rows:
                 reason = " ".join((row["reason"] or "").split()) or "no reason given"
@@ -35,16 +34,18 @@ def read_exclusions(name: str) -> dict[str, Decision]:
             return decisions
     except (OSError, UnicodeError, csv.Error) as error:
         what = error.strerror if isinstance(error, OSError) else "it is no UTF-8 CSV"
-        raise SettingsError("exclusions", f"{name} cannot be read ({what}); check the path and the file") from None
+        raise errors.SettingsError(
+            "exclusions", f"{name} cannot be read ({what}); check the path and the file"
+        ) from None
 
 
 def relabelled(path: str, label: str, decision: Decision | None, labels: Sequence[str]) -> str:
     """Give the label that a person wants for a photo, else its own; raises `SettingsError` for an unknown class."""
     if decision is None or not decision.label:
         return label
-    wanted = canonical_class(decision.label, labels)
+    wanted = class_names.canonical_class(decision.label, labels)
     if wanted not in labels:
-        raise SettingsError(
+        raise errors.SettingsError(
             "exclusions", f"label '{decision.label}' of {path} is no class; use one of {', '.join(labels)}"
         )
     return wanted

@@ -1,17 +1,16 @@
 """Files of a raw folder by class and split: ``<class>/<file>`` or ``train|val|test/<class>/<file>``."""
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-from catsdogs_lib.common.class_names import canonical_class, canonical_classes
-from catsdogs_lib.common.errors import CatsdogsError
+from catsdogs_lib.common import class_names, errors
 
 SPLIT_FOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 """Split of each folder name that stands for one."""
 
 
-class LayoutError(CatsdogsError):
+class LayoutError(errors.CatsdogsError):
     """A folder does not have the expected layout.
 
     Parameters
@@ -24,12 +23,9 @@ class LayoutError(CatsdogsError):
 
     def __init__(self, folder: Path, problem: str) -> None:
         super().__init__(f"{folder}: {problem}")
-        self.folder = folder
-        self.problem = problem
 
 
-@dataclass(frozen=True)
-class FoundPhoto:
+class FoundPhoto(NamedTuple):
     """A file of a class.
 
     `name` is its path relative to the raw folder, with slashes; `split` is empty if no folder names one.
@@ -79,14 +75,14 @@ def find_photos(raw: Path) -> tuple[list[FoundPhoto], tuple[str, ...]]:
             raw, f"'{classes[0]}' is the only class; put the photos of a second one in a folder beside it"
         )
     photos = [
-        FoundPhoto(path, _name(path.relative_to(raw)), canonical_class(label, classes), split)
+        FoundPhoto(path, _name(path.relative_to(raw)), class_names.canonical_class(label, classes), split)
         for split, labels in tops
         for label, folder in labels.items()
         for path in _files(folder)
     ]
     if not photos:
         raise LayoutError(raw, f"the folders of its {len(classes)} classes hold no files; add photos")
-    return sorted(photos, key=lambda photo: photo.name), tuple(sorted(canonical_classes(classes)))
+    return sorted(photos, key=lambda photo: photo.name), tuple(sorted(class_names.canonical_classes(classes)))
 
 
 def _name(path: Path) -> str:

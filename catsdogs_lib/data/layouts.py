@@ -58,8 +58,6 @@ class SourceError(CatsdogsError):
 
     def __init__(self, source: str, problem: str) -> None:
         super().__init__(f"photos from '{source}': {problem}")
-        self.source = source
-        self.problem = problem
 
 
 @dataclass(frozen=True)
@@ -117,8 +115,10 @@ def is_packed(name: str) -> bool:
     return not is_junk(name) and name.lower().endswith(_ARCHIVE_SUFFIXES)
 
 
-def scan(path: Path) -> Folder:
+def scan(path: Path, above: tuple[str, ...] = ()) -> Folder:
     """Walk a folder once, in sorted order; links are followed, loops are not.
+
+    `above` are the real paths of the folders that it lies in, as far as they are being walked.
 
     Raises
     ------
@@ -127,10 +127,6 @@ def scan(path: Path) -> Folder:
     OSError
         A folder or file cannot be read.
     """
-    return _scan(path, ())
-
-
-def _scan(path: Path, above: tuple[str, ...]) -> Folder:
     if len(above) > MAX_DEPTH:
         raise SourceError(str(path), f"folders are nested more than {MAX_DEPTH} deep; name a folder further down")
     above = (*above, os.path.realpath(path))
@@ -141,7 +137,7 @@ def _scan(path: Path, above: tuple[str, ...]) -> Folder:
                 continue
             if entry.is_dir():
                 if os.path.realpath(entry.path) not in above:
-                    folder.folders.append(_scan(path / entry.name, above))
+                    folder.folders.append(scan(path / entry.name, above))
             # A pipe or a device with a photo's name would block; a dangling link is an error here already.
             elif is_photo(entry.name):
                 if stat.S_ISREG(entry.stat().st_mode):
@@ -183,11 +179,12 @@ def recognise(root: Folder, source: str) -> Layout:
                 "give each part the same class folders",
             )
     splits = tuple(split for split in SPLITS if split in sets) if len(sets) > 1 else ()
-    copies: list[tuple[Path, tuple[str, ...]]] = []
-    for split, classes in sets.items():
-        for label, photos in classes.items():
-            prefix = (split, label) if splits else (label,)
-            copies += [(photo, (*prefix, name)) for photo, name in photos]
+    copies: list[tuple[Path, tuple[str, ...]]] = [
+        (photo, (split, label, name) if splits else (label, name))
+        for split, classes in sets.items()
+        for label, photos in classes.items()
+        for photo, name in photos
+    ]
     return Layout(copies, tuple(labels), splits)
 
 

@@ -10,13 +10,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from catsdogs_lib.common import files
-from catsdogs_lib.common.errors import CatsdogsError
-from catsdogs_lib.data import splits
-from catsdogs_lib.data.checks import Reason, check_photos
-from catsdogs_lib.data.duplicates import components, near_duplicates
+from catsdogs_lib.common import errors, files
+from catsdogs_lib.data import checks, duplicates, folders, splits
 from catsdogs_lib.data.exclusions import read_exclusions, relabelled
-from catsdogs_lib.data.folders import FoundPhoto, find_photos
 from catsdogs_lib.data.settings import PrepareSettings
 
 COLUMNS = {
@@ -41,7 +37,7 @@ COLUMNS = {
 """The columns in their order, and the dtype of each. `checks.CheckedPhoto` says what they mean."""
 
 
-class ManifestError(CatsdogsError):
+class ManifestError(errors.CatsdogsError):
     """A manifest cannot be read.
 
     Parameters
@@ -55,10 +51,9 @@ class ManifestError(CatsdogsError):
     def __init__(self, path: Path, problem: str) -> None:
         super().__init__(f"manifest {path}: {problem}; prepare the data again")
         self.path = path
-        self.problem = problem
 
 
-class EmptyClassError(CatsdogsError):
+class EmptyClassError(errors.CatsdogsError):
     """A class has no photo that could be used, or none in one of the splits.
 
     Parameters
@@ -115,14 +110,14 @@ def build_manifest(
     SettingsError
         The exclusions cannot be read.
     """
-    photos, labels = find_photos(raw)
+    photos, labels = folders.find_photos(raw)
     table = apply_exclusions(check_files(photos, settings.min_side, workers), settings.exclusions, labels)
     table = exclude_copies(table, previous)
     pairs = find_near_duplicates(table)
     return assign_splits(exclude_two_labels(table, pairs), pairs, settings, previous)
 
 
-def check_files(photos: Sequence[FoundPhoto], min_side: int, workers: int | None = None) -> pd.DataFrame:
+def check_files(photos: Sequence[folders.FoundPhoto], min_side: int, workers: int | None = None) -> pd.DataFrame:
     """Read, decode and measure every file, and say in `excluded` why it cannot be used.
 
     Returns
@@ -130,9 +125,9 @@ def check_files(photos: Sequence[FoundPhoto], min_side: int, workers: int | None
     pandas.DataFrame
         One row for each photo: `path`, `label` and `split` as the folders say, and what `checks.CheckedPhoto` holds.
     """
-    checked = check_photos([photo.path for photo in photos], min_side, workers)
+    checked = checks.check_photos([photo.path for photo in photos], min_side, workers)
     return (
-        pd.DataFrame([vars(check) for check in checked])
+        pd.DataFrame(checked)
         .rename(columns={"size": "bytes"})
         .assign(
             path=[photo.name for photo in photos],
@@ -163,7 +158,7 @@ def apply_exclusions(table: pd.DataFrame, exclusions: str, labels: Sequence[str]
             for path, label, decision in zip(table["path"], table["label"], wanted, strict=True)
         ],
         excluded=[
-            f"{Reason.BY_HAND}: {decision.reason}" if decision and not decision.label else excluded
+            f"{checks.Reason.BY_HAND}: {decision.reason}" if decision and not decision.label else excluded
             for excluded, decision in zip(table["excluded"], wanted, strict=True)
         ],
     )
@@ -186,7 +181,7 @@ def exclude_copies(table: pd.DataFrame, previous: pd.DataFrame | None = None) ->
     rows, excluded = used(table), table["excluded"].copy()
     for _, copies in rows[rows.duplicated(["sha256", "label"], keep=False)].groupby(["sha256", "label"]):
         kept, *others = sorted(zip(copies.index, copies["split"], copies["path"], strict=True), key=preference)
-        excluded[[index for index, _, _ in others]] = f"{Reason.EXACT_DUPLICATE} of {kept[2]}"
+        excluded[[index for index, _, _ in others]] = f"{checks.Reason.EXACT_DUPLICATE} of {kept[2]}"
     return table.assign(excluded=excluded)
 
 
@@ -197,7 +192,7 @@ def find_near_duplicates(table: pd.DataFrame) -> list[tuple[int, int]]:
         return []
     hashes = np.array([int(digits, 16) for digits in rows["phash"]], dtype=np.uint64)
     thumbnails = np.stack([np.frombuffer(data, dtype=np.uint8) for data in rows["thumbnail"]])
-    near = near_duplicates(hashes, thumbnails, rows["label"].tolist())
+    near = duplicates.near_duplicates(hashes, thumbnails, rows["label"].tolist())
     pairs = [(first, second) for first, second in rows.index.to_numpy()[near].tolist()]
     # Flat pictures have no near-duplicates, so equal bytes are paired as well.
     return pairs + _same_bytes(rows)
@@ -211,12 +206,12 @@ def _same_bytes(rows: pd.DataFrame) -> list[tuple[int, int]]:
 def exclude_two_labels(table: pd.DataFrame, pairs: Sequence[tuple[int, int]]) -> pd.DataFrame:
     """Exclude near-duplicates that carry different labels, all of them: nobody knows which label is right."""
     paired, excluded = table.loc[sorted({index for pair in pairs for index in pair})], table["excluded"].copy()
-    roots = components(len(table), pairs)
+    roots = duplicates.components(len(table), pairs)
     for _, group in paired.groupby([roots[index] for index in paired.index]):
         for index, label in zip(group.index, group["label"], strict=True):
             others = group.loc[group["label"] != label, "path"]
             if len(others):
-                excluded[index] = f"{Reason.TWO_LABELS}: also {others.iloc[0]}"
+                excluded[index] = f"{checks.Reason.TWO_LABELS}: also {others.iloc[0]}"
     return table.assign(excluded=excluded)
 
 
@@ -271,9 +266,9 @@ def _shares(settings: PrepareSettings, given: set[str]) -> dict[str, float]:
 
 def _groups(table: pd.DataFrame, pairs: Sequence[tuple[int, int]]) -> "pd.Series[str]":
     """Name each group by its smallest SHA-256; photos excluded as near-duplicates link no others."""
-    left_out = set(table.index[table["excluded"].str.startswith(Reason.NEAR_DUPLICATE)])
+    left_out = set(table.index[table["excluded"].str.startswith(checks.Reason.NEAR_DUPLICATE)])
     near = [pair for pair in pairs if left_out.isdisjoint(pair)]
-    roots = components(len(table), [*_same_bytes(table), *near])
+    roots = duplicates.components(len(table), [*_same_bytes(table), *near])
     return table["sha256"].groupby(roots).transform("min").str[:12]
 
 
@@ -281,7 +276,7 @@ def _refuse_empty(table: pd.DataFrame) -> None:
     for label in classes(table):
         rows = table[table["label"] == label]
         usable = used(rows)
-        reasons = Counter(Reason.of(text) or text for text in rows["excluded"] if text)
+        reasons = Counter(checks.Reason.of(text) or text for text in rows["excluded"] if text)
         commonest = str(reasons.most_common(1)[0][0]) if reasons else ""
         missing = [split for split in splits.SPLITS if not (usable["split"] == split).any()]
         if missing:

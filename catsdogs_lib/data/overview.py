@@ -1,6 +1,8 @@
 """Overview of raw photos from their headers alone, before anything is decoded."""
 
-from collections.abc import Sequence
+import contextlib
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,6 @@ from PIL import Image
 from catsdogs_lib.common.progress import track
 from catsdogs_lib.data.folders import find_photos
 from catsdogs_lib.imaging import decoding
-from catsdogs_lib.imaging.decoding import PhotoError
 
 
 def headers(raw: Path) -> pd.DataFrame:
@@ -31,7 +32,7 @@ def headers(raw: Path) -> pd.DataFrame:
                 header = decoding.read_header(image)
             shape = {"megapixels": header.width * header.height / 1e6, "aspect": header.width / header.height}
             rows.append({**row, "format": header.format, **shape})
-        except PhotoError:
+        except decoding.PhotoError:
             rows.append({**row, "format": "none", "megapixels": np.nan, "aspect": np.nan})
     return pd.DataFrame(rows)
 
@@ -40,16 +41,14 @@ def some_photos(
     raw: Path, table: pd.DataFrame, each: int, side: int = 256, seed: int = 0
 ) -> Sequence[tuple[Image.Image, str]]:
     """Sample `each` photos of each class at random, with their labels; unreadable ones are skipped."""
-    photos = []
-    for label, rows in table[table["format"] != "none"].groupby("label"):
-        taken = 0
-        for path in rows["path"].sample(frac=1, random_state=seed):
-            try:
-                photo = decoding.read(raw / path, side)
-            except PhotoError:
-                continue
-            photos.append((photo, str(label)))
-            taken += 1
-            if taken == each:
-                break
-    return photos
+
+    def readable(paths: Iterable[str]) -> Iterator[Image.Image]:
+        for path in paths:
+            with contextlib.suppress(decoding.PhotoError):
+                yield decoding.read(raw / path, side)
+
+    return [
+        (photo, str(label))
+        for label, rows in table[table["format"] != "none"].groupby("label")
+        for photo in itertools.islice(readable(rows["path"].sample(frac=1, random_state=seed)), each)
+    ]

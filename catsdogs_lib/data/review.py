@@ -1,18 +1,18 @@
 """Review of the label audit: confirmed proposals become a file of exclusions that the pipeline reads."""
 
 import csv
-import io
 from pathlib import Path
 
-from catsdogs_lib.common import files
-from catsdogs_lib.common.errors import CatsdogsError
+import pandas as pd
+
+from catsdogs_lib.common import errors, files
 
 FIELDS = ("path", "sha256", "reason", "label")
 """Columns of the file of exclusions: a row with a label relabels its photo, one without excludes it."""
 RELABEL = "relabel:"
 
 
-class ProposalError(CatsdogsError):
+class ProposalError(errors.CatsdogsError):
     """A row of the proposals cannot be used; the message says which and why."""
 
 
@@ -56,11 +56,8 @@ def apply_review(proposals: Path, target: Path) -> tuple[int, int]:
         excluded, relabelled = excluded + (not label), relabelled + bool(label)
         reason = f"{row.get('finding', '')}: {row.get('reason', '')}".strip(": ")
         kept[row["sha256"]] = {"path": "", "sha256": row["sha256"], "reason": reason, "label": label}
-    stream = io.StringIO()
-    writer = csv.DictWriter(stream, FIELDS, extrasaction="ignore", lineterminator="\n", restval="")
-    writer.writeheader()
-    writer.writerows(kept.values())
-    files.write_text(target, stream.getvalue())
+    rows = pd.DataFrame(list(kept.values()), columns=list(FIELDS))
+    files.write_text(target, rows.to_csv(index=False, lineterminator="\n"))
     return excluded, relabelled
 
 

@@ -17,17 +17,16 @@ from pathlib import Path
 from catsdogs_lib.common import files
 from catsdogs_lib.common.class_names import canonical_classes
 from catsdogs_lib.common.progress import track
-from catsdogs_lib.data import downloads as networks
 from catsdogs_lib.data.archives import ArchiveError, is_archive, unpack
-from catsdogs_lib.data.downloads import DownloadError
+from catsdogs_lib.data.downloads import DownloadError, kaggle, oxford_pets
 from catsdogs_lib.data.layouts import Layout, SourceError, recognise, scan
 
 __all__ = ["ArchiveError", "DownloadError", "Fetched", "SourceError", "fetch", "fingerprint"]
 
 SAMPLE = "sample"
 DOWNLOADED: dict[str, Callable[[Path], Layout]] = {
-    "kaggle": networks.kaggle,
-    "oxford-pets": networks.oxford_pets,
+    "kaggle": kaggle,
+    "oxford-pets": oxford_pets,
 }
 """Named sources that are downloaded; each function takes the folder that keeps downloads."""
 

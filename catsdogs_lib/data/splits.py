@@ -3,17 +3,17 @@
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
+
+from scipy.cluster.hierarchy import DisjointSet
 
 from catsdogs_lib.data.checks import Reason
-from catsdogs_lib.data.duplicates import Groups
 
 SPLITS = ("train", "val", "test")
 """The splits, in the order of precedence: of two photos that may not both stay, the one in the earlier split goes."""
 
 
-@dataclass(frozen=True)
-class Member:
+class Member(NamedTuple):
     """A photo that needs a split.
 
     Parameters
@@ -34,8 +34,7 @@ class Member:
     split: str = ""
 
 
-@dataclass(frozen=True)
-class Assignment:
+class Assignment(NamedTuple):
     """The split of a photo, or the reason why it is excluded."""
 
     split: str = ""
@@ -75,7 +74,7 @@ def assign(
     for index, member in enumerate(members):
         if index in excluded:
             continue
-        root = groups.root(index)
+        root = groups[index]
         if root in tags:
             assignments[index] = Assignment(tags[root])
             placed[member.label][tags[root]] += 1
@@ -93,19 +92,19 @@ def assign(
 
 def _settle(
     members: Sequence[Member], pairs: Sequence[tuple[int, int]], open_splits: tuple[str, ...]
-) -> tuple[Groups, dict[int, str], dict[int, str]]:
+) -> tuple[DisjointSet, dict[int, str], dict[int, str]]:
     """Group near-duplicates; return the groups, the split of those that have one, and excluded members with reasons."""
     neighbours: dict[int, list[int]] = defaultdict(list)
     for first, second in pairs:
         neighbours[first].append(second)
         neighbours[second].append(first)
-    groups, tags, excluded = Groups(len(members)), dict[int, str](), dict[int, str]()
+    groups, tags, excluded = DisjointSet(range(len(members))), dict[int, str](), dict[int, str]()
     # Test first, then val: a photo that comes later and is too close to one already assigned is excluded.
     rank = {"test": 0, "val": 1, "train": 2, "": 3}
     seen: set[int] = set()
     for index in sorted(range(len(members)), key=lambda i: (rank[members[i].split], members[i].sha256)):
         member = members[index]
-        beside = {other: groups.root(other) for other in neighbours[index] if other in seen}
+        beside = {other: groups[other] for other in neighbours[index] if other in seen}
         near: dict[str, str] = {}
         for other, root in beside.items():
             if root in tags:
@@ -120,11 +119,10 @@ def _settle(
             continue
         seen.add(index)
         tag = member.split or next(iter(near), "")
-        root = index
         for other in beside:
-            root = groups.join(root, other)
+            groups.merge(index, other)
         if tag:
-            tags[root] = tag
+            tags[groups[index]] = tag
     return groups, tags, excluded
 
 

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
 
 from catsdogs_lib.data import duplicates
-from catsdogs_lib.data.duplicates import Groups, components, near_duplicates
+from catsdogs_lib.data.duplicates import components, near_duplicates
 
 
 def smooth(seed: int) -> Image.Image:
@@ -77,6 +77,4 @@ def test_nothing_has_no_pairs() -> None:
 
 def test_groups_are_what_pairs_connect() -> None:
     assert components(6, [(4, 5), (0, 3), (3, 5)]) == [0, 1, 2, 0, 0, 0]
-    groups = Groups(3)
-    assert groups.join(2, 1) == 1
-    assert [groups.root(item) for item in range(3)] == [0, 1, 1]
+    assert components(3, [(2, 1)]) == [0, 1, 1]

@@ -1,7 +1,7 @@
 """Shapes of the animals: kinds differ in shape alone, while coats, poses and colours have one distribution."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,8 +14,7 @@ WHITE: Colour = (246, 242, 236)
 IRISES: tuple[Colour, ...] = ((196, 148, 48), (150, 164, 62), (112, 150, 176), (150, 96, 46), (122, 140, 84))
 
 
-@dataclass(frozen=True)
-class Coat:
+class Coat(NamedTuple):
     """The colours of one animal: `base` fur, `dark` marks, the `line` round each part, and `light` muzzle and chest."""
 
     base: Colour
@@ -26,8 +25,7 @@ class Coat:
     socks: bool
 
 
-@dataclass(frozen=True)
-class Appearance:
+class Appearance(NamedTuple):
     """Pose of one animal: `yaw` and `pitch` of the face in -1..1, head `tilt` in radians."""
 
     yaw: float

@@ -5,15 +5,13 @@ import os
 import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from catsdogs_lib.common.errors import SettingsError
-from catsdogs_lib.common.files import replacing
-from catsdogs_lib.common.progress import track
+from catsdogs_lib.common import errors, files, progress
 from catsdogs_lib.data.synthetic.render import KINDS, draw
 from catsdogs_lib.imaging.decoding import EXIF_ORIENTATION
 
@@ -27,8 +25,7 @@ SEEDS_PER_SAMPLE = 1_000_000
 """Distance of the seeds of two samples, so that they share no picture with each other or with small seeds of `draw`."""
 
 
-@dataclass(frozen=True)
-class DrawnSample:
+class DrawnSample(NamedTuple):
     """A planted fault.
 
     Parameters
@@ -47,8 +44,7 @@ class DrawnSample:
     what: str
 
 
-@dataclass(frozen=True)
-class _Plan:
+class _Plan(NamedTuple):
     """Plan of an ordinary picture, from which everything about it follows."""
 
     kind: str
@@ -104,7 +100,7 @@ def write_sample(
     """
     _check(folder, per_class, seed, kinds)
     plans = [_Plan(kind, number, seed) for kind in kinds for number in range(1, per_class + 1)]
-    with replacing(folder) as partial:
+    with files.replacing(folder) as partial:
         for kind in kinds:
             (partial / f"{kind}s").mkdir(parents=True)
 
@@ -113,34 +109,33 @@ def write_sample(
 
         # Threads: resizing, blurring, encoding and numpy release the interpreter lock, and threads work anywhere.
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-            for _ in track(pool.map(write, plans), "drawing pictures", len(plans)):
-                pass
+            list(progress.track(pool.map(write, plans), "drawing pictures", len(plans)))
         return _plant_faults(partial, per_class, seed, kinds) if faults else ()
 
 
 def _check(folder: Path, per_class: int, seed: int, kinds: Sequence[str]) -> None:
     if per_class < 1:
-        raise SettingsError("per_class", f"{per_class} leaves nothing to draw; use 1 or more")
+        raise errors.SettingsError("per_class", f"{per_class} leaves nothing to draw; use 1 or more")
     if seed < 0:
-        raise SettingsError("seed", f"{seed} is negative; use 0 or more")
+        raise errors.SettingsError("seed", f"{seed} is negative; use 0 or more")
     if unknown := [kind for kind in kinds if kind not in KINDS]:
-        raise SettingsError("kinds", f"'{unknown[0]}' cannot be drawn; use any of {', '.join(KINDS)}")
+        raise errors.SettingsError("kinds", f"'{unknown[0]}' cannot be drawn; use any of {', '.join(KINDS)}")
     if not kinds or len(set(kinds)) < len(kinds):
-        raise SettingsError("kinds", "name at least one kind, and each once")
+        raise errors.SettingsError("kinds", "name at least one kind, and each once")
     if folder.exists() and not folder.is_dir():
-        raise SettingsError("folder", f"{folder} is a file; name a folder")
+        raise errors.SettingsError("folder", f"{folder} is a file; name a folder")
     sample_path = re.compile(rf"({'|'.join(KINDS)})s(/\1-\d+\.(jpg|png))?")
     for path in folder.rglob("*") if folder.is_dir() else ():
         name = path.relative_to(folder).as_posix()
         if not path.name.startswith(".") and not sample_path.fullmatch(name):
-            raise SettingsError(
+            raise errors.SettingsError(
                 "folder", f"{folder} holds '{name}', which is not of a drawn sample and would be lost; name another"
             )
 
 
-def _encode(image: Image.Image, **options: object) -> bytes:
+def _encode(image: Image.Image, file_format: str = "JPEG", **options: object) -> bytes:
     stream = io.BytesIO()
-    image.save(stream, "JPEG", **options)
+    image.save(stream, file_format, **options)
     return stream.getvalue()
 
 
@@ -202,6 +197,4 @@ def _faded(image: Image.Image) -> bytes:
     alpha = Image.new("L", image.size)
     ImageDraw.Draw(alpha).ellipse((4, 4, image.width - 5, image.height - 5), fill=255)
     image.putalpha(alpha.filter(ImageFilter.GaussianBlur(4)))
-    stream = io.BytesIO()
-    image.save(stream, "PNG", optimize=True)
-    return stream.getvalue()
+    return _encode(image, "PNG", optimize=True)

@@ -4,6 +4,7 @@ They are easier than photos of other things: a score that fails here is of no us
 tried on photos.
 """
 
+import itertools
 import math
 import string
 from collections.abc import Callable
@@ -27,12 +28,10 @@ class OtherPicture(NamedTuple):
 
 def draw_others(count: int, seed: int = 0) -> list[OtherPicture]:
     """Draw `count` pictures, RGB of `SIZE`, of each family in turn; the same arguments give the same pixels."""
-    families = list(_FAMILIES.items())
-    pictures = []
-    for index in range(count):
-        name, draw = families[index % len(families)]
-        pictures.append(OtherPicture(name, draw(np.random.default_rng([seed, index]))))
-    return pictures
+    families = itertools.islice(itertools.cycle(_FAMILIES.items()), count)
+    return [
+        OtherPicture(name, draw(np.random.default_rng([seed, index]))) for index, (name, draw) in enumerate(families)
+    ]
 
 
 def _noise(rng: np.random.Generator) -> Image.Image:
