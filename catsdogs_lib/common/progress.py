@@ -54,10 +54,8 @@ def _bar(items: Iterable[T], description: str, total: int | None, console: Conso
 def _lines(items: Iterable[T], description: str, total: int | None) -> Iterator[T]:
     start = last = time.monotonic()
     printed = False
-    done = 0
-    for item in items:
+    for done, item in enumerate(items, start=1):
         yield item
-        done += 1
         now = time.monotonic()
         if now - last >= (LINE_INTERVAL_SECONDS if printed else FIRST_LINE_SECONDS):
             of = f" of {total}" if total is not None else ""

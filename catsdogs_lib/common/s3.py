@@ -3,9 +3,7 @@
 import contextlib
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from functools import cached_property
-from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from catsdogs_lib.common.errors import CatsdogsError, SettingsError
@@ -53,15 +51,14 @@ class UploadForm(NamedTuple):
     fields: dict[str, str]
 
 
-@dataclass(frozen=True)
-class ObjectHead:
+class ObjectHead(NamedTuple):
     """An object's tag and metadata, without its content."""
 
     etag: str
     metadata: Mapping[str, str]
 
 
-class OpenedObject:
+class OpenedObject(contextlib.AbstractContextManager["OpenedObject"]):
     """An object whose size is known and whose content has not been read yet; closes as a context manager."""
 
     def __init__(self, response: Mapping[str, Any], name: str) -> None:
@@ -74,15 +71,9 @@ class OpenedObject:
     def read(self) -> bytes:
         """Read the content; raises `StorageError` if it does not arrive whole."""
         with _translated_errors(self._name):
-            data: bytes = self._body.read()
-        return data
+            return bytes(self._body.read())
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._body.close()
 
 

@@ -13,8 +13,7 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from catsdogs_lib.common import files
-from catsdogs_lib.common.errors import CatsdogsError
+from catsdogs_lib.common import errors, files
 from catsdogs_lib.imaging.preprocessing import Preprocessing
 
 SCHEMA_VERSION: Final = 2
@@ -26,7 +25,7 @@ DEFAULT_FOLDERS = (Path("models/bundle"), Path("models/reference"))
 Probability = Annotated[float, Field(ge=0, le=1)]
 
 
-class BundleError(CatsdogsError):
+class BundleError(errors.CatsdogsError):
     """A bundle cannot be used."""
 
 
@@ -46,7 +45,6 @@ class BundleVersionError(BundleError):
             f"bundle {folder}: {DESCRIPTION_FILE} has schema version {found}, this release reads {SCHEMA_VERSION}; "
             "package the model again with this release"
         )
-        self.folder = folder
         self.found = found
 
 
@@ -242,15 +240,19 @@ class Bundle:
         BundleCorruptError
             A file is truncated or altered, or the description is invalid.
         """
-        raw = _read(folder, DESCRIPTION_FILE)
-        description = _parse(folder, raw)
-        if description.content_digest() != description.digest:
-            raise BundleCorruptError(f"bundle {folder}: {DESCRIPTION_FILE} was altered; copy the bundle again")
-        bundle = cls(folder, description)
         try:
+            description = _parse(folder, (folder / DESCRIPTION_FILE).read_bytes())
+            if description.content_digest() != description.digest:
+                raise BundleCorruptError(f"bundle {folder}: {DESCRIPTION_FILE} was altered; copy the bundle again")
+            bundle = cls(folder, description)
             size, sha256 = bundle.graph_file.stat().st_size, files.sha256(bundle.graph_file)
         except OSError as error:
-            raise _unreadable(folder, GRAPH_FILE, error) from None
+            # An error of the device, unlike one on opening a file, does not name the file.
+            name = Path(error.filename).name if error.filename else "a file"
+            raise BundleMissingError(
+                f"bundle {folder}: {name} cannot be read ({error.strerror}); name a folder with {DESCRIPTION_FILE} and "
+                f"{GRAPH_FILE}"
+            ) from None
         if size != description.graph.bytes:
             raise BundleCorruptError(
                 f"bundle {folder}: {GRAPH_FILE} has {size} bytes, {description.graph.bytes} expected; "
@@ -292,20 +294,6 @@ def locate(folder: Path | None = None) -> Path:
     folders = " or ".join(str(default) for default in DEFAULT_FOLDERS)
     raise BundleMissingError(
         f"no bundle in {folders}; run 'make pipeline' to train one, or name one with --bundle or {ENVIRONMENT_VARIABLE}"
-    )
-
-
-def _read(folder: Path, name: str) -> bytes:
-    try:
-        return (folder / name).read_bytes()
-    except OSError as error:
-        raise _unreadable(folder, name, error) from None
-
-
-def _unreadable(folder: Path, name: str, error: OSError) -> BundleMissingError:
-    return BundleMissingError(
-        f"bundle {folder}: {name} cannot be read ({error.strerror}); name a folder with {DESCRIPTION_FILE} and "
-        f"{GRAPH_FILE}"
     )
 
 

@@ -4,7 +4,6 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,8 +26,7 @@ UNFAMILIARITY, ACTIVATION_MAP = "unfamiliarity", "activation_map"
 TOO_LITTLE_MEMORY = "there is too little memory to decode the photo; scale it down"
 
 
-@dataclass(frozen=True)
-class Prediction:
+class Prediction(NamedTuple):
     """The prediction for one photo.
 
     Attributes

@@ -3,8 +3,8 @@
 The maps come from the graph itself, so numpy and Pillow are enough.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +21,7 @@ COLOUR_STOPS = ((0, 0, 4), (87, 16, 110), (188, 55, 84), (249, 142, 9), (252, 25
 OPACITY = 0.75
 
 
-@dataclass(frozen=True)
-class Explanation:
+class Explanation(NamedTuple):
     """A prediction with its saliency map.
 
     Attributes

@@ -10,9 +10,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
-from catsdogs_lib.common import files
-from catsdogs_lib.common.errors import CatsdogsError
-from catsdogs_lib.common.progress import track
+from catsdogs_lib.common import errors, files, progress
 from catsdogs_lib.imaging.preprocessing import Preprocessing
 from catsdogs_lib.training import feature_extractor
 from catsdogs_lib.training.dataset import PhotoDataset, batches
@@ -23,7 +21,7 @@ WEIGHTS_FILE = "model.safetensors"
 RECORD_FILE = "training.json"
 
 
-class TrainedModelError(CatsdogsError):
+class TrainedModelError(errors.CatsdogsError):
     """A trained model cannot be read."""
 
 
@@ -132,8 +130,7 @@ class TrainedModel:
     def logits(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """Compute logits of features: float32 (photos, classes)."""
         with torch.inference_mode():
-            logits: NDArray[np.float32] = self.network.head(torch.from_numpy(features)).numpy()
-        return logits
+            return np.asarray(self.network.head(torch.from_numpy(features)).numpy())
 
     def unfamiliarity(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """Compute the cosine distance of features to the nearest prototype: float32 (photos,), 0..2."""
@@ -149,4 +146,4 @@ def network_outputs(
         network, photos.preprocessing.size, feature_extractor.resolve(precision, len(photos))
     )
     loader = batches(photos, batch_size)
-    return np.concatenate([forward(images) for images, _ in track(loader, label, total=len(loader))])
+    return np.concatenate([forward(images) for images, _ in progress.track(loader, label, total=len(loader))])

@@ -70,8 +70,7 @@ def prepare(network: nn.Module, size: int, resolved: str) -> Forward:
     def run(images: Tensor) -> NDArray[np.float32]:
         with torch.inference_mode(), autocast(resolved):
             inputs = images.to(target, non_blocking=True).contiguous(memory_format=torch.channels_last)
-            outputs: NDArray[np.float32] = network_on_device(inputs).float().cpu().numpy()
-        return outputs
+            return np.asarray(network_on_device(inputs).float().cpu().numpy())
 
     return run
 
@@ -88,8 +87,7 @@ def _in_onnx_runtime(network: nn.Module, size: int) -> Forward:
     session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
     def run(images: Tensor) -> NDArray[np.float32]:
-        outputs: NDArray[np.float32] = session.run(None, {INPUT: images.contiguous().numpy()})[0]
-        return outputs
+        return np.asarray(session.run(None, {INPUT: images.contiguous().numpy()})[0])
 
     return run
 

@@ -7,13 +7,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from catsdogs_lib.common import files
-from catsdogs_lib.common.progress import track
-from catsdogs_lib.imaging import decoding
-from catsdogs_lib.imaging.preprocessing import centre_square, normalise
+from catsdogs_lib.common import files, progress
+from catsdogs_lib.imaging import decoding, preprocessing
 from catsdogs_lib.training import feature_extractor
 from catsdogs_lib.training.dataset import PhotoDataset, batches
-from catsdogs_lib.training.feature_extractor import Forward
 from catsdogs_lib.training.models import ModelSpec
 
 PHOTOS_PER_SHARD = 512
@@ -54,7 +51,7 @@ class FeatureCache:
         """
         files.sweep(self.folder)
         known = self._load()
-        forward: Forward | None = None
+        forward: feature_extractor.Forward | None = None
         missing = {sha: path for sha, path in zip(sha256, paths, strict=True) if sha not in known}
         for begin in range(0, len(missing), PHOTOS_PER_SHARD):
             shard = dict(list(missing.items())[begin : begin + PHOTOS_PER_SHARD])
@@ -63,7 +60,9 @@ class FeatureCache:
                 self.spec.network.backbone, self.spec.preprocessing.size, self.precision
             )
             computed = self._compute(forward, list(shard.values()), f"computing features{counter}")
-            self._store(list(shard), computed)
+            file = self.folder / f"{files.digest(list(shard))[:16]}.npz"
+            with files.replacing(file) as partial, partial.open("wb") as stream:
+                np.savez(stream, sha256=np.array(list(shard)), features=computed)
             known.update(zip(shard, computed, strict=True))
         return np.stack([known[sha] for sha in sha256])
 
@@ -74,18 +73,11 @@ class FeatureCache:
                 known.update(zip(shard["sha256"].tolist(), shard["features"], strict=True))
         return known
 
-    def _store(self, sha256: list[str], features: NDArray[np.float32]) -> None:
-        with (
-            files.replacing(self.folder / f"{files.digest(sha256)[:16]}.npz") as partial,
-            partial.open("wb") as stream,
-        ):
-            np.savez(stream, sha256=np.array(sha256), features=features)
-
-    def _compute(self, forward: Forward, paths: list[Path], label: str) -> NDArray[np.float32]:
+    def _compute(self, forward: feature_extractor.Forward, paths: list[Path], label: str) -> NDArray[np.float32]:
         loader = batches(PhotoDataset(paths, [0] * len(paths), self.spec.preprocessing), BATCH_SIZE)
         parts = [
             np.stack([forward(batch), forward(batch.flip(-1))], axis=1)
-            for batch, _ in track(loader, label, total=len(loader))
+            for batch, _ in progress.track(loader, label, total=len(loader))
         ]
         return np.concatenate(parts)
 
@@ -101,12 +93,12 @@ def part_features(spec: ModelSpec, paths: Sequence[Path], precision: str) -> NDA
     size = spec.preprocessing.size
     forward = feature_extractor.prepare(spec.network.backbone, size, precision)
     features = []
-    for path in track(paths, "computing features of halves", total=len(paths)):
+    for path in progress.track(paths, "computing features of halves", total=len(paths)):
         photo = decoding.read(path, 2 * size)
         width, height = photo.size
         middle, half = width // 2, height // 2
         boxes = ((0, 0, middle, height), (middle, 0, width, height), (0, 0, width, half), (0, half, width, height))
-        squares = [centre_square(photo.crop(box), size) for box in boxes]
-        inputs = [torch.from_numpy(normalise(square, spec.preprocessing)) for square in squares]
+        squares = [preprocessing.centre_square(photo.crop(box), size) for box in boxes]
+        inputs = [torch.from_numpy(preprocessing.normalise(square, spec.preprocessing)) for square in squares]
         features.append(forward(torch.stack(inputs)))
     return np.stack(features)

@@ -1,12 +1,10 @@
 """The training loop: epochs with a checkpoint after each, so that a kill loses at most one of them."""
 
-import dataclasses
-import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,12 +15,10 @@ from timm.optim._param_groups import param_groups_layer_decay
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from catsdogs_lib.common import files
-from catsdogs_lib.common.progress import track
-from catsdogs_lib.training import distributed
+from catsdogs_lib.common import files, progress
+from catsdogs_lib.training import distillation, distributed
 from catsdogs_lib.training.checkpoint import Epoch, network_outputs
 from catsdogs_lib.training.dataset import PhotoDataset, batches, to_device
-from catsdogs_lib.training.distillation import Teacher
 from catsdogs_lib.training.models import Network
 from catsdogs_lib.training.precision import autocast, deterministic, device, resolve_precision
 from catsdogs_lib.training.settings import TrainingSettings
@@ -32,8 +28,7 @@ OnEpoch = Callable[[Epoch], None]
 STATE_FILE, BEST_FILE, HISTORY_FILE = "state.pt", "best.safetensors", "history.json"
 
 
-@dataclass(frozen=True)
-class Fit:
+class Fit(NamedTuple):
     """Metrics of each epoch, and the best one, whose weights the network has."""
 
     history: tuple[Epoch, ...]
@@ -74,7 +69,7 @@ def fit(
     settings: TrainingSettings,
     checkpoint: Path,
     on_epoch: OnEpoch | None = None,
-    teacher: Teacher | None = None,
+    teacher: distillation.Teacher | None = None,
 ) -> Fit:
     """Train `network` in place and leave it with the weights of its best epoch.
 
@@ -149,7 +144,7 @@ def _save_epoch(
             save_file(run.weights(), partial / BEST_FILE)
         else:
             (partial / BEST_FILE).hardlink_to(_folder(checkpoint, history[-2]) / BEST_FILE)
-        (partial / HISTORY_FILE).write_text(json.dumps([dataclasses.asdict(past) for past in history]))
+        files.write_json(partial / HISTORY_FILE, [asdict(past) for past in history])
     if len(history) > 1:
         files.remove(_folder(checkpoint, history[-2]))
     if on_epoch is not None:
@@ -166,7 +161,7 @@ class TrainingRun:
         train: PhotoDataset,
         settings: TrainingSettings,
         steps: int,
-        teacher: Teacher | None = None,
+        teacher: distillation.Teacher | None = None,
     ) -> None:
         self.device = device()
         self.teacher = teacher.to(self.device) if teacher else None
@@ -203,7 +198,7 @@ class TrainingRun:
         losses: list[Tensor] = []
         label = f"epoch {number} of {self.settings.epochs}"
         left = len(self.train)
-        for images, labels in track(to_device(loader, self.device), label, total=len(loader)):
+        for images, labels in progress.track(to_device(loader, self.device), label, total=len(loader)):
             batch = min(self.settings.batch_size, left)
             left -= batch
             loss = self.step(images, labels, distributed.loss_weight(len(labels), batch))
@@ -241,13 +236,13 @@ class TrainingRun:
         """Load the checkpoint, if there is one, and return the epochs that are done."""
         with distributed.main_process_first():
             files.sweep(checkpoint)
-        done = sorted(checkpoint.glob("epoch-*"))
-        if not done:
-            return []
-        state = torch.load(done[-1] / STATE_FILE, map_location=self.device, weights_only=True)
-        self.network.load_state_dict(state["network"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.schedule.load_state_dict(state["schedule"])
-        if self.averaged is not None:
-            self.averaged.load_state_dict(state["averaged"])
-        return _history(checkpoint)
+        history = _history(checkpoint)
+        if history:
+            file = _folder(checkpoint, history[-1]) / STATE_FILE
+            state = torch.load(file, map_location=self.device, weights_only=True)
+            self.network.load_state_dict(state["network"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.schedule.load_state_dict(state["schedule"])
+            if self.averaged is not None:
+                self.averaged.load_state_dict(state["averaged"])
+        return history

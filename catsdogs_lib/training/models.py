@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from timm.data.config import resolve_data_config
 from torch import Tensor, nn
 
-from catsdogs_lib.common import files
-from catsdogs_lib.common.errors import CatsdogsError
+from catsdogs_lib.common import errors, files
 from catsdogs_lib.imaging.preprocessing import Preprocessing
 from catsdogs_lib.training.settings import BASELINE
 
@@ -24,7 +23,7 @@ TORCHVISION = "torchvision:"
 IMAGENET = Preprocessing(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 
 
-class ModelError(CatsdogsError):
+class ModelError(errors.CatsdogsError):
     """A network or its weights are not available."""
 
 

@@ -81,18 +81,19 @@ class TrainingSettings(Settings):
         """Settings of the teacher; None where there is none."""
         if not self.teacher_size:
             return None
-        change = {
-            "size": self.teacher_size,
-            "epochs": self.teacher_epochs,
-            "teacher_size": 0,
-            "weight_interpolation": 1.0,
-        }
-        return self.model_copy(update=change)
+        return self.model_copy(
+            update={
+                "size": self.teacher_size,
+                "epochs": self.teacher_epochs,
+                "teacher_size": 0,
+                "weight_interpolation": 1.0,
+            }
+        )
 
 
 def baseline_settings(epochs: int, seed: int = 0, **overrides: Any) -> TrainingSettings:
     """Build the baseline's settings: from scratch, one cycle to 6e-4, no averaging."""
-    values: dict[str, Any] = {
+    baseline: dict[str, Any] = {
         "model": BASELINE,
         "method": "scratch",
         "epochs": epochs,
@@ -100,4 +101,4 @@ def baseline_settings(epochs: int, seed: int = 0, **overrides: Any) -> TrainingS
         "ema_decay": 0.0,
         "seed": seed,
     }
-    return TrainingSettings.checked(**{**values, **overrides})
+    return TrainingSettings.checked(**{**baseline, **overrides})

@@ -8,19 +8,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from catsdogs_lib.common import files
-from catsdogs_lib.common.class_names import canonical_class, canonical_classes
+from catsdogs_lib.common import class_names, files
 from catsdogs_lib.data import manifest
 from catsdogs_lib.imaging.preprocessing import Preprocessing
-from catsdogs_lib.training import distributed, feature_extractor, loop
+from catsdogs_lib.training import distillation, distributed, feature_extractor, head, loop, precision
 from catsdogs_lib.training.checkpoint import Epoch, TrainedModel, TrainingRecord, network_outputs
 from catsdogs_lib.training.dataset import Augmentation, PhotoDataset
-from catsdogs_lib.training.distillation import Teacher
 from catsdogs_lib.training.features import FeatureCache
-from catsdogs_lib.training.head import fit_head
-from catsdogs_lib.training.loop import Fit, OnEpoch
 from catsdogs_lib.training.models import ModelSpec, build, interpolate_weights, round_to_fp16
-from catsdogs_lib.training.precision import deterministic, resolve_precision
 from catsdogs_lib.training.prototypes import prototypes
 from catsdogs_lib.training.settings import TrainingSettings
 
@@ -116,12 +111,12 @@ def photo_paths(rows: pd.DataFrame, raw: Path) -> list[Path]:
 
 def label_indices(rows: pd.DataFrame, classes: tuple[str, ...]) -> NDArray[np.int64]:
     """Return the labels of manifest rows as positions in `classes`, int64 (photos,)."""
-    positions = {name: index for index, name in enumerate(canonical_classes(classes))}
-    return np.array([positions[canonical_class(label, classes)] for label in rows["label"]], dtype=np.int64)
+    positions = {name: index for index, name in enumerate(class_names.canonical_classes(classes))}
+    return np.array([positions[class_names.canonical_class(label, classes)] for label in rows["label"]], dtype=np.int64)
 
 
 def train(
-    table: pd.DataFrame, paths: TrainingPaths, settings: TrainingSettings, on_epoch: OnEpoch | None = None
+    table: pd.DataFrame, paths: TrainingPaths, settings: TrainingSettings, on_epoch: loop.OnEpoch | None = None
 ) -> TrainedModel:
     """Train a model on the manifest's train photos, choosing the best epoch on its validation photos.
 
@@ -151,7 +146,7 @@ def train(
 
 def build_model(settings: TrainingSettings, classes: tuple[str, ...]) -> ModelSpec:
     """Seed torch and build the network that the settings name, for their input size."""
-    deterministic(settings.seed)
+    precision.deterministic(settings.seed)
     spec = build(settings.model, len(classes))
     if not settings.size:
         return spec
@@ -171,22 +166,22 @@ def fit_model(
     spec: ModelSpec,
     data: TrainingData,
     settings: TrainingSettings,
-    on_epoch: OnEpoch | None = None,
+    on_epoch: loop.OnEpoch | None = None,
     teacher: ModelSpec | None = None,
-) -> Fit:
+) -> loop.Fit:
     """Train a network in place: its head on frozen features, then all of it, as far as the method goes."""
     if settings.method == "scratch":
         return fit_network(spec, data, settings, on_epoch)
     begin = time.monotonic()
     with distributed.main_process_first():
         features = extract_features(spec, data, settings)
-        fit_head(features["train"], data.labels("train"), settings, spec.network.head)
+        head.fit_head(features["train"], data.labels("train"), settings, spec.network.head)
     if settings.method == "finetune":
         return fit_network(spec, data, settings, on_epoch, teacher)
     epoch = measure_head(spec, features, data, time.monotonic() - begin)
     if on_epoch is not None:
         on_epoch(epoch)
-    return Fit((epoch,), 0)
+    return loop.Fit((epoch,), 0)
 
 
 def extract_features(spec: ModelSpec, data: TrainingData, settings: TrainingSettings) -> Features:
@@ -212,9 +207,9 @@ def fit_network(
     spec: ModelSpec,
     data: TrainingData,
     settings: TrainingSettings,
-    on_epoch: OnEpoch | None = None,
+    on_epoch: loop.OnEpoch | None = None,
     teacher: ModelSpec | None = None,
-) -> Fit:
+) -> loop.Fit:
     """Train the whole network in place, epoch by epoch, going on from its checkpoint; see `loop.fit`.
 
     With a teacher the network learns the teacher's probabilities instead of labels.
@@ -226,11 +221,13 @@ def fit_network(
         settings,
         data.checkpoint(settings),
         on_epoch,
-        Teacher(teacher.network, spec.preprocessing.size) if teacher else None,
+        distillation.Teacher(teacher.network, spec.preprocessing.size) if teacher else None,
     )
 
 
-def finish(spec: ModelSpec, data: TrainingData, settings: TrainingSettings, fit: Fit, seconds: float) -> TrainedModel:
+def finish(
+    spec: ModelSpec, data: TrainingData, settings: TrainingSettings, fit: loop.Fit, seconds: float
+) -> TrainedModel:
     """Make a trained model of a fitted network: interpolate and round its weights, and add prototypes.
 
     Parameters
@@ -261,7 +258,7 @@ def finish(spec: ModelSpec, data: TrainingData, settings: TrainingSettings, fit:
         best_epoch=fit.best_epoch,
         # A resumed run also counts the epochs done before it was killed.
         seconds=round(max(seconds, sum(epoch.seconds for epoch in fit.history)), 1),
-        precision=data.feature_precision(settings) if frozen else resolve_precision(settings.precision),
+        precision=data.feature_precision(settings) if frozen else precision.resolve_precision(settings.precision),
     )
     return TrainedModel(network.to("cpu").eval(), record)
 
