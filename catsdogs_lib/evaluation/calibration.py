@@ -2,7 +2,7 @@
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import minimize_scalar
+from scipy import optimize, special
 
 from catsdogs_lib.evaluation.metrics import EvaluationError, check_answers
 
@@ -26,8 +26,7 @@ def softmax(logits: ArrayLike, temperature: float = 1.0) -> NDArray[np.float64]:
     if not np.isfinite(scores).all():
         raise EvaluationError("a logit is not a finite number; the model that gave it is broken")
     # Subtract before dividing: a small temperature must not overflow.
-    powers = np.exp((scores - scores.max(axis=-1, keepdims=True)) / temperature)
-    return np.asarray(powers / powers.sum(axis=-1, keepdims=True))
+    return np.asarray(special.softmax((scores - scores.max(axis=-1, keepdims=True)) / temperature, axis=-1))
 
 
 def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
@@ -65,5 +64,5 @@ def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
         nll = np.log(np.exp(scores * inverse).sum(axis=1)) - of_truth * inverse
         return float(nll.sum() + (log_temperature / PRIOR_WIDTH) ** 2 / 2)
 
-    minimum = minimize_scalar(cost, bounds=np.log(TEMPERATURES), method="bounded", options={"xatol": 1e-6})
+    minimum = optimize.minimize_scalar(cost, bounds=np.log(TEMPERATURES), method="bounded", options={"xatol": 1e-6})
     return float(np.exp(minimum.x))

@@ -28,8 +28,6 @@ from catsdogs_lib.training.models import LITE0, build
 from catsdogs_lib.training.trainer import label_indices, photo_paths
 
 Features = NDArray[np.float32]
-Parts = Callable[[Sequence[Path]], Features]
-"""Computes features of parts of photos: float32 (photos, parts, features)."""
 
 FOLDS = 5
 HEAD_C = 0.001
@@ -67,7 +65,8 @@ class AuditData:
     features
         float32 (N, 2, F): of the photo and of its mirror image.
     parts
-        Computes features of parts of photos, to find two classes in one photo; None skips that.
+        Computes features of parts of photos, float32 (photos, parts, F), to find two classes in one photo; None skips
+        that.
     """
 
     paths: Sequence[Path]
@@ -77,7 +76,7 @@ class AuditData:
     groups: Sequence[str]
     classes: tuple[str, ...]
     features: Features
-    parts: Parts | None = None
+    parts: Callable[[Sequence[Path]], Features] | None = None
 
 
 def audit_data(table: pd.DataFrame, raw: Path, cache: Path) -> AuditData:
@@ -212,17 +211,14 @@ def audit(photos: AuditData, seed: int = 0) -> pd.DataFrame:
     outliers = _outliers(distance)
     colour_shares = {index: colour_share(photos.paths[index]) for index in outliers}
     drawings = {index: share for index, share in colour_shares.items() if share >= MIN_DRAWING_COLOUR_SHARE}
-    for index in np.argsort(margin, kind="stable"):
-        if margin[index] >= 0:
-            break
-        if index in two_classes:
-            continue
+    ranked = np.argsort(margin, kind="stable").tolist()
+    for index in (index for index in ranked if margin[index] < 0 and index not in two_classes):
         best = int(probabilities[index].argmax())
         reason = f"heads that have not seen it say {photos.classes[best]} with {probabilities[index, best]:.1%}"
         if other[index] >= 0:
-            add(int(index), "wrong label", -float(margin[index]), reason, f"relabel:{photos.classes[other[index]]}")
+            add(index, "wrong label", -float(margin[index]), reason, f"relabel:{photos.classes[other[index]]}")
         else:
-            add(int(index), "doubtful label", -float(margin[index]), f"{reason}, less than is usual there", "keep")
+            add(index, "doubtful label", -float(margin[index]), f"{reason}, less than is usual there", "keep")
     for index, names in two_classes.items():
         add(index, "both", 1 - abs(float(margin[index])), f"one part shows {names[0]}, another {names[1]}", "exclude")
     for index, share in drawings.items():
@@ -253,10 +249,8 @@ def _two_classes(photos: AuditData, probabilities: NDArray[np.float64]) -> dict[
     """Find photos whose parts show two classes, and name these."""
     rows = np.arange(len(photos.labels))
     doubtful = [int(index) for index in np.flatnonzero(probabilities[rows, photos.labels] < PARTS_BELOW_PROBABILITY)]
-    if photos.parts is None or not doubtful:
-        return {}
     clear = np.setdiff1d(rows, doubtful)
-    if len(np.unique(photos.labels[clear])) < 2:
+    if photos.parts is None or not doubtful or len(np.unique(photos.labels[clear])) < 2:
         return {}
     head = _new_head().fit(photos.features[clear, 0], photos.labels[clear])
     parts = photos.parts([photos.paths[index] for index in doubtful])

@@ -207,10 +207,8 @@ def calibrated_ece_quantile(
     """
     confidence = np.minimum(check_probabilities(probabilities).max(axis=1).astype(np.float64), 1)
     random, size = np.random.default_rng(seed), len(confidence)
-    errors = []
-    for rows in _chunks(draws, size):
-        correct = random.random((rows, size)) < confidence
-        errors.append(_ece(confidence, correct.astype(np.float64), np.ones((1, size)), bins))
+    drawn = ((random.random((rows, size)) < confidence).astype(np.float64) for rows in _chunks(draws, size))
+    errors = [_ece(confidence, correct, np.ones((1, size)), bins) for correct in drawn]
     return float(np.quantile(np.concatenate(errors), quantile))
 
 

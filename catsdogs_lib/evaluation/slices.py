@@ -49,33 +49,28 @@ def slice_table(
         A column is missing, the numbers of photos differ, or see `metrics.check_answers`.
     """
     table, truth = check_answers(probabilities, labels)
-    if missing := sorted(set(COLUMNS) - set(manifest_rows.columns)):
-        raise EvaluationError(f"the manifest has no column {', '.join(missing)}; prepare the data again")
+    masks = _masks(manifest_rows)
     if len(manifest_rows) != len(truth):
         raise EvaluationError(f"{len(manifest_rows)} manifest rows, but {len(truth)} photos were answered")
     right, losses = table.argmax(axis=1) == truth, photo_losses(table, truth)
     rows = []
-    for name, values in _slices(manifest_rows).items():
-        for value in values.cat.categories:
-            inside = (values == value).to_numpy()
-            if not inside.any():
-                continue
-            accuracy = wilson(int(right[inside].sum()), int(inside.sum()))
-            loss = bootstrap_mean(losses[inside], seed=seed)
-            rows.append(
-                {
-                    "slice": name,
-                    "value": value,
-                    "photos": int(inside.sum()),
-                    "accuracy": accuracy.value,
-                    "accuracy_low": accuracy.low,
-                    "accuracy_high": accuracy.high,
-                    "log_loss": loss.value,
-                    "log_loss_low": loss.low,
-                    "log_loss_high": loss.high,
-                    "p_value": _worse_than_rest(right, inside),
-                }
-            )
+    for (name, value), inside in masks.items():
+        accuracy = wilson(int(right[inside].sum()), int(inside.sum()))
+        loss = bootstrap_mean(losses[inside], seed=seed)
+        rows.append(
+            {
+                "slice": name,
+                "value": value,
+                "photos": int(inside.sum()),
+                "accuracy": accuracy.value,
+                "accuracy_low": accuracy.low,
+                "accuracy_high": accuracy.high,
+                "log_loss": loss.value,
+                "log_loss_low": loss.low,
+                "log_loss_high": loss.high,
+                "p_value": _worse_than_rest(right, inside),
+            }
+        )
     result = pd.DataFrame(rows)
     result["p_value"] = holm(result["p_value"].to_numpy())
     result["worse"] = result["p_value"] < SIGNIFICANCE
@@ -90,14 +85,8 @@ def slice_masks(manifest_rows: pd.DataFrame) -> dict[str, NDArray[np.bool_]]:
     EvaluationError
         A column is missing.
     """
-    if missing := sorted(set(COLUMNS) - set(manifest_rows.columns)):
-        raise EvaluationError(f"the manifest has no column {', '.join(missing)}; prepare the data again")
-    masks = {
-        f"{name} {value}": (values == value).to_numpy()
-        for name, values in _slices(manifest_rows).items()
-        for value in values.cat.categories
-    }
-    return {name: inside for name, inside in masks.items() if inside.any() and not inside.all()}
+    masks = _masks(manifest_rows)
+    return {f"{name} {value}": inside for (name, value), inside in masks.items() if not inside.all()}
 
 
 def holm(p_values: ArrayLike) -> NDArray[np.float64]:
@@ -107,11 +96,9 @@ def holm(p_values: ArrayLike) -> NDArray[np.float64]:
     """
     raw = np.asarray(p_values, dtype=np.float64)
     corrected = np.full(raw.shape, np.nan)
-    order = [i for i in np.argsort(raw, kind="stable") if not np.isnan(raw[i])]
-    highest = 0.0
-    for rank, i in enumerate(order):
-        highest = max(highest, min(1.0, float(raw[i]) * (len(order) - rank)))
-        corrected[i] = highest
+    # NaN sorts last.
+    order = np.argsort(raw, kind="stable")[: np.count_nonzero(~np.isnan(raw))]
+    corrected[order] = np.maximum.accumulate(np.minimum(raw[order] * np.arange(len(order), 0, -1), 1.0))
     return corrected
 
 
@@ -121,6 +108,18 @@ def _worse_than_rest(right: NDArray[np.bool_], inside: NDArray[np.bool_]) -> flo
     wrong = ~right
     square = [[(wrong & inside).sum(), (right & inside).sum()], [(wrong & ~inside).sum(), (right & ~inside).sum()]]
     return float(fisher_exact(square, alternative="greater").pvalue)
+
+
+def _masks(rows: pd.DataFrame) -> dict[tuple[str, str], NDArray[np.bool_]]:
+    """Compute a mask, bool (N,), for each slice that holds photos, by dimension and category."""
+    if missing := sorted(set(COLUMNS) - set(rows.columns)):
+        raise EvaluationError(f"the manifest has no column {', '.join(missing)}; prepare the data again")
+    masks = {
+        (name, value): (values == value).to_numpy()
+        for name, values in _slices(rows).items()
+        for value in values.cat.categories
+    }
+    return {key: inside for key, inside in masks.items() if inside.any()}
 
 
 def _slices(rows: pd.DataFrame) -> "dict[str, pd.Series[str]]":

@@ -64,8 +64,7 @@ def export(trained: TrainedModel, temperature: float) -> bytes:
     if trained.record.settings.weights == "fp16":
         _store_as_fp16(graph)
     onnx.checker.check_model(graph)
-    data: bytes = graph.SerializeToString()
-    return data
+    return bytes(graph.SerializeToString())
 
 
 def _strip(graph: Any) -> None:

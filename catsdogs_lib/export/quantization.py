@@ -16,6 +16,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+from onnxruntime.quantization.onnx_model import ONNXModel
 
 from catsdogs_lib.common.progress import track
 from catsdogs_lib.inference.classifier import INPUT, PROBABILITIES
@@ -49,14 +50,13 @@ def quantize(graph: bytes, photos: Sequence[Any], load: Callable[[Any], Inputs])
     with tempfile.TemporaryDirectory() as name:
         folded, small = Path(name) / "folded.onnx", Path(name) / "small.onnx"
         _fold(graph, folded)
-        model = onnx.load(folded)
         quantize_static(
             folded,
             small,
             _Reader(photos, load),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=list(WEIGHTED_OPERATORS),
-            nodes_to_exclude=_float_layers(model.graph),
+            nodes_to_exclude=_float_layers(ONNXModel(onnx.load(folded))),
             per_channel=True,
             reduce_range=True,
             activation_type=QuantType.QUInt8,
@@ -65,19 +65,17 @@ def quantize(graph: bytes, photos: Sequence[Any], load: Callable[[Any], Inputs])
         quantized = onnx.load(small)
     _slim(quantized)
     onnx.checker.check_model(quantized)
-    data: bytes = quantized.SerializeToString()
-    return data
+    return bytes(quantized.SerializeToString())
 
 
 def with_temperature(graph: bytes, temperature: float) -> bytes:
     """Replace the temperature in a graph, which divides the logits before the softmax."""
-    model = onnx.load_model_from_string(graph)
-    producers = {output: node for node in model.graph.node for output in node.output}
+    model = ONNXModel(onnx.load_model_from_string(graph))
+    producers = model.output_name_to_node()
     division = producers[producers[PROBABILITIES].input[0]]
-    (divisor,) = [value for value in model.graph.initializer if value.name == division.input[1]]
+    divisor = model.get_initializer(division.input[1])
     divisor.CopyFrom(numpy_helper.from_array(np.array(temperature, np.float32), divisor.name))
-    data: bytes = model.SerializeToString()
-    return data
+    return bytes(model.model.SerializeToString())
 
 
 class _Reader(CalibrationDataReader):  # type: ignore[misc]
@@ -99,13 +97,10 @@ def _fold(graph: bytes, path: Path) -> None:
     ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
 
-def _float_layers(graph: Any) -> list[str]:
+def _float_layers(model: ONNXModel) -> list[str]:
     """Name the first layers, and the last ones, which give the outputs."""
-    layers = [node for node in graph.node if node.op_type in WEIGHTED_OPERATORS]
-    readers: dict[str, list[Any]] = {}
-    for node in graph.node:
-        for name in node.input:
-            readers.setdefault(name, []).append(node)
+    layers = [node for node in model.nodes() if node.op_type in WEIGHTED_OPERATORS]
+    readers = model.input_name_to_nodes()
 
     def followed(node: Any) -> bool:
         following = [reader for name in node.output for reader in readers.get(name, ())]
@@ -133,10 +128,7 @@ def _slim(model: Any) -> None:
             if signed and not numpy_helper.to_array(zero).any():
                 del node.input[2]
     _store_matrices(graph)
-    read = {name for node in graph.node for name in node.input}
-    remaining = [value for value in graph.initializer if value.name in read]
-    del graph.initializer[:]
-    graph.initializer.extend(remaining)
+    ONNXModel(model).clean_initializers()
     _rename(graph)
 
 

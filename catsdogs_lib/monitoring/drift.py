@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -50,6 +50,9 @@ class SignalDrift:
     alarm: bool
 
 
+Values: TypeAlias = "pd.Series[Any]"
+
+
 class _Comparison(NamedTuple):
     reference: float
     window: float
@@ -58,59 +61,46 @@ class _Comparison(NamedTuple):
     min_effect: float
 
 
-Compare = Callable[[pd.DataFrame, pd.DataFrame], _Comparison]
-"""Compares one signal in the reference and in a window of records."""
+def _compare_numbers(reference: Values, window: Values) -> _Comparison:
+    before, now = (values.dropna().to_numpy(dtype=np.float64) for values in (reference, window))
+    if not len(before) or not len(now):
+        return _Comparison(float("nan"), float("nan"), 0.0, 1.0, MIN_SHIFT)
+    test = ks_2samp(before, now)
+    medians = float(np.median(before)), float(np.median(now))
+    return _Comparison(*medians, float(test.statistic), float(test.pvalue), MIN_SHIFT)
 
 
-def _number(column: Callable[[pd.DataFrame], "pd.Series[float]"]) -> Compare:
-    def compare(reference: pd.DataFrame, window: pd.DataFrame) -> _Comparison:
-        before, now = (column(table).dropna().to_numpy(dtype=np.float64) for table in (reference, window))
-        if not len(before) or not len(now):
-            return _Comparison(float("nan"), float("nan"), 0.0, 1.0, MIN_SHIFT)
-        test = ks_2samp(before, now)
-        medians = float(np.median(before)), float(np.median(now))
-        return _Comparison(*medians, float(test.statistic), float(test.pvalue), MIN_SHIFT)
-
-    return compare
+def _compare_shares(reference: Values, window: Values) -> _Comparison:
+    before, now = int(reference.sum()), int(window.sum())
+    p_value = float(fisher_exact([[before, len(reference) - before], [now, len(window) - now]]).pvalue)
+    share_before, share_now = before / len(reference), now / len(window)
+    return _Comparison(share_before, share_now, abs(share_now - share_before), p_value, MIN_SHARE_CHANGE)
 
 
-def _share(mask: Callable[[pd.DataFrame], "pd.Series[bool]"]) -> Compare:
-    def compare(reference: pd.DataFrame, window: pd.DataFrame) -> _Comparison:
-        before, now = int(mask(reference).sum()), int(mask(window).sum())
-        p_value = float(fisher_exact([[before, len(reference) - before], [now, len(window) - now]]).pvalue)
-        share_before, share_now = before / len(reference), now / len(window)
-        return _Comparison(share_before, share_now, abs(share_now - share_before), p_value, MIN_SHARE_CHANGE)
-
-    return compare
-
-
-def _category(column: str) -> Compare:
-    def compare(reference: pd.DataFrame, window: pd.DataFrame) -> _Comparison:
-        names = sorted({*reference[column], *window[column]})
-        counts = np.array([[int((table[column] == name).sum()) for name in names] for table in (reference, window)])
-        shares = counts / counts.sum(axis=1, keepdims=True)
-        change = np.abs(shares[1] - shares[0])
-        largest = int(change.argmax())
-        p_value = float(chi2_contingency(counts).pvalue) if len(names) > 1 else 1.0
-        before, now = shares[:, largest].tolist()
-        return _Comparison(before, now, float(change[largest]), p_value, 3 * MIN_SHARE_CHANGE)
-
-    return compare
+def _compare_categories(reference: Values, window: Values) -> _Comparison:
+    names = sorted({*reference, *window})
+    counts = np.array([[int((values == name).sum()) for name in names] for values in (reference, window)])
+    shares = counts / counts.sum(axis=1, keepdims=True)
+    change = np.abs(shares[1] - shares[0])
+    largest = int(change.argmax())
+    p_value = float(chi2_contingency(counts).pvalue) if len(names) > 1 else 1.0
+    before, now = shares[:, largest].tolist()
+    return _Comparison(before, now, float(change[largest]), p_value, 3 * MIN_SHARE_CHANGE)
 
 
-def _comparisons(limit: float) -> dict[str, Compare]:
-    """Name every signal and how it is compared; `limit` is the bundle's threshold of unfamiliarity."""
+def _signals(table: pd.DataFrame, limit: float) -> dict[str, tuple[Callable[[Values, Values], _Comparison], Values]]:
+    """Name every signal, how it is compared, and its values; `limit` is the bundle's threshold of unfamiliarity."""
     return {
-        "brightness": _number(lambda table: table["photo_brightness"]),
-        "sharpness": _number(lambda table: table["photo_sharpness"]),
-        "size": _number(lambda table: (table["photo_width"] * table["photo_height"]) ** 0.5),
-        "shape": _number(lambda table: table["photo_width"] / table["photo_height"]),
-        "format": _category("photo_format"),
-        "confidence": _number(lambda table: table["confidence"]),
-        "unfamiliarity": _number(lambda table: table["unfamiliarity"]),
-        "share of unfamiliar photos": _share(lambda table: table["unfamiliarity"] > limit),
-        "share of unsure answers": _share(lambda table: ~table["confident"]),
-        "classes": _category("prediction"),
+        "brightness": (_compare_numbers, table["photo_brightness"]),
+        "sharpness": (_compare_numbers, table["photo_sharpness"]),
+        "size": (_compare_numbers, (table["photo_width"] * table["photo_height"]) ** 0.5),
+        "shape": (_compare_numbers, table["photo_width"] / table["photo_height"]),
+        "format": (_compare_categories, table["photo_format"]),
+        "confidence": (_compare_numbers, table["confidence"]),
+        "unfamiliarity": (_compare_numbers, table["unfamiliarity"]),
+        "share of unfamiliar photos": (_compare_shares, table["unfamiliarity"] > limit),
+        "share of unsure answers": (_compare_shares, ~table["confident"]),
+        "classes": (_compare_categories, table["prediction"]),
     }
 
 
@@ -141,7 +131,8 @@ def compare(
             f"{len(window)} records against {len(reference)} of the reference; "
             f"at least {MIN_RECORDS} each say something"
         )
-    comparisons = {name: compare_signal(reference, window) for name, compare_signal in _comparisons(limit).items()}
+    before, now = _signals(reference, limit), _signals(window, limit)
+    comparisons = {name: compare_values(values, now[name][1]) for name, (compare_values, values) in before.items()}
     corrected: NDArray[np.float64] = holm([comparison.p_value for comparison in comparisons.values()])
     drifts = []
     for (name, comparison), p_value in zip(comparisons.items(), corrected.tolist(), strict=True):

@@ -15,8 +15,8 @@ def drift_figure(signals: pd.DataFrame, title: str = "Change of each signal sinc
     for row, (before, now, effect, alarm) in enumerate(ranked[["reference", "window", "effect", "alarm"]].to_numpy()):
         change = f"{before:.3g} → {now:.3g}" + ("  look at it" if alarm else "")
         axes.text(float(effect) + 0.01, row, change, va="center", fontsize=9, color=INK)
-    axes.set_yticks(range(len(ranked)), ranked["signal"])
-    axes.set_xlim(0, 1.3 * max(0.2, float(ranked["effect"].max())))
+    longest = max(0.2, float(ranked["effect"].max()))
+    axes.set(yticks=range(len(ranked)), yticklabels=ranked["signal"], xlim=(0, 1.3 * longest))
     style_axes(axes, title, "Effect: distance of distributions, or change of a share (0 to 1)", "")
     return figure
 

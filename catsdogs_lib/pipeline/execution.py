@@ -118,12 +118,11 @@ def run_notebook(notebook: Path, parameters: Mapping[str, Any], workspace: Works
 
 def _declared_parameters(notebook: Path) -> dict[str, Any]:
     try:
-        declared: dict[str, Any] = papermill.inspect_notebook(str(notebook))
+        return dict(papermill.inspect_notebook(str(notebook)))
     except (OSError, ValueError, nbformat.reader.NotJSONError, nbformat.validator.NotebookValidationError):
         raise NotebookError(
             notebook, "there is no such notebook, or it cannot be read; name one of notebooks/"
         ) from None
-    return declared
 
 
 def _execute(notebook: Path, output: Path, parameters: dict[str, Any], failed: Path) -> None:
@@ -151,10 +150,8 @@ def _execute(notebook: Path, output: Path, parameters: dict[str, Any], failed: P
 
 
 def _sentence(error: PapermillExecutionError, failed: Path) -> str:
-    if error.ename in _own_error_names():
-        message = error.evalue
-    else:
-        message = f"cell {error.exec_count} failed: {error.ename}: {error.evalue}"
+    own = error.ename in _own_error_names()
+    message = error.evalue if own else f"cell {error.exec_count} failed: {error.ename}: {error.evalue}"
     return f"{message.rstrip('.')}. The cell is in {os.path.relpath(failed)}"
 
 

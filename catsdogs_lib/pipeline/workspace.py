@@ -29,12 +29,42 @@ def project_root(start: Path | None = None) -> Path:
     return start
 
 
+class _Below:
+    """A path below a workspace's root, as a read-only attribute with a description."""
+
+    def __init__(self, path: str, description: str) -> None:
+        self._path = path
+        self.__doc__ = description
+
+    def __get__(self, workspace: "Workspace", owner: object) -> Path:
+        return workspace.root / self._path
+
+
 @dataclass(frozen=True)
 class Workspace:
     """The folders and files of one pipeline, all below `root`."""
 
     root: Path
     demo: bool = False
+
+    raw = _Below("data/raw", "Photos as fetched: ``[split/]class/file``.")
+    source = _Below("data/source.json", "Origin of the photos, JSON.")
+    downloads = _Below("data/downloads", "Downloads, kept between runs.")
+    manifest = _Below("data/manifest.csv", "The table of all photos.")
+    summary = _Below("data/summary.json", "Counts of the manifest, JSON.")
+    features = _Below("data/features", "Cache of features.")
+    checkpoints = _Below("checkpoints", "Checkpoints for resuming training.")
+    trained = _Below("models/trained", "Trained models, one folder each.")
+    runs = _Below("models/trained/runs.json", "MLflow run of each trained model, JSON.")
+    evaluation = _Below("evaluation", "Metrics and predictions.")
+    metrics = _Below("evaluation/metrics.json", "Metrics of every model, JSON.")
+    bundle = _Below("models/bundle", "The bundle.")
+    reference = _Below(
+        "monitoring/reference.jsonl",
+        "Records of answers to validation photos, which monitoring compares with.",
+    )
+    reports = _Below("reports", "Executed notebooks and their HTML.")
+    artifacts = _Below("mlartifacts", "Artifacts of an MLflow store in this workspace.")
 
     @classmethod
     def open(cls, name: str) -> "Workspace":
@@ -50,84 +80,9 @@ class Workspace:
         return cls(root / "build" / "demo", demo=True) if name == "" else cls((root / name).resolve())
 
     @property
-    def raw(self) -> Path:
-        """Photos as fetched: ``[split/]class/file``."""
-        return self.root / "data" / "raw"
-
-    @property
-    def source(self) -> Path:
-        """Origin of the photos, JSON."""
-        return self.root / "data" / "source.json"
-
-    @property
-    def downloads(self) -> Path:
-        """Downloads, kept between runs."""
-        return self.root / "data" / "downloads"
-
-    @property
-    def manifest(self) -> Path:
-        """The table of all photos."""
-        return self.root / "data" / "manifest.csv"
-
-    @property
-    def summary(self) -> Path:
-        """Counts of the manifest, JSON."""
-        return self.root / "data" / "summary.json"
-
-    @property
-    def features(self) -> Path:
-        """Cache of features."""
-        return self.root / "data" / "features"
-
-    @property
-    def checkpoints(self) -> Path:
-        """Checkpoints for resuming training."""
-        return self.root / "checkpoints"
-
-    @property
-    def trained(self) -> Path:
-        """Trained models, one folder each."""
-        return self.root / "models" / "trained"
-
-    @property
-    def runs(self) -> Path:
-        """MLflow run of each trained model, JSON."""
-        return self.trained / "runs.json"
-
-    @property
-    def metrics(self) -> Path:
-        """Metrics of every model, JSON."""
-        return self.evaluation / "metrics.json"
-
-    @property
-    def evaluation(self) -> Path:
-        """Metrics and predictions."""
-        return self.root / "evaluation"
-
-    @property
-    def bundle(self) -> Path:
-        """The bundle."""
-        return self.root / "models" / "bundle"
-
-    @property
-    def reference(self) -> Path:
-        """Records of the bundle's predictions on validation photos, the reference for monitoring."""
-        return self.root / "monitoring" / "reference.jsonl"
-
-    @property
-    def reports(self) -> Path:
-        """Executed notebooks and their HTML."""
-        return self.root / "reports"
-
-    @property
     def tracking_uri(self) -> str:
         """Tracking server that ``MLFLOW_TRACKING_URI`` names, else a SQLite file in this workspace."""
         return os.environ.get(URI_VARIABLE) or f"sqlite:///{self.root / 'mlflow.db'}"
-
-    @property
-    def artifacts(self) -> Path:
-        """Artifacts of an MLflow store in this workspace."""
-        return self.root / "mlartifacts"
 
     def sweep(self) -> None:
         """Remove unfinished files that a killed run left; one run at a time may use a workspace."""

@@ -6,14 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
-import mlflow.onnx
 import numpy as np
 import onnx
 import pandas as pd
 from mlflow.entities.model_registry import ModelVersion
-from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
-from mlflow.tracking import MlflowClient
 from mlflow.types import Schema, TensorSpec
 
 from catsdogs_lib.common.class_names import canonical_classes
@@ -38,7 +35,7 @@ def registered_name(slug: str, classes: Sequence[str]) -> str:
     # No word holds two hyphens in a row, so other sets of classes have other names.
     name = "--".join(["catsdogs", *words])[:200]
     former = name.replace("--cat--dog", "--cats--dogs")
-    if names == ("cat", "dog") and MlflowClient().search_registered_models(f"name = '{former}'"):
+    if names == ("cat", "dog") and mlflow.MlflowClient().search_registered_models(f"name = '{former}'"):
         return former
     return name
 
@@ -62,7 +59,7 @@ def register(bundle: Bundle, name: str) -> ModelVersion:
         metadata={"bundle_version": bundle.version, "classes": list(description.classes)},
         save_as_external_data=False,
     )
-    client, number = MlflowClient(), str(info.registered_model_version)
+    client, number = mlflow.MlflowClient(), str(info.registered_model_version)
     client.set_model_version_tag(name, number, "bundle_version", bundle.version)
     client.set_model_version_tag(name, number, "data", description.data.sha256[:12])
     return client.get_model_version(name, number)
@@ -72,7 +69,7 @@ def version_of(name: str, bundle_version: str) -> ModelVersion | None:
     """Return the latest registered version made from a bundle; None if there is none."""
     versions = [
         version
-        for version in MlflowClient().search_model_versions(f"name = '{name}'")
+        for version in mlflow.MlflowClient().search_model_versions(f"name = '{name}'")
         if version.tags.get("bundle_version") == bundle_version
     ]
     return max(versions, key=lambda version: int(version.version), default=None)
@@ -81,8 +78,8 @@ def version_of(name: str, bundle_version: str) -> ModelVersion | None:
 def champion(name: str) -> ModelVersion | None:
     """Return the version that the alias `CHAMPION` points at; None if there is none."""
     try:
-        return MlflowClient().get_model_version_by_alias(name, CHAMPION)
-    except MlflowException as error:
+        return mlflow.MlflowClient().get_model_version_by_alias(name, CHAMPION)
+    except mlflow.MlflowException as error:
         if error.error_code not in NOT_FOUND_CODES:
             raise TrackingError(f"the registry cannot be read ({str(error).splitlines()[0]}); run it again") from None
         return None
@@ -90,7 +87,7 @@ def champion(name: str) -> ModelVersion | None:
 
 def promote(version: ModelVersion) -> None:
     """Point the alias `CHAMPION` at a version."""
-    MlflowClient().set_registered_model_alias(version.name, CHAMPION, version.version)
+    mlflow.MlflowClient().set_registered_model_alias(version.name, CHAMPION, version.version)
 
 
 def champion_bundle(version: ModelVersion, folder: Path) -> Bundle:
@@ -103,7 +100,7 @@ def champion_bundle(version: ModelVersion, folder: Path) -> Bundle:
 
 def log_verdict(version: ModelVersion, sentence: str, checks: dict[str, Any], force: str = "") -> None:
     """Store the gate's verdict on a version: the sentence as its tag, every check in its run."""
-    client = MlflowClient()
+    client = mlflow.MlflowClient()
     client.set_model_version_tag(version.name, version.version, "gate", sentence[:5000])
     if force:
         client.set_model_version_tag(version.name, version.version, "gate_overruled", force[:5000])
@@ -128,11 +125,11 @@ def log_reference(path: Path) -> None:
 
 def reference_records(name: str, number: str, folder: Path) -> Path | None:
     """Fetch the validation records of a registered version into `folder`; None if its run has none."""
-    return _fetch(str(MlflowClient().get_model_version(name, number).run_id), REFERENCE_FILE, folder)
+    return _fetch(str(mlflow.MlflowClient().get_model_version(name, number).run_id), REFERENCE_FILE, folder)
 
 
 def _fetch(run_id: str, path: str, folder: Path) -> Path | None:
-    client, parent = MlflowClient(), str(Path(path).parent)
+    client, parent = mlflow.MlflowClient(), str(Path(path).parent)
     if path not in {item.path for item in client.list_artifacts(run_id, None if parent == "." else parent)}:
         return None
     return Path(client.download_artifacts(run_id, path, str(folder)))

@@ -12,8 +12,6 @@ import mlflow
 import mlflow.data.pandas_dataset
 import pandas as pd
 from mlflow.environment_variables import MLFLOW_TRACKING_URI
-from mlflow.exceptions import MlflowException
-from mlflow.tracking import MlflowClient
 from sqlalchemy.exc import SQLAlchemyError
 
 from catsdogs_lib.common import files
@@ -65,7 +63,7 @@ def connect(uri: str, artifacts: Path) -> None:
         if mlflow.get_experiment_by_name(EXPERIMENT) is None:
             mlflow.create_experiment(EXPERIMENT, artifact_location=artifacts.resolve().as_uri() if local else None)
         mlflow.set_experiment(EXPERIMENT)
-    except (MlflowException, SQLAlchemyError, OSError) as error:
+    except (mlflow.MlflowException, SQLAlchemyError, OSError) as error:
         reason = str(error).splitlines()[0]
         raise TrackingError(f"MLflow at {uri} cannot be used ({reason}); check MLFLOW_TRACKING_URI") from None
 
@@ -100,8 +98,8 @@ def run(name: str, run_id: str | None = None, resume: Path | None = None, **tags
 
 def _is_active(run_id: str) -> bool:
     try:
-        return bool(MlflowClient().get_run(run_id).info.lifecycle_stage == "active")
-    except MlflowException:
+        return bool(mlflow.MlflowClient().get_run(run_id).info.lifecycle_stage == "active")
+    except mlflow.MlflowException:
         return False
 
 
@@ -114,7 +112,7 @@ def _current_run_id() -> str:
 
 def log_parameters(values: dict[str, Any]) -> None:
     """Log parameters in the active run; a resumed run keeps those that it has."""
-    logged = MlflowClient().get_run(_current_run_id()).data.params
+    logged = mlflow.MlflowClient().get_run(_current_run_id()).data.params
     mlflow.log_params({name: value for name, value in values.items() if name not in logged})
 
 
@@ -136,15 +134,13 @@ def log_epoch(epoch: "Epoch") -> None:
     """Log the metrics of an epoch in the active run; a resumed run keeps the epochs that it has."""
     if epoch.epoch in logged_epochs(_current_run_id()):
         return
-    values = {"val_loss": epoch.val_loss, "val_accuracy": epoch.val_accuracy, "seconds": epoch.seconds}
-    if epoch.train_loss is not None:
-        values["train_loss"] = epoch.train_loss
-    mlflow.log_metrics(values, step=epoch.epoch)
+    values = {name: getattr(epoch, name) for name in ("val_loss", "val_accuracy", "seconds", "train_loss")}
+    mlflow.log_metrics({name: value for name, value in values.items() if value is not None}, step=epoch.epoch)
 
 
 def logged_epochs(run_id: str) -> set[int]:
     """Return the epochs whose metrics a run has."""
-    return {metric.step for metric in MlflowClient().get_metric_history(run_id, "val_loss")}
+    return {metric.step for metric in mlflow.MlflowClient().get_metric_history(run_id, "val_loss")}
 
 
 def log_metrics(values: dict[str, float]) -> None:

@@ -10,7 +10,6 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 from numpy.typing import ArrayLike, NDArray
 
 from catsdogs_lib.evaluation import metrics
-from catsdogs_lib.evaluation.metrics import Interval
 from catsdogs_lib.evaluation.plots.style import (
     BLUE,
     GREY,
@@ -19,9 +18,8 @@ from catsdogs_lib.evaluation.plots.style import (
     PALETTE,
     VERMILION,
     add_legend,
-    blank_figure,
     new_figure,
-    set_title,
+    new_panels,
     style_axes,
 )
 
@@ -74,8 +72,7 @@ def reliability_figure(models: Answers, title: str = "Reliability: is confidence
     Ten bins of equal width: with a good model, bins of equal mass fall on one spot. The calibration error in the
     legend is that of `metrics.expected_calibration_error`.
     """
-    figure = blank_figure(6.4, 6.4)
-    top, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
+    figure, (top, below) = new_panels(6.4, 6.4, nrows=2, sharex=True, height_ratios=[3, 1])
     floor = 1 / max(np.shape(probabilities)[1] for probabilities, _ in models.values())
     top.plot([floor, 1], [floor, 1], linestyle="--", color=GREY, linewidth=1.2, label="perfectly calibrated")
     for i, (name, (probabilities, labels)) in enumerate(models.items()):
@@ -101,8 +98,7 @@ def reliability_figure(models: Answers, title: str = "Reliability: is confidence
         below.hist(confidence.clip(floor, 1), bins=list(edges), histtype="step", color=colour, linewidth=1.6)
     style_axes(top, title, "", "Accuracy")
     style_axes(below, "", "Confidence (top probability)", "Photos (log scale)")
-    below.set_yscale("log")
-    below.set_ylim(bottom=0.7)
+    below.set(yscale="log", ylim=(0.7, None))
     below.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     top.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     top.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
@@ -158,8 +154,7 @@ def confidence_histogram(
     """Plot the confidence of right and of wrong answers, each on its own scale, with the threshold as a line."""
     table, truth = metrics.check_answers(probabilities, labels)
     confidence, right = table.max(axis=1), table.argmax(axis=1) == truth
-    figure = blank_figure(6.4, 4.6)
-    panels = figure.subplots(2, 1, sharex=True)
+    figure, panels = new_panels(6.4, 4.6, title, nrows=2, sharex=True)
     edges = np.linspace(1 / table.shape[1], 1, 31)
     parts = (("right", right, BLUE), ("wrong", ~right, VERMILION))
     for axes, (name, mask, colour) in zip(panels, parts, strict=True):
@@ -175,21 +170,19 @@ def confidence_histogram(
         add_legend(panels[0], "upper left")
     panels[1].set_xlabel("Confidence (top probability)", color=INK)
     panels[1].xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    set_title(figure, title)
     return figure
 
 
 def comparison_figure(
-    models: Mapping[str, Mapping[str, Interval]], title: str = "Models compared, with 95 % intervals"
+    models: Mapping[str, Mapping[str, metrics.Interval]], title: str = "Models compared, with 95 % intervals"
 ) -> Figure:
     """Plot each metric in a panel, each model in a row: the value as a dot, its 95 % interval as a line."""
     names = [name for name in metrics.METRICS if any(name in values for values in models.values())]
     names += sorted({name for values in models.values() for name in values} - set(names))
     columns = min(3, max(1, len(names)))
     rows = max(1, ceil(len(names) / columns))
-    size = (3.5 * columns + 1.2, rows * (1.25 + 0.45 * len(models)) + 0.5)
-    figure = blank_figure(*size)
-    grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
+    height = rows * (1.25 + 0.45 * len(models)) + 0.5
+    figure, grid = new_panels(3.5 * columns + 1.2, height, title, nrows=rows, ncols=columns, squeeze=False, sharey=True)
     for axes, metric in zip(grid.flat, names, strict=False):
         for row, (_, values) in enumerate(models.items()):
             interval = values.get(metric)
@@ -209,20 +202,17 @@ def comparison_figure(
                 color=INK,
             )
         style_axes(axes, "", _PANEL_TITLES.get(metric, metric), "")
-        axes.set_yticks(range(len(models)), list(models))
-        axes.set_ylim(len(models) - 0.5, -0.65)
+        axes.set(yticks=range(len(models)), yticklabels=list(models), ylim=(len(models) - 0.5, -0.65))
         axes.margins(x=0.18)
         axes.xaxis.set_major_locator(MaxNLocator(4))
     for axes in list(grid.flat)[len(names) :]:
         axes.set_visible(False)
-    set_title(figure, title)
     return figure
 
 
 def slices_figure(table: pd.DataFrame, title: str = "Slices of the test photos, with 95 % intervals") -> Figure:
     """Plot accuracy and log loss of each slice of `slices.slice_table`; those worse than the rest in vermilion."""
-    figure = blank_figure(10.0, 1.5 + 0.32 * len(table))
-    panels = figure.subplots(1, 2, sharey=True)
+    figure, panels = new_panels(10.0, 1.5 + 0.32 * len(table), title, ncols=2, sharey=True)
     # A gap between dimensions, so that the eye compares within one.
     block = table["slice"].ne(table["slice"].shift()).cumsum().to_numpy() - 1
     heights = np.arange(len(table)) + 0.6 * block
@@ -242,11 +232,9 @@ def slices_figure(table: pd.DataFrame, title: str = "Slices of the test photos, 
     if table["worse"].any():
         panels[1].plot([], [], marker="D", color=VERMILION, linewidth=2.2, label="worse than the rest (p < 0.05, Holm)")
     names = [f"{row['slice']}: {row['value']}   n = {row['photos']}" for _, row in table.iterrows()]
-    panels[0].set_yticks(heights, names)
-    panels[0].set_ylim(heights[-1] + 0.7, -0.7)
+    panels[0].set(yticks=heights, yticklabels=names, ylim=(heights[-1] + 0.7, -0.7))
     for tick, worse in zip(panels[0].get_yticklabels(), table["worse"], strict=True):
         tick.set_color(VERMILION if worse else INK)
     # Below the panels: inside, the legend would hide an interval.
     figure.legend(loc="outside lower center", ncols=3, fontsize=9, frameon=False, labelcolor=INK)
-    set_title(figure, title)
     return figure

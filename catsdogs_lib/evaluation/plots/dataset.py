@@ -21,8 +21,9 @@ def counts_figure(table: pd.DataFrame, title: str = "Photos by class and split")
     axes.set_xticks(range(len(table)), [str(name) for name in table.index])
     axes.margins(y=0.12)
     axes.grid(visible=False, axis="x")
-    legend = axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=9, frameon=False, labelcolor=INK)
-    legend.set_title("Split")
+    legend = axes.legend(
+        loc="upper left", bbox_to_anchor=(1.0, 1.0), title="Split", fontsize=9, frameon=False, labelcolor=INK
+    )
     legend.get_title().set_color(INK)
     return figure
 

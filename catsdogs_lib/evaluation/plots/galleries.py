@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image, ImageOps
 
-from catsdogs_lib.evaluation.plots.style import GREY, INK, VERMILION, blank_figure, set_title
+from catsdogs_lib.evaluation.plots.style import GREY, INK, VERMILION, new_panels
 
 THUMBNAIL = 256
 """Side of the square that a photo is drawn in, in pixels: reports must stay small."""
@@ -70,10 +70,9 @@ def augmentation_figure(
 def _photo_grid(count: int, columns: int, title: str, side: float) -> tuple[Figure, list[Axes]]:
     columns = max(1, min(columns, count))
     rows = max(1, ceil(count / columns))
-    size = (max(5.0, 1.85 * columns), side * rows + 0.5)
-    figure = blank_figure(*size)
-    set_title(figure, title)
-    cells = list(figure.subplots(rows, columns, squeeze=False).flat)
+    width = max(5.0, 1.85 * columns)
+    figure, grid = new_panels(width, side * rows + 0.5, title, nrows=rows, ncols=columns, squeeze=False)
+    cells = list(grid.flat)
     for axes in cells:
         axes.axis("off")
     if count == 0:

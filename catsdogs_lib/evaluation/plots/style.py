@@ -3,7 +3,7 @@
 The palette is that of Okabe and Ito (2008). Blue is normal; vermilion marks what needs attention.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -18,16 +18,18 @@ MARKERS = ("o", "s", "^", "D", "v", "P")
 DPI = 110
 
 
-def blank_figure(width: float, height: float) -> Figure:
-    """Create an empty figure; sizes in inches."""
-    layout = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1)
-    return Figure(figsize=(width, height), dpi=DPI, facecolor="white", layout=layout)
-
-
 def new_figure(width: float, height: float) -> tuple[Figure, Axes]:
     """Create an empty figure with one pair of axes; sizes in inches."""
-    figure = blank_figure(width, height)
-    return figure, figure.subplots()
+    return new_panels(width, height)
+
+
+def new_panels(width: float, height: float, title: str = "", **panels: Any) -> tuple[Figure, Any]:
+    """Create a figure of empty axes with a title above all panels; `panels` are arguments of `Figure.subplots`."""
+    layout = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1)
+    figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white", layout=layout)
+    if title:
+        set_title(figure, title)
+    return figure, figure.subplots(**panels)
 
 
 def set_title(figure: Figure, title: str) -> None:
@@ -37,14 +39,13 @@ def set_title(figure: Figure, title: str) -> None:
 
 def style_axes(axes: Axes, title: str, xlabel: str, ylabel: str, grid: bool = True) -> None:
     """Apply the common style. Every colour is explicit, so that a user's dark matplotlib style cannot hide text."""
-    axes.set_facecolor("white")
+    axes.set(facecolor="white", axisbelow=True)
     axes.set_title(title, fontsize=12, fontweight="bold", color=INK)
     axes.set_xlabel(xlabel, fontsize=10, color=INK)
     axes.set_ylabel(ylabel, fontsize=10, color=INK)
     axes.tick_params(colors=INK, labelsize=9)
     if grid:
         axes.grid(color="#E3E3E3", linewidth=0.8)
-    axes.set_axisbelow(True)
     for side, spine in axes.spines.items():
         spine.set(color=GREY, visible=side in ("left", "bottom"))
 

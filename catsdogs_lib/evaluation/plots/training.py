@@ -11,8 +11,7 @@ from catsdogs_lib.evaluation.plots.style import (
     ORANGE,
     VERMILION,
     add_legend,
-    blank_figure,
-    set_title,
+    new_panels,
     style_axes,
 )
 
@@ -22,8 +21,7 @@ def loss_figure(history: pd.DataFrame, title: str = "Training") -> Figure:
 
     `history` has the columns ``epoch``, ``train_loss``, ``val_loss`` (nats) and ``val_accuracy`` (0..1).
     """
-    figure = blank_figure(9.0, 3.6)
-    losses, accuracies = figure.subplots(1, 2)
+    figure, (losses, accuracies) = new_panels(9.0, 3.6, title, ncols=2)
     epochs = history["epoch"]
     losses.plot(epochs, history["train_loss"], color=ORANGE, marker="s", markersize=4, label="training")
     losses.plot(epochs, history["val_loss"], color=BLUE, marker="o", markersize=4, label="validation")
@@ -48,5 +46,4 @@ def loss_figure(history: pd.DataFrame, title: str = "Training") -> Figure:
     for axes in (losses, accuracies):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         add_legend(axes, "best")
-    set_title(figure, title)
     return figure

@@ -38,8 +38,7 @@ def unfamiliarity_figure(
         axes.plot(median, row, "o", color=colour, markeredgecolor="white", markersize=7)
     axes.axvline(limit, color=VERMILION, linestyle="--", linewidth=1.4)
     axes.text(limit, -0.75, f" unfamiliar from {limit:.3f}", color=VERMILION, fontsize=9, va="center")
-    axes.set_yticks(range(len(rows)), list(rows))
-    axes.set_ylim(len(rows) - 0.4, -1.2)
+    axes.set(yticks=range(len(rows)), yticklabels=list(rows), ylim=(len(rows) - 0.4, -1.2))
     style_axes(axes, title, "Unfamiliarity (cosine distance to the nearest prototype); bar: 5 % to 95 %", "")
     return figure
 
@@ -67,8 +66,7 @@ def coverage_figure(
     kept = float((familiar & (confidence >= confident)).mean())
     axes.axvline(kept, color=VERMILION, linestyle="--", linewidth=1.4, label=f"{kept:.1%} are confident answers")
     axes.axhline(wrong.sum(), color=GREY, linewidth=1, linestyle=":", label=f"all answers: {wrong.sum()} wrong")
-    axes.set_xlim(0, 1.01)
-    axes.set_ylim(bottom=-0.2)
+    axes.set(xlim=(0, 1.01), ylim=(-0.2, None))
     axes.legend(frameon=False, fontsize=9, loc="upper left", labelcolor=INK)
     style_axes(axes, "Wrong answers by coverage", "Coverage: share of test photos answered", "Wrong answers so far")
     return figure

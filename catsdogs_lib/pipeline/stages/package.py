@@ -13,7 +13,6 @@ from catsdogs_lib.data import manifest
 from catsdogs_lib.evaluation import gate
 from catsdogs_lib.evaluation.report import SPLITS, Evaluation, assess
 from catsdogs_lib.export import onnx_export, packaging, parity, quantization
-from catsdogs_lib.export.packaging import Provenance
 from catsdogs_lib.inference.bundle import Bundle
 from catsdogs_lib.inference.classifier import Classifier
 from catsdogs_lib.monitoring import records
@@ -93,13 +92,12 @@ def candidate_evaluation(ws: Workspace) -> dict[str, Any]:
     if ws.demo and not ws.metrics.exists():
         evaluate(ws)
     content = files.read_json(ws.need(ws.metrics, "04_evaluate"))
-    entry: dict[str, Any] = content["models"][content["candidate"]]
-    return entry
+    return dict(content["models"][content["candidate"]])
 
 
-def candidate_provenance(ws: Workspace, table: pd.DataFrame, run_id: str) -> Provenance:
+def candidate_provenance(ws: Workspace, table: pd.DataFrame, run_id: str) -> packaging.Provenance:
     """Collect data, code and MLflow run of the candidate."""
-    return Provenance(
+    return packaging.Provenance(
         source=files.read_json(ws.source)["slug"],
         data_hash=manifest.data_hash(table),
         photos=files.read_json(ws.summary)["photos"],

@@ -14,7 +14,6 @@ from catsdogs_lib.registry import tracking
 from catsdogs_lib.training import trainer
 from catsdogs_lib.training.checkpoint import TrainedModel
 from catsdogs_lib.training.settings import TrainingSettings, baseline_settings
-from catsdogs_lib.training.trainer import TrainingData, TrainingPaths
 
 
 def train(ws: Workspace, candidate: TrainingSettings, baseline: TrainingSettings | None = None) -> list[TrainedModel]:
@@ -28,9 +27,9 @@ def train(ws: Workspace, candidate: TrainingSettings, baseline: TrainingSettings
     return list(models.values())
 
 
-def training_data(ws: Workspace, table: pd.DataFrame) -> TrainingData:
+def training_data(ws: Workspace, table: pd.DataFrame) -> trainer.TrainingData:
     """Select the train and validation photos of a workspace."""
-    return trainer.prepare_data(table, TrainingPaths(ws.raw, ws.features, ws.checkpoints))
+    return trainer.prepare_data(table, trainer.TrainingPaths(ws.raw, ws.features, ws.checkpoints))
 
 
 def train_and_log(ws: Workspace, table: pd.DataFrame, settings: TrainingSettings) -> tuple[TrainedModel, str]:
@@ -71,8 +70,7 @@ def runs(ws: Workspace) -> dict[str, Any]:
     """Read which MLflow run made which model: `candidate`, a name, and `runs`, ids by name; the demo trains first."""
     if ws.demo and not ws.runs.exists():
         train(ws, TrainingSettings(), baseline_settings(1))
-    content: dict[str, Any] = files.read_json(ws.need(ws.runs, "03_train"))
-    return content
+    return dict(files.read_json(ws.need(ws.runs, "03_train")))
 
 
 def trained_models(ws: Workspace) -> dict[str, TrainedModel]:
