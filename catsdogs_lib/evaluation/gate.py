@@ -115,8 +115,7 @@ def judge(
         )
     checks = (
         *_metric_checks(candidate, champion, truth),
-        *_slice_checks(candidate, champion, truth, rows),
-        *_invariance_checks(candidate, champion, truth),
+        *_accuracy_checks(candidate, champion, truth, rows),
         *_behaviour_checks(candidate, champion, truth),
         *_cost_checks(candidate, champion, latency_ratio),
     )
@@ -128,8 +127,8 @@ def _first_model_checks(
 ) -> Iterator[GateCheck]:
     right, classes = int((table.argmax(axis=1) == truth).sum()), table.shape[1]
     accuracy = wilson(right, len(truth))
-    guessing = accuracy.low <= 1 / classes
-    yield GateCheck("accuracy", accuracy.value, None, "", "it is not surely better than guessing" if guessing else "")
+    reason = "it is not surely better than guessing" if accuracy.low <= 1 / classes else ""
+    yield GateCheck("accuracy", accuracy.value, None, "", reason)
     yield _blur_check(candidate, None, truth)
 
 
@@ -196,34 +195,28 @@ def _loss_check(name: str, ours: NDArray[np.float64], theirs: NDArray[np.float64
     return GateCheck(name, loss, champion_loss, "nats", reason)
 
 
-def _accuracy_checks(wrong: dict[str, tuple[NDArray[np.bool_], NDArray[np.bool_]]], kind: str) -> Iterator[GateCheck]:
-    """Compare accuracies on several sets of photos, given the candidate's and the champion's errors on each."""
-    corrected = holm([_mcnemar(*pair) for pair in wrong.values()])
-    for (name, pair), p_value in zip(wrong.items(), corrected, strict=True):
-        accuracy, champion_accuracy = (1 - float(errors.mean()) for errors in pair)
-        reason = (
-            f"accuracy {accuracy:.4f} on {kind} '{name}' is worse than the champion's {champion_accuracy:.4f} "
-            f"({_p_text(p_value)})"
-        )
-        yield GateCheck(f"{kind}: {name}", accuracy, champion_accuracy, "", reason if p_value < SIGNIFICANCE else "")
-
-
-def _slice_checks(
+def _accuracy_checks(
     candidate: BehaviourReport, champion: BehaviourReport, truth: NDArray[np.int64], rows: pd.DataFrame
 ) -> Iterator[GateCheck]:
+    """Compare accuracies on each slice of the photos, and on the photos after each change."""
     ours, theirs = _wrong(candidate, truth), _wrong(champion, truth)
-    return _accuracy_checks({name: (ours[mask], theirs[mask]) for name, mask in slice_masks(rows).items()}, "slice")
-
-
-def _invariance_checks(
-    candidate: BehaviourReport, champion: BehaviourReport, truth: NDArray[np.int64]
-) -> Iterator[GateCheck]:
+    slices = {name: (ours[mask], theirs[mask]) for name, mask in slice_masks(rows).items()}
     labels = truth[candidate.chosen]
-    wrong = {
+    changed = {
         name: (probabilities.argmax(axis=1) != labels, champion.changed[name].argmax(axis=1) != labels)
         for name, probabilities in candidate.changed.items()
     }
-    return _accuracy_checks(wrong, "photos")
+    for kind, wrong in (("slice", slices), ("photos", changed)):
+        corrected = holm([_mcnemar(*pair) for pair in wrong.values()])
+        for (name, pair), p_value in zip(wrong.items(), corrected, strict=True):
+            accuracy, champion_accuracy = (1 - float(errors.mean()) for errors in pair)
+            reason = (
+                f"accuracy {accuracy:.4f} on {kind} '{name}' is worse than the champion's {champion_accuracy:.4f} "
+                f"({_p_text(p_value)})"
+            )
+            yield GateCheck(
+                f"{kind}: {name}", accuracy, champion_accuracy, "", reason if p_value < SIGNIFICANCE else ""
+            )
 
 
 def _behaviour_checks(
@@ -236,8 +229,13 @@ def _behaviour_checks(
     yield _blur_check(candidate, champion, truth)
     flagged, champion_flagged = float(candidate.flagged.mean()), float(champion.flagged.mean())
     reason = f"{flagged:.1%} of drawn strangers are called unfamiliar, the champion flags {champion_flagged:.1%}"
-    dropped = flagged < champion_flagged - MAX_FLAGGED_DROP
-    yield GateCheck("strangers flagged", flagged, champion_flagged, "", reason if dropped else "")
+    yield GateCheck(
+        "strangers flagged",
+        flagged,
+        champion_flagged,
+        "",
+        reason if flagged < champion_flagged - MAX_FLAGGED_DROP else "",
+    )
 
 
 def _blur_check(candidate: BehaviourReport, champion: BehaviourReport | None, truth: NDArray[np.int64]) -> GateCheck:
@@ -259,9 +257,19 @@ def _cost_checks(
 ) -> Iterator[GateCheck]:
     if latency_ratio is not None:
         reason = f"it takes {latency_ratio:.2f} times the champion's time, {MAX_LATENCY_RATIO:g} times is allowed"
-        too_slow = latency_ratio > MAX_LATENCY_RATIO
-        yield GateCheck("latency by the champion's", latency_ratio, 1.0, "times", reason if too_slow else "")
+        yield GateCheck(
+            "latency by the champion's",
+            latency_ratio,
+            1.0,
+            "times",
+            reason if latency_ratio > MAX_LATENCY_RATIO else "",
+        )
     size_ratio = candidate.megabytes / champion.megabytes
     reason = f"the graph is {size_ratio:.2f} times as large as the champion's, {MAX_SIZE_RATIO:g} times is allowed"
-    too_large = size_ratio > MAX_SIZE_RATIO
-    yield GateCheck("size of the graph", candidate.megabytes, champion.megabytes, "MB", reason if too_large else "")
+    yield GateCheck(
+        "size of the graph",
+        candidate.megabytes,
+        champion.megabytes,
+        "MB",
+        reason if size_ratio > MAX_SIZE_RATIO else "",
+    )

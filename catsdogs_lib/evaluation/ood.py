@@ -38,6 +38,7 @@ PROTOTYPES = "nearest prototype"
 NEIGHBOURS = 5
 MIN_CLASS_SHARE = 1 / 500
 """An ImageNet class is in-distribution if it is the top answer for at least this share of the train photos."""
+DRAWN_EACH = 12
 MAX_KNOWN_PHOTOS = 500
 """Train photos that the scores learn from, about."""
 EXPOSED_FAMILIES = FAMILIES[::2]
@@ -189,26 +190,21 @@ def comparison(
 
 
 def materials(classes: Sequence[str], folder: Path | None = None) -> dict[str, Sequence[Path | bytes]]:
-    """Collect out-of-distribution pictures by material: drawn ones, and the photos of a folder."""
-    pictures: dict[str, Sequence[Path | bytes]] = {**drawn_materials(classes)}
+    """Collect out-of-distribution pictures by material: drawn ones as PNG, and the photos of a folder.
+
+    Animals that are none of `classes` are drawn, and every family of other things. A class counts as drawn if its name
+    begins like a kind that the library draws (``cats``, ``cat``).
+    """
+    own = [kind for kind in KINDS if any(name.lower().startswith(kind) for name in classes)]
+    pictures: dict[str, list[Path | bytes]] = {
+        f"drawn {kind}s": [png_bytes(draw(kind, 5000 + number)) for number in range(DRAWN_EACH)]
+        for kind in sorted(set(KINDS) - set(own))
+    }
+    for other in draw_others(DRAWN_EACH * len(FAMILIES), seed=1):
+        pictures.setdefault(other.family, []).append(png_bytes(other.picture))
     if folder is not None:
         pictures[folder.name] = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
     return {name: files for name, files in pictures.items() if files}
-
-
-def drawn_materials(classes: Sequence[str], each: int = 12, seed: int = 1) -> dict[str, list[bytes]]:
-    """Draw out-of-distribution pictures by material, as PNG: animals that are none of `classes`, and every family.
-
-    A class counts as drawn if its name begins like a kind that the library draws (``cats``, ``cat``).
-    """
-    own = [kind for kind in KINDS if any(name.lower().startswith(kind) for name in classes)]
-    pictures: dict[str, list[bytes]] = {
-        f"drawn {kind}s": [png_bytes(draw(kind, 5000 + number)) for number in range(each)]
-        for kind in sorted(set(KINDS) - set(own))
-    }
-    for other in draw_others(each * len(FAMILIES), seed):
-        pictures.setdefault(other.family, []).append(png_bytes(other.picture))
-    return pictures
 
 
 def png_bytes(picture: Image.Image) -> bytes:

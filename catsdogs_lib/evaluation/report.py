@@ -112,14 +112,15 @@ class Evaluation:
 
     def predictions(self) -> pd.DataFrame:
         """Tabulate every photo: path, split, label, the probability of each class, unfamiliarity."""
-        parts = []
-        for split in SPLITS:
-            part = self.rows[split][["path", "split", "label"]].reset_index(drop=True)
-            for index, label in enumerate(self.trained.record.classes):
-                part[f"p_{label}"] = self.probabilities[split][:, index].round(6)
-            part["unfamiliarity"] = self.unfamiliarity[split].round(6)
-            parts.append(part)
-        return pd.concat(parts, ignore_index=True)
+        columns = [f"p_{label}" for label in self.trained.record.classes]
+        tables = [
+            self.rows[split][["path", "split", "label"]]
+            .reset_index(drop=True)
+            .join(pd.DataFrame(self.probabilities[split].round(6), columns=columns))
+            .assign(unfamiliarity=self.unfamiliarity[split].round(6))
+            for split in SPLITS
+        ]
+        return pd.concat(tables, ignore_index=True)
 
     def metric_values(self, split: str) -> dict[str, float]:
         """Give the metrics of a split without intervals, leaving out those that are not defined."""

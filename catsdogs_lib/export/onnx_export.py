@@ -5,8 +5,6 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
-from onnx import TensorProto, helper, numpy_helper
-from torch import Tensor, nn
 
 from catsdogs_lib.inference.classifier import ACTIVATION_MAP, LOGITS, PROBABILITIES, UNFAMILIARITY
 from catsdogs_lib.training.checkpoint import TrainedModel
@@ -14,14 +12,14 @@ from catsdogs_lib.training.feature_extractor import to_onnx
 from catsdogs_lib.training.models import Network
 
 
-class ServingNetwork(nn.Module):
+class ServingNetwork(torch.nn.Module):
     """A network with all outputs that serving needs."""
 
     def __init__(self, network: Network, temperature: float, maps: bool) -> None:
         super().__init__()
         self.network, self.temperature, self.maps = network, temperature, maps
 
-    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Compute logits, probabilities, unfamiliarity and, if the network has one, the activation map."""
         network = self.network
         maps = network.maps(image) if self.maps else None
@@ -31,7 +29,7 @@ class ServingNetwork(nn.Module):
         if maps is None:
             return outputs
         # Class activation maps (Zhou et al., 2016): the head applied at each position instead of to their mean.
-        return *outputs, nn.functional.conv2d(maps, network.head.weight[:, :, None, None])
+        return *outputs, torch.nn.functional.conv2d(maps, network.head.weight[:, :, None, None])
 
 
 def export(trained: TrainedModel, temperature: float) -> bytes:
@@ -54,12 +52,11 @@ def export(trained: TrainedModel, temperature: float) -> bytes:
     size = trained.record.preprocessing.size
     network = trained.network.to(memory_format=torch.contiguous_format)
     maps = network.has_maps(size)
-    program = to_onnx(
+    graph = to_onnx(
         ServingNetwork(network, temperature, maps).eval(),
         size,
         [LOGITS, PROBABILITIES, UNFAMILIARITY, *([ACTIVATION_MAP] if maps else [])],
-    )
-    graph = program.model_proto
+    ).model_proto
     _strip(graph)
     if trained.record.settings.weights == "fp16":
         _store_as_fp16(graph)
@@ -80,13 +77,13 @@ def _strip(graph: Any) -> None:
 def _store_as_fp16(graph: Any) -> None:
     casts = []
     for initializer in graph.graph.initializer:
-        values = numpy_helper.to_array(initializer)
+        values = onnx.numpy_helper.to_array(initializer)
         if values.dtype != np.float32 or values.ndim < 2:
             continue
         half = values.astype(np.float16)
         if np.array_equal(half.astype(np.float32), values):
             name = initializer.name
-            initializer.CopyFrom(numpy_helper.from_array(half, f"{name}.fp16"))
-            casts.append(helper.make_node("Cast", [f"{name}.fp16"], [name], to=TensorProto.FLOAT))
+            initializer.CopyFrom(onnx.numpy_helper.from_array(half, f"{name}.fp16"))
+            casts.append(onnx.helper.make_node("Cast", [f"{name}.fp16"], [name], to=onnx.TensorProto.FLOAT))
     for cast in reversed(casts):
         graph.graph.node.insert(0, cast)

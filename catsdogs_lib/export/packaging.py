@@ -67,7 +67,6 @@ def describe(
         The graph is quantized.
     """
     record = trained.record
-    metrics = {name: Metric(**value) for name, value in evaluation["test"].items() if value["value"] is not None}
     return Description(
         model=record.settings.model,
         classes=record.classes,
@@ -81,7 +80,7 @@ def describe(
         thresholds=Thresholds(**evaluation["thresholds"]),
         certificate=RiskBound(**evaluation["certificate"]),
         explanation="activation map" if trained.network.has_maps(record.preprocessing.size) else "occlusion",
-        metrics=metrics,
+        metrics={name: Metric(**value) for name, value in evaluation["test"].items() if value["value"] is not None},
         parity=Parity(photos=0, max_difference=0.0),
         golden=(),
         card=model_card.facts(record.classes, provenance.source, evaluation),

@@ -46,8 +46,7 @@ def check_parity(trained: TrainedModel, classifier: Classifier, photos: Sequence
     features = trained.features(sources, what="parity: torch")
     expected = softmax(trained.logits(features), classifier.bundle.description.temperature)
     difference = float(np.abs(outputs.probabilities - expected).max())
-    distance = outputs.unfamiliarity - trained.unfamiliarity(features)
-    worst = max(difference, float(np.abs(distance).max()))
+    worst = max(difference, float(np.abs(outputs.unfamiliarity - trained.unfamiliarity(features)).max()))
     if not worst <= PARITY_TOLERANCE:
         raise ParityError(
             f"the exported graph differs from the trained model by {worst:.2g} in a probability or the unfamiliarity "

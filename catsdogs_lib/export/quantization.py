@@ -14,7 +14,6 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
-from onnx import helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.onnx_model import ONNXModel
 
@@ -74,7 +73,7 @@ def with_temperature(graph: bytes, temperature: float) -> bytes:
     producers = model.output_name_to_node()
     division = producers[producers[PROBABILITIES].input[0]]
     divisor = model.get_initializer(division.input[1])
-    divisor.CopyFrom(numpy_helper.from_array(np.array(temperature, np.float32), divisor.name))
+    divisor.CopyFrom(onnx.numpy_helper.from_array(np.array(temperature, np.float32), divisor.name))
     return bytes(model.model.SerializeToString())
 
 
@@ -116,16 +115,15 @@ def _slim(model: Any) -> None:
     graph = model.graph
     del graph.value_info[:]
     used = {node.domain for node in graph.node} | {""}
-    kept = [opset for opset in model.opset_import if opset.domain in used]
-    del model.opset_import[:]
-    model.opset_import.extend(kept)
+    for opset in [opset for opset in model.opset_import if opset.domain not in used]:
+        model.opset_import.remove(opset)
     values = {value.name: value for value in graph.initializer}
     for node in graph.node:
         if node.op_type == "DequantizeLinear" and len(node.input) == 3:
             zero = values[node.input[2]]
             # For int32 and int8, no zero point means 0.
             signed = zero.data_type in (onnx.TensorProto.INT32, onnx.TensorProto.INT8)
-            if signed and not numpy_helper.to_array(zero).any():
+            if signed and not onnx.numpy_helper.to_array(zero).any():
                 del node.input[2]
     _store_matrices(graph)
     ONNXModel(model).clean_initializers()
@@ -134,16 +132,16 @@ def _slim(model: Any) -> None:
 
 def _store_matrices(graph: Any) -> None:
     for initializer in list(graph.initializer):
-        values = numpy_helper.to_array(initializer)
+        values = onnx.numpy_helper.to_array(initializer)
         if values.dtype != np.float32 or values.ndim != 2 or values.size < MIN_INT8_STORED_VALUES:
             continue
         scale = np.maximum(np.abs(values).max(axis=0), np.finfo(np.float32).tiny) / np.float32(127)
         name = initializer.name
         integers = np.rint(values / scale).astype(np.int8)
-        initializer.CopyFrom(numpy_helper.from_array(integers, f"{name}.int8"))
-        graph.initializer.append(numpy_helper.from_array(scale.astype(np.float32), f"{name}.scale"))
+        initializer.CopyFrom(onnx.numpy_helper.from_array(integers, f"{name}.int8"))
+        graph.initializer.append(onnx.numpy_helper.from_array(scale.astype(np.float32), f"{name}.scale"))
         inputs = [f"{name}.int8", f"{name}.scale"]
-        graph.node.insert(0, helper.make_node("DequantizeLinear", inputs, [name], axis=1))
+        graph.node.insert(0, onnx.helper.make_node("DequantizeLinear", inputs, [name], axis=1))
 
 
 def _rename(graph: Any) -> None:

@@ -134,11 +134,17 @@ def compare(
     before, now = _signals(reference, limit), _signals(window, limit)
     comparisons = {name: compare_values(values, now[name][1]) for name, (compare_values, values) in before.items()}
     corrected: NDArray[np.float64] = holm([comparison.p_value for comparison in comparisons.values()])
-    drifts = []
-    for (name, comparison), p_value in zip(comparisons.items(), corrected.tolist(), strict=True):
-        alarm = p_value < false_alarm_rate and comparison.effect >= comparison.min_effect
-        drifts.append(SignalDrift(name, comparison.reference, comparison.window, comparison.effect, p_value, alarm))
-    return drifts
+    return [
+        SignalDrift(
+            signal=name,
+            reference=comparison.reference,
+            window=comparison.window,
+            effect=comparison.effect,
+            p_value=p_value,
+            alarm=p_value < false_alarm_rate and comparison.effect >= comparison.min_effect,
+        )
+        for (name, comparison), p_value in zip(comparisons.items(), corrected.tolist(), strict=True)
+    ]
 
 
 def watch(

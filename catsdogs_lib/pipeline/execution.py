@@ -126,7 +126,6 @@ def _declared_parameters(notebook: Path) -> dict[str, Any]:
 
 
 def _execute(notebook: Path, output: Path, parameters: dict[str, Any], failed: Path) -> None:
-    terminal = sys.stderr.isatty()
     try:
         with warnings.catch_warnings():
             # papermill uses interfaces that Python has deprecated.
@@ -137,7 +136,7 @@ def _execute(notebook: Path, output: Path, parameters: dict[str, Any], failed: P
                 parameters=parameters,
                 cwd=str(project_root(notebook.parent)),
                 kernel_name="python3",
-                progress_bar=terminal,
+                progress_bar=sys.stderr.isatty(),
                 # Hides the kernel's advice on transports and its traceback after Ctrl-C.
                 extra_arguments=["--log-level=50"],
                 # A cell's stderr is progress: shown now, left out of the report.

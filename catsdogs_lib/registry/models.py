@@ -92,10 +92,7 @@ def promote(version: ModelVersion) -> None:
 
 def champion_bundle(version: ModelVersion, folder: Path) -> Bundle:
     """Fetch the bundle that a registered version was made from, into `folder`."""
-    path = mlflow.artifacts.download_artifacts(
-        run_id=version.run_id, artifact_path=BUNDLE_FOLDER, dst_path=str(folder), tracking_uri=mlflow.get_tracking_uri()
-    )
-    return Bundle.load(Path(path))
+    return Bundle.load(Path(mlflow.MlflowClient().download_artifacts(str(version.run_id), BUNDLE_FOLDER, str(folder))))
 
 
 def log_verdict(version: ModelVersion, sentence: str, checks: dict[str, Any], force: str = "") -> None:

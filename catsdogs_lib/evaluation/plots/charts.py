@@ -78,7 +78,6 @@ def reliability_figure(models: Answers, title: str = "Reliability: is confidence
     for i, (name, (probabilities, labels)) in enumerate(models.items()):
         bins = metrics.reliability_bins(probabilities, labels, 10, equal_width=True)
         bars = [metrics.wilson(a * n, n) for a, n in zip(bins["accuracy"], bins["count"], strict=True)]
-        error = metrics.expected_calibration_error(probabilities, labels)
         shift = (i - (len(models) - 1) / 2) * 0.006 * (1 - floor) * 2
         spread = [[b.value - b.low for b in bars], [b.high - b.value for b in bars]]
         colour = PALETTE[i % len(PALETTE)]
@@ -91,7 +90,7 @@ def reliability_figure(models: Answers, title: str = "Reliability: is confidence
             markersize=6,
             linewidth=1.3,
             capsize=3,
-            label=f"{name}: calibration error {error:.4f}",
+            label=f"{name}: calibration error {metrics.expected_calibration_error(probabilities, labels):.4f}",
         )
         confidence = np.asarray(probabilities).max(axis=1)
         edges = np.linspace(floor, 1, 21)

@@ -55,7 +55,8 @@ def save_evaluations(ws: Workspace, evaluations: Sequence[Evaluation]) -> None:
     with files.replacing(ws.evaluation) as partial:
         partial.mkdir()
         for evaluation in evaluations:
-            path = partial / f"predictions-{evaluation.name}.csv"
-            evaluation.predictions().to_csv(path, index=False, lineterminator="\n")
+            evaluation.predictions().to_csv(
+                partial / f"predictions-{evaluation.name}.csv", index=False, lineterminator="\n"
+            )
         summaries = {evaluation.name: evaluation.summary() for evaluation in evaluations}
         files.write_json(partial / ws.metrics.name, {"candidate": evaluations[0].name, "models": summaries})

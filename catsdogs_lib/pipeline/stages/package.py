@@ -131,7 +131,9 @@ def evaluate_graph(ws: Workspace, table: pd.DataFrame, trained: TrainedModel, cl
 def write_reference(ws: Workspace, table: pd.DataFrame, bundle: Bundle) -> None:
     """Write the records of a bundle's answers to validation photos, for monitoring to compare with."""
     rows = manifest.used(table, "val")
-    answers = records.make(
-        Classifier(bundle), photo_paths(rows, ws.raw), rows["label"].tolist(), "records of validation photos"
+    records.write(
+        records.make(
+            Classifier(bundle), photo_paths(rows, ws.raw), rows["label"].tolist(), "records of validation photos"
+        ),
+        ws.reference,
     )
-    records.write(answers, ws.reference)
