@@ -13,7 +13,6 @@ from catsdogs_lib.serving import problems
 from catsdogs_lib.serving.middleware import RequestMiddleware, record_of
 from catsdogs_lib.serving.model import Model
 from catsdogs_lib.serving.photo_queue import PhotoQueue
-from catsdogs_lib.serving.problems import ProblemError
 from catsdogs_lib.serving.request_body import BodyReader
 from catsdogs_lib.serving.routes import docs, feedback, pages, prediction, status, uploads
 from catsdogs_lib.serving.settings import ServiceSettings
@@ -47,7 +46,7 @@ def create_app(model: Model, telemetry: Telemetry, settings: ServiceSettings | N
             *pages.mounts(),
         ],
         middleware=[Middleware(RequestMiddleware, telemetry=telemetry)],
-        exception_handlers={ProblemError: _answer_problem, HTTPException: _answer_http_exception},
+        exception_handlers={problems.ProblemError: _answer_problem, HTTPException: _answer_http_exception},
     )
     app.router.redirect_slashes = False
     body_reader = BodyReader(settings, store.read if store else None)
@@ -56,7 +55,7 @@ def create_app(model: Model, telemetry: Telemetry, settings: ServiceSettings | N
 
 
 async def _answer_problem(request: Request, error: Exception) -> Response:
-    assert isinstance(error, ProblemError)
+    assert isinstance(error, problems.ProblemError)
     record = record_of(request)
     record.problem, record.detail, record.cause = error.kind.name, error.detail, error.cause
     return problems.document(error, record.request_id)
@@ -66,11 +65,14 @@ async def _answer_http_exception(request: Request, error: Exception) -> Response
     assert isinstance(error, HTTPException)
     path, method = request.url.path[:200], request.method[:20]
     if error.status_code == 404:
-        problem = ProblemError(problems.NOT_FOUND, f"there is nothing at {path}; see /docs for what there is")
+        problem = problems.ProblemError(problems.NOT_FOUND, f"there is nothing at {path}; see /docs for what there is")
     elif error.status_code == 405:
         allowed = (error.headers or {}).get("Allow", "GET")
-        detail = f"{method} is not possible at {path}; use {allowed}"
-        problem = ProblemError(problems.METHOD_NOT_ALLOWED, detail, {"allow": allowed})
+        problem = problems.ProblemError(
+            problems.METHOD_NOT_ALLOWED, f"{method} is not possible at {path}; use {allowed}", {"allow": allowed}
+        )
     else:
-        problem = ProblemError(problems.MALFORMED, f"the request cannot be read ({error.detail}); send it again whole")
+        problem = problems.ProblemError(
+            problems.MALFORMED, f"the request cannot be read ({error.detail}); send it again whole"
+        )
     return await _answer_problem(request, problem)

@@ -8,7 +8,6 @@ from typing import NamedTuple
 from starlette.requests import Request
 
 from catsdogs_lib.serving import problems
-from catsdogs_lib.serving.problems import ProblemError
 from catsdogs_lib.serving.settings import ServiceSettings
 
 HEADER = "x-api-key"
@@ -47,9 +46,12 @@ def require_key(request: Request, settings: ServiceSettings) -> None:
         return
     key = request.headers.get(HEADER)
     if not key:
-        raise ProblemError(problems.KEY_NEEDED, f"there is no key; send it in the header {HEADER}", _CHALLENGE)
+        raise problems.ProblemError(problems.KEY_NEEDED, f"there is no key; send it in the header {HEADER}", _CHALLENGE)
     # Starlette decodes headers as latin-1: encoding gives the bytes that were sent.
     digest = hashlib.sha256(key.encode("latin-1")).hexdigest()
     if not hmac.compare_digest(digest, settings.key_sha256):
-        detail = f"the key in the header {HEADER} is not the right one; ask whoever runs the service for it"
-        raise ProblemError(problems.KEY_NEEDED, detail, _CHALLENGE)
+        raise problems.ProblemError(
+            problems.KEY_NEEDED,
+            f"the key in the header {HEADER} is not the right one; ask whoever runs the service for it",
+            _CHALLENGE,
+        )

@@ -84,9 +84,11 @@ class RequestMiddleware:
             record.error, record.problem = error, problems.INTERNAL.name
             if started:
                 raise
-            detail = f"a mistake of ours; it was logged as {record.request_id}; try again or report that id"
-            response = problems.document(problems.ProblemError(problems.INTERNAL, detail), record.request_id)
-            await response(scope, receive, send_recorded)
+            problem = problems.ProblemError(
+                problems.INTERNAL,
+                f"a mistake of ours; it was logged as {record.request_id}; try again or report that id",
+            )
+            await problems.document(problem, record.request_id)(scope, receive, send_recorded)
         finally:
             record.seconds = time.perf_counter() - start
             record.route = _route_template(inner)

@@ -8,7 +8,6 @@ from typing import TypeVar
 
 from catsdogs_lib.imaging.decoding import PhotoError
 from catsdogs_lib.serving import problems
-from catsdogs_lib.serving.problems import ProblemError
 from catsdogs_lib.serving.settings import ServiceSettings
 
 T = TypeVar("T")
@@ -43,9 +42,11 @@ class PhotoQueue:
                 return _timed(function, photo)
             return await asyncio.get_running_loop().run_in_executor(self._pool, _timed, function, photo)
         except PhotoError as error:
-            raise ProblemError(problems.KINDS[error.kind], str(error)) from None
+            raise problems.ProblemError(problems.KINDS[error.kind], str(error)) from None
         except MemoryError:
-            raise ProblemError(problems.TOO_LARGE, "there is too little memory for this photo; scale it down") from None
+            raise problems.ProblemError(
+                problems.TOO_LARGE, "there is too little memory for this photo; scale it down"
+            ) from None
         finally:
             self._length -= 1
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import JSONResponse
@@ -12,8 +12,7 @@ from catsdogs_lib.common.errors import CatsdogsError
 MEDIA_TYPE = "application/problem+json"
 
 
-@dataclass(frozen=True)
-class Kind:
+class Kind(NamedTuple):
     """A kind of problem; its `name` ends the type URI ``/problems/<name>``."""
 
     name: str
@@ -99,8 +98,11 @@ class ProblemError(CatsdogsError):
 
 def busy() -> ProblemError:
     """Build the error of a service at its limits; the client may retry in a second."""
-    detail = "too many photos are waiting; send it again in a second"
-    return ProblemError(BUSY, detail, {"retry-after": "1", "connection": "close"})
+    return ProblemError(
+        BUSY,
+        "too many photos are waiting; send it again in a second",
+        {"retry-after": "1", "connection": "close"},
+    )
 
 
 def document(problem: ProblemError, request_id: str) -> JSONResponse:

@@ -12,7 +12,6 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
 from catsdogs_lib.serving import problems
-from catsdogs_lib.serving.problems import ProblemError
 from catsdogs_lib.serving.settings import ServiceSettings
 
 FORM_FIELD = "file"
@@ -91,7 +90,7 @@ class BodyReader:
         kind = media_type(request)
         data = await self._read(request, reservation)
         if not data:
-            raise ProblemError(problems.NO_PHOTO, f"the body is empty; {HOW_TO_SEND}")
+            raise problems.ProblemError(problems.NO_PHOTO, f"the body is empty; {HOW_TO_SEND}")
         if kind.startswith("image/"):
             return ReceivedPhoto(data, None)
         if kind == "multipart/form-data":
@@ -99,7 +98,7 @@ class BodyReader:
         if kind == JSON_MEDIA_TYPE and self._read_upload is not None:
             return await self._read_upload(data, reservation)
         reason = f"the content type '{kind[:80]}' is not read" if kind else "there is no content type"
-        raise ProblemError(problems.NOT_A_PHOTO, f"{reason}; {HOW_TO_SEND}")
+        raise problems.ProblemError(problems.NOT_A_PHOTO, f"{reason}; {HOW_TO_SEND}")
 
     async def _read(self, request: Request, reservation: MemoryReservation) -> bytes:
         limit, length = self.settings.max_body_bytes, request.headers.get("content-length", "")
@@ -123,17 +122,22 @@ class BodyReader:
                     reservation.take(len(chunk))
                     body += chunk
         except TimeoutError:
-            seconds = self.settings.body_seconds
-            detail = f"the body did not arrive within {seconds:g} seconds; send it again, perhaps scaled down"
-            raise ProblemError(problems.SLOW_BODY, detail, {"connection": "close"}) from None
+            raise problems.ProblemError(
+                problems.SLOW_BODY,
+                f"the body did not arrive within {self.settings.body_seconds:g} seconds; send it again, perhaps "
+                "scaled down",
+                {"connection": "close"},
+            ) from None
         if received > limit:
             raise self._too_large()
         return bytes(body)
 
-    def _too_large(self) -> ProblemError:
-        limit = self.settings.max_body_bytes / 2**20
-        detail = f"the body is larger than {limit:g} MiB; scale the photo down"
-        return ProblemError(problems.TOO_LARGE, detail, {"connection": "close"})
+    def _too_large(self) -> problems.ProblemError:
+        return problems.ProblemError(
+            problems.TOO_LARGE,
+            f"the body is larger than {self.settings.max_body_bytes / 2**20:g} MiB; scale the photo down",
+            {"connection": "close"},
+        )
 
 
 def media_type(request: Request) -> str:
@@ -167,20 +171,24 @@ async def _photo_in_form(request: Request, body: bytes) -> ReceivedPhoto:
         form = await parser.parse()
     except (MultiPartException, FormParserError, KeyError, ValueError) as error:
         reason = getattr(error, "message", None) or str(error)
-        detail = f"the multipart form cannot be read ({reason[:200]}); {HOW_TO_SEND}"
-        raise ProblemError(problems.MALFORMED, detail) from None
+        raise problems.ProblemError(
+            problems.MALFORMED, f"the multipart form cannot be read ({reason[:200]}); {HOW_TO_SEND}"
+        ) from None
     try:
         values = form.getlist(FORM_FIELD)
         if len(values) != 1:
             count = f"{len(values)} fields" if values else "no field"
-            raise ProblemError(problems.NO_PHOTO, f"the form has {count} '{FORM_FIELD}'; {HOW_TO_SEND}")
+            raise problems.ProblemError(problems.NO_PHOTO, f"the form has {count} '{FORM_FIELD}'; {HOW_TO_SEND}")
         (file,) = values
         if not isinstance(file, UploadFile):
-            raise ProblemError(problems.NO_PHOTO, f"the field '{FORM_FIELD}' is text, not a file; {HOW_TO_SEND}")
+            raise problems.ProblemError(
+                problems.NO_PHOTO, f"the field '{FORM_FIELD}' is text, not a file; {HOW_TO_SEND}"
+            )
         photo = ReceivedPhoto(await file.read(), (file.filename or "")[:200] or None)
         if not photo.data:
-            detail = f"the file in the field '{FORM_FIELD}' is empty; choose another photo"
-            raise ProblemError(problems.NO_PHOTO, detail)
+            raise problems.ProblemError(
+                problems.NO_PHOTO, f"the file in the field '{FORM_FIELD}' is empty; choose another photo"
+            )
         return photo
     finally:
         await form.close()

@@ -1,6 +1,5 @@
 """What the endpoint answers; the models are the OpenAPI document's, too."""
 
-import base64
 import os
 from typing import Any, Literal, Self
 
@@ -9,7 +8,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from catsdogs_lib import __version__
 from catsdogs_lib.inference.bundle import Bundle, Metric
 from catsdogs_lib.inference.classifier import Prediction
-from catsdogs_lib.inference.explanation import Explanation
 
 LINKS = ("predict", "explain", "health", "ready", "version", "metrics", "docs")
 IMAGE_VARIABLE = "CATSDOGS_IMAGE"
@@ -65,31 +63,6 @@ class ExplanationAnswer(_Answer):
     overlay: str = Field(description="the centre square with the map over it: a data URI, PNG")
     latency_seconds: float = Field(ge=0)
     model_version: str
-
-    @classmethod
-    def of(
-        cls,
-        explanation: Explanation,
-        method: Literal["activation map", "occlusion"],
-        png: bytes,
-        latency_seconds: float,
-        model_version: str,
-    ) -> Self:
-        """Assemble the answer from an explanation and its picture."""
-        prediction = explanation.prediction
-        return cls(
-            prediction=prediction.prediction,
-            confidence=prediction.confidence,
-            probabilities=prediction.probabilities,
-            confident=prediction.confident,
-            reason=prediction.reason,
-            unfamiliarity=prediction.unfamiliarity,
-            method=method,
-            map=explanation.heat.round(4).tolist(),
-            overlay=f"data:image/png;base64,{base64.b64encode(png).decode()}",
-            latency_seconds=latency_seconds,
-            model_version=model_version,
-        )
 
 
 class Feedback(BaseModel):
@@ -162,19 +135,19 @@ class Version(_Answer):
     @classmethod
     def of(cls, bundle: Bundle) -> Self:
         """Describe a bundle."""
-        found = bundle.description
+        description = bundle.description
         return cls(
             service_version=__version__,
             model_version=bundle.version,
-            model=found.model,
-            classes=found.classes,
-            git_commit=found.git_commit,
-            mlflow_run=found.mlflow_run,
-            data_sha256=found.data.sha256,
-            created=found.created.isoformat(),
-            weights_licence=found.weights_licence,
+            model=description.model,
+            classes=description.classes,
+            git_commit=description.git_commit,
+            mlflow_run=description.mlflow_run,
+            data_sha256=description.data.sha256,
+            created=description.created.isoformat(),
+            weights_licence=description.weights_licence,
             image=os.environ.get(IMAGE_VARIABLE) or None,
-            metrics=found.metrics,
+            metrics=description.metrics,
         )
 
 

@@ -1,6 +1,6 @@
 """State that the endpoints of one application share."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from starlette.requests import Request
 
@@ -8,15 +8,13 @@ from catsdogs_lib.inference.classifier import Classifier
 from catsdogs_lib.serving import problems
 from catsdogs_lib.serving.model import Model
 from catsdogs_lib.serving.photo_queue import PhotoQueue
-from catsdogs_lib.serving.problems import ProblemError
 from catsdogs_lib.serving.request_body import BodyReader
 from catsdogs_lib.serving.settings import ServiceSettings
 from catsdogs_lib.serving.telemetry import Telemetry
 from catsdogs_lib.serving.upload_store import UploadStore
 
 
-@dataclass(frozen=True)
-class AppState:
+class AppState(NamedTuple):
     """State of an application; `upload_store` is None where uploads are off."""
 
     settings: ServiceSettings
@@ -29,10 +27,9 @@ class AppState:
     @property
     def classifier(self) -> Classifier:
         """The model's classifier; raises `ProblemError` (503) where no model is loaded."""
-        classifier = self.model.classifier
-        if classifier is None:
-            raise ProblemError(problems.NOT_READY, self.model.reason, {"retry-after": "5"})
-        return classifier
+        if self.model.classifier is None:
+            raise problems.ProblemError(problems.NOT_READY, self.model.reason, {"retry-after": "5"})
+        return self.model.classifier
 
 
 def state_of(request: Request) -> AppState:

@@ -42,7 +42,7 @@ class RequestRecord:
 
         Monitoring reads those of predictions (docs/monitoring.md).
         """
-        prediction, statistics = self.prediction, self.statistics
+        statistics = self.statistics._asdict() if self.statistics else {}
         fields = {
             "request_id": self.request_id,
             "method": self.method,
@@ -55,13 +55,8 @@ class RequestRecord:
             "filename": self.filename,
             "photo_bytes": self.photo_bytes,
             "prediction_id": self.prediction_id,
-            "prediction": prediction.prediction if prediction else None,
-            "confidence": prediction.confidence if prediction else None,
-            "probabilities": prediction.probabilities if prediction else None,
-            "unfamiliarity": prediction.unfamiliarity if prediction else None,
-            "confident": prediction.confident if prediction else None,
-            "reason": prediction.reason if prediction else None,
-            **({f"photo_{name}": value for name, value in statistics._asdict().items()} if statistics else {}),
+            **(vars(self.prediction) if self.prediction else {}),
+            **{f"photo_{name}": value for name, value in statistics.items()},
             "truth": self.truth,
             "latency_seconds": self.prediction_seconds,
             "model_version": self.model_version,

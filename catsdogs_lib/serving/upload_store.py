@@ -10,7 +10,6 @@ from pydantic import ValidationError
 from catsdogs_lib.common.errors import CatsdogsError
 from catsdogs_lib.common.s3 import MissingError, OpenedObject, Storage, StorageError
 from catsdogs_lib.serving import problems
-from catsdogs_lib.serving.problems import ProblemError
 from catsdogs_lib.serving.request_body import MemoryReservation, ReceivedPhoto
 from catsdogs_lib.serving.schemas import Upload, UploadedPhoto
 from catsdogs_lib.serving.settings import ServiceSettings
@@ -63,17 +62,21 @@ class UploadStore:
             with await asyncio.to_thread(self._storage.open, self._folder.bucket, key) as opened:
                 return ReceivedPhoto(await self._read(opened, reservation), key)
         except MissingError:
-            detail = "no photo was uploaded under this key, or it has been deleted since; ask /uploads for a new form"
-            raise ProblemError(problems.NO_UPLOAD, detail) from None
+            raise problems.ProblemError(
+                problems.NO_UPLOAD,
+                "no photo was uploaded under this key, or it has been deleted since; ask /uploads for a new form",
+            ) from None
         except StorageError as error:
             raise _store_failed(error) from None
 
     async def _read(self, opened: OpenedObject, reservation: MemoryReservation) -> bytes:
         if opened.size > self._settings.max_body_bytes:
-            limit = self._settings.max_body_bytes / 2**20
-            raise ProblemError(problems.TOO_LARGE, f"the upload is larger than {limit:g} MiB; scale the photo down")
+            raise problems.ProblemError(
+                problems.TOO_LARGE,
+                f"the upload is larger than {self._settings.max_body_bytes / 2**20:g} MiB; scale the photo down",
+            )
         if opened.size == 0:
-            raise ProblemError(problems.NO_PHOTO, "the upload is empty; choose another photo")
+            raise problems.ProblemError(problems.NO_PHOTO, "the upload is empty; choose another photo")
         reservation.take(opened.size)
         return await asyncio.to_thread(opened.read)
 
@@ -82,15 +85,23 @@ class UploadStore:
             key = UploadedPhoto.model_validate_json(body).key
         except ValidationError as error:
             reason = error.errors(include_url=False)[0]["msg"]
-            detail = f'the JSON cannot be used ({reason[:200]}); send {{"key": ...}} with the key that /uploads gave'
-            raise ProblemError(problems.MALFORMED, detail) from None
+            raise problems.ProblemError(
+                problems.MALFORMED,
+                f'the JSON cannot be used ({reason[:200]}); send {{"key": ...}} with the key that /uploads gave',
+            ) from None
         folder, _, name = key.rpartition("/")
         if folder != self._folder.prefix or not _NAME.fullmatch(name):
-            raise ProblemError(problems.NO_UPLOAD, "this is no key of an upload; use the one that /uploads gave")
+            raise problems.ProblemError(
+                problems.NO_UPLOAD, "this is no key of an upload; use the one that /uploads gave"
+            )
         return key
 
 
-def _store_failed(error: StorageError) -> ProblemError:
+def _store_failed(error: StorageError) -> problems.ProblemError:
     # Names of buckets and roles go to the log, not to the sender.
-    detail = "the store of uploads gives no answer; try again in a moment"
-    return ProblemError(problems.STORE_FAILED, detail, {"retry-after": "5"}, cause=str(error))
+    return problems.ProblemError(
+        problems.STORE_FAILED,
+        "the store of uploads gives no answer; try again in a moment",
+        {"retry-after": "5"},
+        cause=str(error),
+    )

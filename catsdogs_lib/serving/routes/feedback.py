@@ -11,7 +11,6 @@ from starlette.routing import Route
 
 from catsdogs_lib.serving import auth, problems
 from catsdogs_lib.serving.middleware import record_of
-from catsdogs_lib.serving.problems import ProblemError
 from catsdogs_lib.serving.schemas import Feedback, Kept
 from catsdogs_lib.serving.settings import ServiceSettings
 from catsdogs_lib.serving.state import state_of
@@ -27,7 +26,9 @@ async def feedback(request: Request) -> Response:
     classes = state.classifier.classes
     report = _parse(await _read(request, state.settings.body_seconds))
     if report.truth not in classes:
-        raise ProblemError(problems.MALFORMED, f"the truth is none of the classes {', '.join(classes)}; name one")
+        raise problems.ProblemError(
+            problems.MALFORMED, f"the truth is none of the classes {', '.join(classes)}; name one"
+        )
     record = record_of(request)
     record.prediction_id, record.truth = report.prediction_id, report.truth
     return JSONResponse(Kept().model_dump(), 202)
@@ -40,11 +41,17 @@ async def _read(request: Request, seconds: float) -> bytes:
             async for chunk in request.stream():
                 body += chunk
                 if len(body) > MAX_BYTES:
-                    detail = f"feedback has at most {MAX_BYTES} bytes; send an id and a class"
-                    raise ProblemError(problems.TOO_LARGE, detail, {"connection": "close"})
+                    raise problems.ProblemError(
+                        problems.TOO_LARGE,
+                        f"feedback has at most {MAX_BYTES} bytes; send an id and a class",
+                        {"connection": "close"},
+                    )
     except TimeoutError:
-        detail = f"the body did not arrive within {seconds:g} seconds; send it again"
-        raise ProblemError(problems.SLOW_BODY, detail, {"connection": "close"}) from None
+        raise problems.ProblemError(
+            problems.SLOW_BODY,
+            f"the body did not arrive within {seconds:g} seconds; send it again",
+            {"connection": "close"},
+        ) from None
     return body
 
 
@@ -54,8 +61,9 @@ def _parse(body: bytes) -> Feedback:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         field = ".".join(str(part) for part in first["loc"]) or "the body"
-        detail = f'{field}: {first["msg"][:200]}; send {{"prediction_id": ..., "truth": ...}} as JSON'
-        raise ProblemError(problems.MALFORMED, detail) from None
+        raise problems.ProblemError(
+            problems.MALFORMED, f'{field}: {first["msg"][:200]}; send {{"prediction_id": ..., "truth": ...}} as JSON'
+        ) from None
 
 
 ROUTES = (Route(FEEDBACK_ROUTE, feedback, methods=["POST"]),)

@@ -11,7 +11,6 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from catsdogs_lib.serving import problems
-from catsdogs_lib.serving.problems import ProblemError
 from catsdogs_lib.serving.schemas import Information
 from catsdogs_lib.serving.settings import ServiceSettings
 from catsdogs_lib.serving.state import state_of
@@ -33,7 +32,7 @@ async def problem(request: Request) -> Response:
     name = request.path_params["name"]
     if (kind := problems.KINDS.get(name)) is None:
         known = ", ".join(problems.KINDS)
-        raise ProblemError(problems.NOT_FOUND, f"there is no kind of problem of this name; there are {known}")
+        raise problems.ProblemError(problems.NOT_FOUND, f"there is no kind of problem of this name; there are {known}")
     return JSONResponse({"type": f"/problems/{name}", "title": kind.title, "meaning": kind.meaning})
 
 

@@ -1,5 +1,6 @@
 """``POST /predict`` and ``POST /explain``: the class of a photo, and where in the photo the model found it."""
 
+import base64
 import io
 import uuid
 from collections.abc import Callable
@@ -39,8 +40,15 @@ async def explain(request: Request) -> Response:
     (explanation, png), seconds, version = await _run(request, _explain)
     if request.headers.get("accept", "").startswith("image/png"):
         return Response(png, media_type="image/png")
-    method = state_of(request).classifier.bundle.description.explanation
-    return JSONResponse(ExplanationAnswer.of(explanation, method, png, seconds, version).model_dump())
+    answer = ExplanationAnswer(
+        **vars(explanation.prediction),
+        method=state_of(request).classifier.bundle.description.explanation,
+        map=explanation.heat.round(4).tolist(),
+        overlay=f"data:image/png;base64,{base64.b64encode(png).decode()}",
+        latency_seconds=seconds,
+        model_version=version,
+    )
+    return JSONResponse(answer.model_dump())
 
 
 def _require_key(request: Request) -> None:
