@@ -42,7 +42,8 @@ def score_photos(connection: Connection, classifier: Classifier) -> None:
                     photo: Photo = connection.recv()
                     queue.append((photo, fetching.submit(photo.read) if photo.remote else None))
                 photo, fetched = queue.popleft()
-                connection.send(score_photo(classifier, photo.path, fetched.result if fetched else photo.read))
+                row, _ = score_photo(classifier, photo.path, fetched.result if fetched else photo.read)
+                connection.send(row)
         finally:
             fetching.shutdown(wait=False, cancel_futures=True)
 

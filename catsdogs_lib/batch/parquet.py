@@ -21,9 +21,16 @@ def part_schema(description: Description) -> Any:
     """Build the Arrow schema of a part; its metadata names the model."""
     import pyarrow as pa
 
-    answer = [("prediction", pa.string()), ("confidence", pa.float64())]
-    classes = [(PROBABILITY_PREFIX + name, pa.float64()) for name in description.classes]
-    rest = [("confident", pa.bool_()), *((name, pa.string()) for name in ("reason", "error", "model_version"))]
+    columns = [
+        ("path", pa.string()),
+        ("prediction", pa.string()),
+        ("confidence", pa.float64()),
+        *((PROBABILITY_PREFIX + name, pa.float64()) for name in description.classes),
+        ("confident", pa.bool_()),
+        ("reason", pa.string()),
+        ("error", pa.string()),
+        ("model_version", pa.string()),
+    ]
     metadata = {
         "catsdogs.bundle": description.digest,
         "catsdogs.model": description.model,
@@ -31,7 +38,7 @@ def part_schema(description: Description) -> Any:
         "catsdogs.mlflow_run": description.mlflow_run,
         "catsdogs.git_commit": description.git_commit,
     }
-    return pa.schema([("path", pa.string()), *answer, *classes, *rest], metadata=metadata)
+    return pa.schema(columns, metadata=metadata)
 
 
 def write_part(path: Path, rows: Sequence[Row], schema: Any) -> None:

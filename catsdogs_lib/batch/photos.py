@@ -5,7 +5,7 @@ import zipfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 from catsdogs_lib.batch.rows import printable
 from catsdogs_lib.imaging.decoding import MAX_BYTES, PhotoError
@@ -19,49 +19,40 @@ class UnreadableError(PhotoError):
     """The bytes of a photo cannot be read."""
 
 
-class Photo(Protocol):
-    """A photo of a source."""
+@dataclass(frozen=True, slots=True)
+class Photo:
+    """A photo of a source, under the name that the source gives it: a path, a member of a zip, or an address."""
 
-    remote: ClassVar[bool]
+    remote: ClassVar[bool] = False
     """Whether reading mostly waits for the network."""
+    name: str
 
     @property
     def path(self) -> str:
         """Name of the photo in its row."""
+        return printable(self.name)
 
     def read(self) -> bytes | Path:
         """Read its bytes, or return the path of its file; raises `UnreadableError` if they cannot be read."""
+        raise NotImplementedError
 
 
-@dataclass(frozen=True, slots=True)
-class LocalPhoto:
+class LocalPhoto(Photo):
     """A file on this machine."""
 
-    remote: ClassVar[bool] = False
-    file: str
-
-    @property
-    def path(self) -> str:
-        """The file as the source names it."""
-        return printable(self.file)
+    __slots__ = ()
 
     def read(self) -> Path:
         """Return the path of the file."""
-        return Path(self.file)
+        return Path(self.name)
 
 
 @dataclass(frozen=True, slots=True)
-class ZippedPhoto:
+class ZippedPhoto(Photo):
     """A member of a zip, read without unpacking the zip."""
 
-    remote: ClassVar[bool] = False
     archive: str
     member: zipfile.ZipInfo
-
-    @property
-    def path(self) -> str:
-        """The member's name."""
-        return printable(self.member.filename)
 
     def read(self) -> bytes:
         """Unpack the member into memory, up to the size limit of a photo.
@@ -88,24 +79,18 @@ class ZippedPhoto:
             raise UnreadableError(f"its zip cannot be read ({error.strerror}); check that it is still there") from None
 
 
-@dataclass(frozen=True, slots=True)
-class RemotePhoto:
+class RemotePhoto(Photo):
     """An object that fsspec reads."""
 
-    remote: ClassVar[bool] = True
-    address: str
-
-    @property
-    def path(self) -> str:
-        """The address."""
-        return printable(self.address)
+    __slots__ = ()
+    remote = True
 
     def read(self) -> bytes:
         """Fetch the object, up to the size limit of a photo if the server supports ranges."""
         import fsspec.core
 
         try:
-            system, path = fsspec.core.url_to_fs(self.address)
+            system, path = fsspec.core.url_to_fs(self.name)
             return bytes(system.cat_file(path, start=0, end=MAX_BYTES + 1))
         except MemoryError:
             raise

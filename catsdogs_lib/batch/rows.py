@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypedDict
 
-from catsdogs_lib.imaging.decoding import PhotoError
+from catsdogs_lib.imaging.decoding import PhotoError, PhotoTooLargeError
 from catsdogs_lib.inference.classifier import TOO_LITTLE_MEMORY, Classifier, Prediction
 
 
@@ -26,7 +26,7 @@ def printable(path: str) -> str:
     return path.encode(errors="backslashreplace").decode()
 
 
-def score_photo(classifier: Classifier, path: str, read: Callable[[], bytes | Path]) -> Row:
+def score_photo(classifier: Classifier, path: str, read: Callable[[], bytes | Path]) -> tuple[Row, str | None]:
     """Score a photo; one that cannot be read or used becomes a row with an error.
 
     Parameters
@@ -37,14 +37,19 @@ def score_photo(classifier: Classifier, path: str, read: Callable[[], bytes | Pa
         Name of the photo in its row.
     read
         Returns its bytes, or the path of its file; raises `PhotoError` if it cannot.
+
+    Returns
+    -------
+    row, kind
+        Its row, and the kind of its error; None if it was scored.
     """
     version = classifier.bundle.version
     try:
-        return answered_row(path, classifier.predict(read()), version)
+        return answered_row(path, classifier.predict(read()), version), None
     except PhotoError as error:
-        return error_row(path, str(error), version)
+        return error_row(path, str(error), version), error.kind
     except MemoryError:
-        return error_row(path, TOO_LITTLE_MEMORY, version)
+        return error_row(path, TOO_LITTLE_MEMORY, version), PhotoTooLargeError.kind
 
 
 def answered_row(path: str, prediction: Prediction, version: str) -> Row:

@@ -11,17 +11,17 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 from urllib.parse import unquote_plus
 
 from botocore.session import Session
 
-from catsdogs_lib.batch.rows import Row, answered_row, error_row, score_photo
+from catsdogs_lib.batch.rows import Row, score_photo
 from catsdogs_lib.common.errors import CatsdogsError
 from catsdogs_lib.common.s3 import Address, ChangedError, MissingError, ObjectHead, OpenedObject, Storage
 from catsdogs_lib.imaging.decoding import MAX_BYTES, PhotoError, PhotoTooLargeError
-from catsdogs_lib.inference.classifier import TOO_LITTLE_MEMORY, Classifier
+from catsdogs_lib.inference.classifier import Classifier
 
 MAX_PREFETCHED = 4
 """Photos fetched while another is scored."""
@@ -167,7 +167,7 @@ class S3Batch:
         StorageError
             S3 does not answer; the photos may be fine.
         """
-        return [score_photo(self._classifier, key, fetched.result) for key, fetched in self._fetched(bucket, keys)]
+        return [score_photo(self._classifier, key, fetched.result)[0] for key, fetched in self._fetched(bucket, keys)]
 
     def _fetched(self, bucket: str, keys: Iterable[str]) -> Iterator[tuple[str, "Future[bytes]"]]:
         with ThreadPoolExecutor(MAX_PREFETCHED) as pool:
@@ -278,13 +278,7 @@ class S3PhotoProcessor(S3Batch):
         provenance = {"etag": opened.etag, "version": opened.version, "model-version": version}
         if before is not None and before.metadata == provenance:
             return {"outcome": "known"}
-        kind = None
-        try:
-            row = answered_row(photo.key, self._classifier.predict(_content(opened)), version)
-        except PhotoError as error:
-            kind, row = error.kind, error_row(photo.key, str(error), version)
-        except MemoryError:
-            kind, row = PhotoTooLargeError.kind, error_row(photo.key, TOO_LITTLE_MEMORY, version)
+        row, kind = score_photo(self._classifier, photo.key, partial(_content, opened))
         if kind is not None:
             self._letters.send(kind, row["error"] or "", photo.notice)
         origin = {"bucket": photo.bucket, "etag": opened.etag, "version": opened.version or None}

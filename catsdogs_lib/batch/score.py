@@ -3,8 +3,8 @@
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from catsdogs_lib.batch.local_engine import WorkerPool
 from catsdogs_lib.batch.output import Output
@@ -13,8 +13,7 @@ from catsdogs_lib.common.progress import track
 from catsdogs_lib.inference.bundle import Bundle
 
 
-@dataclass(frozen=True)
-class Summary:
+class Summary(NamedTuple):
     """Counts of a scoring run.
 
     Attributes

@@ -34,7 +34,6 @@ class SourceUnusableError(CatsdogsError):
 
     def __init__(self, source: str, problem: str) -> None:
         super().__init__(f"source '{source}': {problem}")
-        self.source = source
         self.problem = problem
 
 
@@ -87,7 +86,7 @@ def open_source(given: str) -> Source:
         return Source(name, lambda: iter([LocalPhoto(given)]))
     if zipfile.is_zipfile(path):
         members = _members(path)
-        return Source(name, lambda: (ZippedPhoto(given, member) for member in members))
+        return Source(name, lambda: (ZippedPhoto(member.filename, given, member) for member in members))
     return Source(name, lambda: _listed(given, lambda: _text(path.open("rb"))))
 
 
