@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import replace
 
+from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
 from catsdogs_lib.client.messages import HttpRequest, HttpResponse
@@ -14,14 +15,6 @@ BODY_SECONDS = 30.0
 
 class BodyTooLargeError(Exception):
     """The body is larger than the limit."""
-
-
-class SlowBodyError(Exception):
-    """The body did not arrive within `BODY_SECONDS`; the client is still connected."""
-
-
-class ClientDisconnectedError(Exception):
-    """The client has disconnected; nobody would receive a response."""
 
 
 def request_head(scope: Scope) -> HttpRequest:
@@ -44,26 +37,19 @@ async def read_request(scope: Scope, receive: Receive, limit: int) -> HttpReques
     ------
     BodyTooLargeError
         The body is larger.
-    SlowBodyError
-        The body did not arrive in time.
-    ClientDisconnectedError
-        The client has disconnected.
+    TimeoutError
+        The body did not arrive within `BODY_SECONDS`; the client is still connected.
+    ClientDisconnect
+        The client has disconnected; nobody would receive a response.
     """
     body, received = bytearray(), 0
-    try:
-        async with asyncio.timeout(BODY_SECONDS):
-            more = True
-            while more:
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    raise ClientDisconnectedError
-                part = message.get("body", b"")
-                received += len(part)
-                if received <= limit:
-                    body += part
-                more = message.get("more_body", False) and received <= DRAIN_BYTES
-    except TimeoutError:
-        raise SlowBodyError from None
+    async with asyncio.timeout(BODY_SECONDS):
+        async for part in Request(scope, receive).stream():
+            received += len(part)
+            if received <= limit:
+                body += part
+            if received > DRAIN_BYTES:
+                break
     if received > limit:
         raise BodyTooLargeError
     return replace(request_head(scope), body=bytes(body))

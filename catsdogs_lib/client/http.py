@@ -3,11 +3,15 @@
 import contextlib
 import http.client
 import re
-from typing import Protocol
+from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote_to_bytes, urlsplit
 
 from catsdogs_lib.client.messages import HOP_BY_HOP, Headers, HttpRequest, HttpResponse
 from catsdogs_lib.common.errors import CatsdogsError
+
+if TYPE_CHECKING:
+    # It needs botocore, which comes with an extra.
+    from catsdogs_lib.client.sigv4 import Signer
 
 RESPONSE_TIMEOUT_SECONDS = 60.0
 """Time limit for a response; the limit of the function itself is shorter."""
@@ -19,13 +23,6 @@ _REPLACED_HEADERS = HOP_BY_HOP | {"host", "content-length", "authorization"}
 
 class UnreachableError(CatsdogsError):
     """A server does not answer; ``str()`` says why and what to do."""
-
-
-class RequestSigner(Protocol):
-    """Signer of requests; see `catsdogs_lib.client.sigv4`."""
-
-    def sign(self, method: str, url: str, body: bytes) -> dict[str, str]:
-        """Return the headers that authenticate a request."""
 
 
 class Upstream:
@@ -49,7 +46,7 @@ class Upstream:
     """
 
     def __init__(
-        self, url: str, signer: RequestSigner | None = None, seconds: float = RESPONSE_TIMEOUT_SECONDS, key: str = ""
+        self, url: str, signer: "Signer | None" = None, seconds: float = RESPONSE_TIMEOUT_SECONDS, key: str = ""
     ) -> None:
         if not re.fullmatch("[!-~]*", key):
             raise CatsdogsError("the key has characters that no header can hold; give it as 'catsdogs key' printed it")

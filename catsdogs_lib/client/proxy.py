@@ -9,19 +9,23 @@ import uuid
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
 
+from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
-from catsdogs_lib.client import asgi, lambda_events
-from catsdogs_lib.client.http import UnreachableError, Upstream
+from catsdogs_lib.client import asgi, http, lambda_events, sigv4
 from catsdogs_lib.client.messages import HttpRequest, HttpResponse
-from catsdogs_lib.client.sigv4 import SigningError
 from catsdogs_lib.serving import problems
-from catsdogs_lib.serving.problems import Kind, ProblemError
 
-UNREACHABLE = Kind("upstream-unreachable", 502, "The endpoint gives no answer", "The proxy could not reach it.")
-NOT_SIGNED = Kind("not-signed", 502, "The request cannot be signed", "The proxy has no valid credentials.")
-NOT_ADMITTED = Kind("not-admitted", 403, "AWS does not admit these credentials", "Signature, permission or age.")
-FOREIGN_SITE = Kind("foreign-site", 403, "Not for other sites", "The proxy answers pages that it served itself.")
+UNREACHABLE = problems.Kind(
+    "upstream-unreachable", 502, "The endpoint gives no answer", "The proxy could not reach it."
+)
+NOT_SIGNED = problems.Kind("not-signed", 502, "The request cannot be signed", "The proxy has no valid credentials.")
+NOT_ADMITTED = problems.Kind(
+    "not-admitted", 403, "AWS does not admit these credentials", "Signature, permission or age."
+)
+FOREIGN_SITE = problems.Kind(
+    "foreign-site", 403, "Not for other sites", "The proxy answers pages that it served itself."
+)
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
 MAX_THREADS = 16
 
@@ -35,7 +39,7 @@ class Proxy:
         Endpoint, with its signer.
     """
 
-    def __init__(self, upstream: Upstream) -> None:
+    def __init__(self, upstream: http.Upstream) -> None:
         self._upstream = upstream
         self._pool = ThreadPoolExecutor(MAX_THREADS, thread_name_prefix="proxy")
 
@@ -45,9 +49,9 @@ class Proxy:
             return
         try:
             response = await self._answer(scope, receive)
-        except asgi.ClientDisconnectedError:
+        except ClientDisconnect:
             return
-        except ProblemError as error:
+        except problems.ProblemError as error:
             await problems.document(error, uuid.uuid4().hex)(scope, receive, send)
             return
         await asgi.send_response(response, scope["method"], send)
@@ -55,23 +59,27 @@ class Proxy:
     async def _answer(self, scope: Scope, receive: Receive) -> HttpResponse:
         # Refuse before reading the body.
         if reason := _foreign_site(asgi.request_head(scope)):
-            raise ProblemError(FOREIGN_SITE, f"{reason}; open the proxy's own address")
+            raise problems.ProblemError(FOREIGN_SITE, f"{reason}; open the proxy's own address")
         try:
             request = await asgi.read_request(scope, receive, lambda_events.MAX_EVENT_BYTES)
         except asgi.BodyTooLargeError:
-            detail = "the body is larger than the 6 MB that AWS takes (4.5 MB for a photo); scale the photo down"
-            raise ProblemError(problems.TOO_LARGE, detail) from None
-        except asgi.SlowBodyError:
-            detail = f"the body did not arrive within {asgi.BODY_SECONDS:g} seconds; send it again, perhaps scaled down"
-            raise ProblemError(problems.SLOW_BODY, detail, {"connection": "close"}) from None
+            raise problems.ProblemError(
+                problems.TOO_LARGE,
+                "the body is larger than the 6 MB that AWS takes (4.5 MB for a photo); scale the photo down",
+            ) from None
+        except TimeoutError:
+            raise problems.ProblemError(
+                problems.SLOW_BODY,
+                f"the body did not arrive within {asgi.BODY_SECONDS:g} seconds; send it again, perhaps scaled down",
+                {"connection": "close"},
+            ) from None
         try:
             response = await asyncio.get_running_loop().run_in_executor(self._pool, self._upstream.ask, request)
-        except SigningError as error:
-            raise ProblemError(NOT_SIGNED, str(error)) from None
-        except UnreachableError as error:
-            raise ProblemError(UNREACHABLE, str(error)) from None
+        except (sigv4.SigningError, http.UnreachableError) as error:
+            kind = NOT_SIGNED if isinstance(error, sigv4.SigningError) else UNREACHABLE
+            raise problems.ProblemError(kind, str(error)) from None
         if response.status == NOT_ADMITTED.status and response.header("x-amzn-errortype"):
-            raise ProblemError(NOT_ADMITTED, _aws_message(response))
+            raise problems.ProblemError(NOT_ADMITTED, _aws_message(response))
         return self._with_local_redirects(response)
 
     def _with_local_redirects(self, response: HttpResponse) -> HttpResponse:

@@ -70,8 +70,8 @@ def run_smoke_tests(upstream: Endpoint, bundle: Bundle, wait_seconds: float = 0.
         There is no endpoint.
     """
     wait_until_ready(upstream, wait_seconds)
-    yield _check("health", _health, upstream)
-    yield _check("ready", _ready, upstream)
+    yield _check("health", _status, upstream, "/health", "alive")
+    yield _check("ready", _status, upstream, "/ready", "ready")
     yield _check("version", _version, upstream, bundle)
     answers: list[Any] = []
     for number, golden in enumerate(bundle.description.golden):
@@ -133,18 +133,11 @@ def _json(response: HttpResponse, status: int = HTTPStatus.OK) -> dict[str, Any]
     return content
 
 
-def _health(upstream: Endpoint) -> str:
-    status = _json(upstream.ask(HttpRequest("GET", "/health"))).get("status")
-    if status != "alive":
-        raise _CheckFailed(f"status is {status!r}, not 'alive'")
-    return "alive"
-
-
-def _ready(upstream: Endpoint) -> str:
-    content = _json(upstream.ask(HttpRequest("GET", "/ready")))
-    if content.get("status") != "ready":
-        raise _CheckFailed(f"status is {content.get('status')!r}, not 'ready'")
-    return f"model {content.get('model_version')}"
+def _status(upstream: Endpoint, path: str, expected: str) -> str:
+    content = _json(upstream.ask(HttpRequest("GET", path)))
+    if content.get("status") != expected:
+        raise _CheckFailed(f"status is {content.get('status')!r}, not {expected!r}")
+    return f"model {content['model_version']}" if "model_version" in content else expected
 
 
 def _version(upstream: Endpoint, bundle: Bundle) -> str:

@@ -5,7 +5,6 @@ import queue
 import sys
 from http import HTTPStatus
 from pathlib import Path
-from typing import Protocol
 
 import catsdogs_lib
 from catsdogs_lib.client.http import UnreachableError, Upstream
@@ -35,20 +34,6 @@ def find_handler(file: Path | None = None) -> Path:
     raise CatsdogsError(
         f"{file or HANDLER_FILE} is missing; run this inside the project, or name the file with --handler"
     )
-
-
-class Backend(Protocol):
-    """Something that answers events."""
-
-    @property
-    def concurrency(self) -> int:
-        """Number of events answered at a time."""
-
-    def invoke(self, payload: bytes, request_id: str) -> bytes:
-        """Answer an event, JSON for JSON; raises `FunctionError` if there is no answer."""
-
-    def close(self) -> None:
-        """Stop what the backend started."""
 
 
 class WorkerBackend:
@@ -82,7 +67,13 @@ class WorkerBackend:
             raise
 
     def invoke(self, payload: bytes, request_id: str) -> bytes:
-        """Answer an event; a process that dies is restarted for the next one."""
+        """Answer an event; a process that dies is restarted for the next one.
+
+        Raises
+        ------
+        FunctionError
+            There is no answer.
+        """
         worker = self._idle.get()
         try:
             return worker.invoke(payload, request_id)
@@ -113,7 +104,13 @@ class EmulatorBackend:
         self._upstream = Upstream(address, seconds=EMULATOR_TIMEOUT_SECONDS)
 
     def invoke(self, payload: bytes, request_id: str) -> bytes:
-        """Answer an event; the emulator reports a timeout as text with status 200, an exception as JSON."""
+        """Answer an event; the emulator reports a timeout as text with status 200, an exception as JSON.
+
+        Raises
+        ------
+        FunctionError
+            There is no answer.
+        """
         headers = (("content-type", "application/json"), ("x-amzn-requestid", request_id))
         try:
             response = self._upstream.ask(HttpRequest("POST", "", "", headers, payload))
@@ -133,6 +130,10 @@ class EmulatorBackend:
 
     def close(self) -> None:
         """Do nothing: whoever started the emulator stops it."""
+
+
+Backend = WorkerBackend | EmulatorBackend
+"""Something that answers at most `concurrency` events at a time, JSON for JSON."""
 
 
 def open_backend(emulator: str | None, handler: Path | None, workers: int) -> Backend:

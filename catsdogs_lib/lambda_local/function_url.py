@@ -5,10 +5,10 @@ import json
 import logging
 from concurrent.futures import ThreadPoolExecutor
 
+from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from catsdogs_lib.client import asgi, lambda_events
-from catsdogs_lib.client.lambda_events import MAX_RESULT_BYTES, Arrival
 from catsdogs_lib.client.messages import HttpRequest, HttpResponse
 from catsdogs_lib.lambda_local.backends import Backend
 from catsdogs_lib.lambda_local.worker import FunctionError
@@ -31,15 +31,15 @@ class FunctionUrl:
         """Answer one request."""
         if scope["type"] != "http":
             return
-        arrival = Arrival.now()
+        arrival = lambda_events.Arrival.now()
         try:
             # A body over this limit could not fit into an event.
             request = await asgi.read_request(scope, receive, lambda_events.MAX_EVENT_BYTES)
-        except asgi.ClientDisconnectedError:
+        except ClientDisconnect:
             return
         except asgi.BodyTooLargeError:
             response = lambda_events.REQUEST_TOO_LARGE
-        except asgi.SlowBodyError:
+        except TimeoutError:
             response = lambda_events.REQUEST_TIMEOUT
         else:
             response = await self._answer(request, arrival)
@@ -47,7 +47,7 @@ class FunctionUrl:
         response = HttpResponse(response.status, (*response.headers, *added), response.body)
         await asgi.send_response(response, scope["method"], send)
 
-    async def _answer(self, request: HttpRequest, arrival: Arrival) -> HttpResponse:
+    async def _answer(self, request: HttpRequest, arrival: lambda_events.Arrival) -> HttpResponse:
         payload = json.dumps(lambda_events.function_url_event(request, arrival)).encode()
         if len(payload) > lambda_events.MAX_EVENT_BYTES:
             return lambda_events.REQUEST_TOO_LARGE
@@ -59,7 +59,10 @@ class FunctionUrl:
             return lambda_events.FUNCTION_FAILED
         response = lambda_events.response_of(result)
         if response is lambda_events.FUNCTION_FAILED:
-            _warn(f"the function returned {len(result)} bytes: no valid response, or over {MAX_RESULT_BYTES}")
+            _warn(
+                f"the function returned {len(result)} bytes: no valid response, or over "
+                f"{lambda_events.MAX_RESULT_BYTES}"
+            )
         return response
 
 

@@ -6,14 +6,12 @@ import multiprocessing
 import os
 import signal
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from catsdogs_lib.client.lambda_events import ACCOUNT, REGION
 from catsdogs_lib.common.errors import CatsdogsError
@@ -33,8 +31,7 @@ class FunctionError(CatsdogsError):
     """The function gave no answer: it raised, died, or took too long."""
 
 
-@dataclass(frozen=True)
-class Context:
+class Context(NamedTuple):
     """The context object that Lambda passes to a handler."""
 
     aws_request_id: str
@@ -45,8 +42,8 @@ class Context:
     memory_limit_in_mb: str = str(MEMORY_MB)
     log_group_name: str = f"/aws/lambda/{FUNCTION_NAME}"
     log_stream_name: str = "2026/01/01/[$LATEST]local"
-    identity: None = field(default=None)
-    client_context: None = field(default=None)
+    identity: None = None
+    client_context: None = None
 
     def get_remaining_time_in_millis(self) -> int:
         """Return the milliseconds left before the timeout."""
@@ -81,7 +78,6 @@ class WorkerProcess:
 
     def __init__(self, handler: Path) -> None:
         self._file = handler
-        self._lock = threading.Lock()
         self._process: Any = None
         self._connection: Any = None
 
@@ -118,28 +114,27 @@ class WorkerProcess:
         raise CatsdogsError(f"{self._file} cannot be loaded ({problem}); fix it, or name another with --handler")
 
     def invoke(self, payload: bytes, request_id: str) -> bytes:
-        """Answer an event; if the process is gone, restart it first.
+        """Answer an event; if the process is gone, restart it first. Call it from one thread at a time.
 
         Raises
         ------
         FunctionError
             There is no answer.
         """
-        with self._lock:
-            if self._process is None or not self._process.is_alive():
-                self._restart()
-            try:
-                self._connection.send((payload, request_id))
-                if not self._connection.poll(FUNCTION_TIMEOUT_SECONDS):
-                    self.stop()
-                    raise FunctionError(f"the function took longer than {FUNCTION_TIMEOUT_SECONDS:g} s and was ended")
-                answer, problem = self._connection.recv()
-            except (EOFError, OSError):
+        if self._process is None or not self._process.is_alive():
+            self._restart()
+        try:
+            self._connection.send((payload, request_id))
+            if not self._connection.poll(FUNCTION_TIMEOUT_SECONDS):
                 self.stop()
-                raise FunctionError("the function's process ended; the next request starts another") from None
-            if problem:
-                raise FunctionError(f"the function raised {problem}")
-            return bytes(answer)
+                raise FunctionError(f"the function took longer than {FUNCTION_TIMEOUT_SECONDS:g} s and was ended")
+            answer, problem = self._connection.recv()
+        except (EOFError, OSError):
+            self.stop()
+            raise FunctionError("the function's process ended; the next request starts another") from None
+        if problem:
+            raise FunctionError(f"the function raised {problem}")
+        return bytes(answer)
 
     def _restart(self) -> None:
         self.stop()
