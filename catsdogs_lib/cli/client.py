@@ -32,11 +32,10 @@ _key_option = click.option(
 @_key_option
 def proxy(url: str, port: int, region: str | None, profile: str | None, key: str) -> None:
     """Open a local door to the Function URL at URL that signs every request with your AWS credentials."""
-    from catsdogs_lib.client.http import Upstream
+    from catsdogs_lib.client import http, sigv4
     from catsdogs_lib.client.proxy import Proxy
-    from catsdogs_lib.client.sigv4 import Signer
 
-    upstream = Upstream(url, Signer(url, region, profile), key=key)
+    upstream = http.Upstream(url, sigv4.Signer(url, region, profile), key=key)
     run_server(Proxy(upstream), "127.0.0.1", port, f"signs for {upstream.origin}")
 
 
@@ -56,8 +55,7 @@ def smoke(
     """
     if (region or profile) and not aws_iam:
         raise click.UsageError("--region and --profile are for signed requests; add --aws-iam")
-    from catsdogs_lib.client.http import Upstream
-    from catsdogs_lib.client.smoke import run_smoke_tests
+    from catsdogs_lib.client import http, smoke
 
     signer = None
     if aws_iam:
@@ -65,7 +63,7 @@ def smoke(
 
         signer = Signer(url, region, profile)
     failed = 0
-    for check in run_smoke_tests(Upstream(url, signer, key=key), open_bundle(folder), wait):
+    for check in smoke.run_smoke_tests(http.Upstream(url, signer, key=key), open_bundle(folder), wait):
         failed += not check.passed
         show_check(*check)
     if failed:

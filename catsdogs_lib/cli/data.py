@@ -68,8 +68,7 @@ def check(folder: Path, path: Path | None) -> None:
     show(findings)
     used = manifest.used(rows)
     counts = used.groupby(["label", "split"]).size().unstack(fill_value=0)
-    click.echo(f"{len(rows)} files, {len(used)} used")
-    click.echo(counts.to_string())
+    click.echo(f"{len(rows)} files, {len(used)} used\n{counts.to_string()}")
 
 
 @data.command()

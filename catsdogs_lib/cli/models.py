@@ -22,11 +22,10 @@ def promote(folder: Path, root: str, force: str) -> None:
     Ends with 0 if it is champion now, with 1 if the gate refused it, with 2 if it could not be asked.
     """
     from catsdogs_lib.common import files
-    from catsdogs_lib.inference.bundle import Bundle
     from catsdogs_lib.pipeline.stages import prepare
     from catsdogs_lib.registry import models, promotion
 
-    bundle = Bundle.load(folder)
+    bundle = open_bundle(folder)
     ws = open_workspace(root)
     slug = files.read_json(ws.need(ws.source, "01_explore"))["slug"]
     name = models.registered_name(slug, bundle.description.classes)

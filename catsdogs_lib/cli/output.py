@@ -8,11 +8,11 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
-def table(*columns: str, right: Collection[str] = ()) -> "Table":
-    """Make an empty table with bold headings; columns in `right` are right-aligned."""
+def table(*columns: str, right: Collection[str] = (), **options: Any) -> "Table":
+    """Make an empty table with bold headings; columns in `right` are right-aligned; `options` are rich's."""
     from rich.table import Table
 
-    empty = Table(box=None, pad_edge=False, header_style="bold")
+    empty = Table(box=None, pad_edge=False, header_style="bold", **options)
     for name in columns:
         empty.add_column(name, overflow="fold", justify="right" if name in right else "left")
     return empty

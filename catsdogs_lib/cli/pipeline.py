@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from catsdogs_lib.cli.options import ANY_PATH
-from catsdogs_lib.cli.output import show
+from catsdogs_lib.cli.options import ANY_PATH, open_bundle
+from catsdogs_lib.cli.output import show, table
 from catsdogs_lib.common.errors import CatsdogsError
 
 if TYPE_CHECKING:
@@ -62,21 +62,16 @@ def pipeline(source: str, settings: tuple[str, ...]) -> None:
 
 
 def _show_metrics(workspace: "Workspace") -> None:
-    from rich.table import Table
-
     from catsdogs_lib.common import files
-    from catsdogs_lib.inference.bundle import Bundle
 
     summary = files.read_json(workspace.metrics)
-    table = Table(title="Measured on test photos, with 95 % intervals", title_justify="left", box=None, pad_edge=False)
-    table.add_column("")
-    for name in summary["models"]:
-        table.add_column(name, justify="right")
-    for metric in summary["models"][summary["candidate"]]["test"]:
-        cells = (values["test"][metric] for values in summary["models"].values())
-        table.add_row(metric.replace("_", " "), *(_interval(cell) for cell in cells))
-    show(table)
-    bundle = Bundle.load(workspace.bundle)
+    models = summary["models"]
+    rows = table("", *models, right=models, title="Measured on test photos, with 95 % intervals", title_justify="left")
+    for metric in models[summary["candidate"]]["test"]:
+        cells = (values["test"][metric] for values in models.values())
+        rows.add_row(metric.replace("_", " "), *(_interval(cell) for cell in cells))
+    show(rows)
+    bundle = open_bundle(workspace.bundle)
     show(
         f"bundle {bundle.version}: {os.path.relpath(workspace.bundle)}   "
         f"reports: {os.path.relpath(workspace.reports / 'index.html')}",

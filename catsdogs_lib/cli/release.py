@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from catsdogs_lib.cli.options import FOLDER, open_workspace
+from catsdogs_lib.cli.options import FOLDER, open_bundle, open_workspace
 from catsdogs_lib.cli.output import escape, mark, show, show_check, table
 
 if TYPE_CHECKING:
@@ -83,12 +83,11 @@ def release(
 
 
 def _candidate(model: str | None, folder: Path | None) -> "contextlib.AbstractContextManager[Candidate]":
-    from catsdogs_lib.inference.bundle import Bundle
-    from catsdogs_lib.release.rollout import Candidate, fetched_champion
+    from catsdogs_lib.release import rollout
 
     if folder is not None:
-        return contextlib.nullcontext(Candidate(Bundle.load(folder)))
-    return fetched_champion(model)
+        return contextlib.nullcontext(rollout.Candidate(open_bundle(folder)))
+    return rollout.fetched_champion(model)
 
 
 def _report(sentence: str) -> None:
@@ -96,8 +95,6 @@ def _report(sentence: str) -> None:
 
 
 def _show_ledger() -> None:
-    from dataclasses import asdict
-
     from catsdogs_lib.release.ledger import Ledger
 
     entries = Ledger().entries()
@@ -105,7 +102,7 @@ def _show_ledger() -> None:
     if not sys.stdout.isatty():
         for entry in entries:
             status = {"when": entry.when.isoformat(), "status": entry.status, "problem": entry.problem}
-            print(json.dumps({**asdict(entry.release), **status, "stands": entry in in_service}))
+            print(json.dumps({**entry.release._asdict(), **status, "stands": entry in in_service}))
         return
     rows = table("", "when (UTC)", "place", "bundle", "commit", "image", "model", "")
     for entry in entries:
@@ -131,13 +128,11 @@ def trace(url: str) -> None:
     Ends with 0 if all agree, with 1 if something does not, with 2 if there is no endpoint. Behind AWS's signatures,
     name the local door of 'catsdogs proxy'.
     """
-    from rich.table import Table
-
     from catsdogs_lib.release.trace import trace_endpoint
 
     checks = list(trace_endpoint(url, open_workspace().root))
     if sys.stdout.isatty():
-        rows = Table(box=None, pad_edge=False, show_header=False)
+        rows = table(show_header=False)
         for check in checks:
             rows.add_row(mark(check.passed), f"[bold]{check.name}[/]", escape(check.detail))
         show(rows, highlight=False)

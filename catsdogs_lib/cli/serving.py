@@ -41,17 +41,15 @@ def key() -> None:
 )
 def serve(host: str, port: int, folder: Path | None, threads: int | None, fd: int | None) -> None:
     """Serve a bundle: the page, and an API for programs."""
-    from catsdogs_lib.serving.app import create_app
-    from catsdogs_lib.serving.metrics_prometheus import ServerTelemetry, log_to_stdout
+    from catsdogs_lib.serving import app, metrics_prometheus, settings
     from catsdogs_lib.serving.model import Model
-    from catsdogs_lib.serving.settings import ServiceSettings
 
-    settings = ServiceSettings.from_environment()
+    limits = settings.ServiceSettings.from_environment()
     model = Model.load(folder, threads)
     bundle = model.classifier.bundle if model.classifier else None
-    log_to_stdout()
-    app = create_app(model, ServerTelemetry(bundle), settings)
-    run_server(app, host, port, f"model {bundle.version if bundle else 'none'}", fd)
+    metrics_prometheus.log_to_stdout()
+    service = app.create_app(model, metrics_prometheus.ServerTelemetry(bundle), limits)
+    run_server(service, host, port, f"model {bundle.version if bundle else 'none'}", fd)
 
 
 @click.command("function-url")
@@ -66,11 +64,10 @@ def function_url(host: str, port: int, workers: int, emulator: str | None, handl
     Events, limits and one request at a time a worker are AWS's. The bundle is $CATSDOGS_BUNDLE, else
     models/bundle or models/reference.
     """
-    from catsdogs_lib.lambda_local.backends import open_backend
-    from catsdogs_lib.lambda_local.function_url import FunctionUrl
+    from catsdogs_lib.lambda_local import backends, function_url
 
-    with contextlib.closing(open_backend(emulator, handler, workers)) as backend:
-        run_server(FunctionUrl(backend), host, port, "Function URL")
+    with contextlib.closing(backends.open_backend(emulator, handler, workers)) as backend:
+        run_server(function_url.FunctionUrl(backend), host, port, "Function URL")
 
 
 def run_server(app: "ASGIApp", host: str, port: int, title: str, fd: int | None = None) -> None:

@@ -126,11 +126,10 @@ def build_image(project: Path, commit: str, bundle: Bundle, base_image: str, tag
     added = [f"--add-file={(bundle.folder / name).resolve()}" for name in (DESCRIPTION_FILE, GRAPH_FILE)]
     archive = ["git", "-C", str(project), "archive", "--prefix=models/bundle/", *added, "--prefix=", commit]
     context = subprocess.run(archive, capture_output=True, check=True).stdout  # noqa: S603
-    description = bundle.description
     labels = {
         BUNDLE_LABEL: bundle.version,
-        RUN_LABEL: description.mlflow_run,
-        DATA_LABEL: description.data.sha256,
+        RUN_LABEL: bundle.description.mlflow_run,
+        DATA_LABEL: bundle.description.data.sha256,
     }
     docker(
         "build",

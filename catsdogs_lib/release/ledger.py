@@ -5,9 +5,8 @@ A run that is still open is a release in progress, or one whose command was kill
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
-from typing import Self
+from typing import NamedTuple, Self
 
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
@@ -24,8 +23,7 @@ class LedgerError(CatsdogsError):
     """The ledger cannot be read or written, or holds no release to go back to."""
 
 
-@dataclass(frozen=True)
-class Release:
+class Release(NamedTuple):
     """An image deployed to a target. The fields name tags in the ledger, so they stay.
 
     Attributes
@@ -53,8 +51,7 @@ class Release:
     back: bool = False
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """A line of the ledger: a release, its start, the status of its run, and the error if it failed."""
 
     release: Release
@@ -66,7 +63,7 @@ class Entry:
     def from_run(cls, run: Run) -> Self:
         """Read the entry from its MLflow run."""
         tags = run.data.tags
-        texts = {field.name: tags.get(f"release.{field.name}", "") for field in fields(Release) if field.name != "back"}
+        texts = {name: tags.get(f"release.{name}", "") for name in Release._fields if name != "back"}
         release = Release(**texts, back=tags.get("release.back") == "True")
         when = datetime.fromtimestamp(run.info.start_time / 1000, UTC)
         return cls(release, when, run.info.status, tags.get("release.problem", ""))
@@ -108,7 +105,7 @@ class Ledger:
     def _open(self, release: Release) -> str:
         experiment = self._client.get_experiment_by_name(RELEASES_EXPERIMENT)
         experiment_id = experiment.experiment_id if experiment else self._client.create_experiment(RELEASES_EXPERIMENT)
-        tags = {f"release.{name}": str(value) for name, value in asdict(release).items()}
+        tags = {f"release.{name}": str(value) for name, value in release._asdict().items()}
         name = f"{release.bundle} {'back ' if release.back else ''}to {release.place}"
         return str(self._client.create_run(experiment_id, tags=tags, run_name=name).info.run_id)
 

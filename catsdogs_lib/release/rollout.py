@@ -3,7 +3,6 @@
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,7 +14,6 @@ from catsdogs_lib.common.git import git_commit
 from catsdogs_lib.inference.bundle import Bundle
 from catsdogs_lib.registry import models
 from catsdogs_lib.release import engine, ledger, verification
-from catsdogs_lib.release.ledger import Ledger, Release
 from catsdogs_lib.release.targets import Target
 from catsdogs_lib.serving.model import Model
 
@@ -83,7 +81,7 @@ def _only_champion() -> str:
 
 def release(
     project: Path, candidate: Candidate, registry: str, base_image: str, target: Target, report: Reporter
-) -> Release:
+) -> ledger.Release:
     """Build an image, verify it, push it, deploy it, and record it in the ledger.
 
     Parameters
@@ -129,8 +127,8 @@ def release(
         engine.remove_tag(tag)
         raise
     report(f"pushed {pushed.new_layers} of {pushed.layers} layers, the registry had the others")
-    released = Release(target.name, pushed.image, bundle.version, commit, candidate.model, candidate.version)
-    with Ledger().line(released):
+    released = ledger.Release(target.name, pushed.image, bundle.version, commit, candidate.model, candidate.version)
+    with ledger.Ledger().line(released):
         report(target.deploy(released.image))
     return released
 
@@ -146,7 +144,7 @@ def _commit(project: Path) -> str:
     return commit
 
 
-def roll_back(target: Target, report: Reporter) -> Release:
+def roll_back(target: Target, report: Reporter) -> ledger.Release:
     """Deploy the previous release again.
 
     Raises
@@ -156,8 +154,8 @@ def roll_back(target: Target, report: Reporter) -> Release:
     ReleaseFailedError
         It fails its smoke tests; the current release stays in service.
     """
-    book = Ledger()
-    previous = replace(ledger.previous_release(book.entries(), target.name), back=True)
+    book = ledger.Ledger()
+    previous = ledger.previous_release(book.entries(), target.name)._replace(back=True)
     report(f"back to bundle {previous.bundle}, commit {previous.commit[:12]}")
     with book.line(previous):
         report(target.deploy(previous.image))

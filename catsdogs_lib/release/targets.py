@@ -4,9 +4,8 @@ import platform
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
@@ -15,28 +14,10 @@ from catsdogs_lib.common import files
 from catsdogs_lib.common.errors import CatsdogsError
 from catsdogs_lib.inference.bundle import Bundle
 from catsdogs_lib.release import engine, verification
-from catsdogs_lib.release.verification import ReleaseFailedError
 from catsdogs_lib.serving.schemas import IMAGE_VARIABLE
 
 COMPOSE_FOLDER = Path("deploy/compose")
 OVERLAY = Path("deploy/kubernetes/overlays/production")
-
-
-class Target(Protocol):
-    """A place that runs releases."""
-
-    @property
-    def name(self) -> str:
-        """Name of the target in the ledger."""
-
-    def deploy(self, image: str) -> str:
-        """Deploy an image; return a sentence on what was done, or what is left to do.
-
-        Raises
-        ------
-        ReleaseFailedError
-            The image fails its smoke tests; the previous one is back in service.
-        """
 
 
 class ComposeTarget:
@@ -58,7 +39,13 @@ class ComposeTarget:
         self.name = f"compose on {platform.node()}"
 
     def deploy(self, image: str) -> str:
-        """Start the service from an image and verify it; if that fails, restore the previous image."""
+        """Start the service from an image and verify it.
+
+        Raises
+        ------
+        ReleaseFailedError
+            The image fails its smoke tests; the previous one is back in service.
+        """
         if not self._folder.is_dir():
             raise CatsdogsError(f"{self._folder} is missing; run this in a checkout of the project")
         # The bundle inside the image is the reference, so that an old release can be verified, too.
@@ -68,7 +55,7 @@ class ComposeTarget:
                 url, passed = self._start(image, bundle)
             except CatsdogsError as error:
                 outcome = self._restore(settings, bool(container))
-                raise ReleaseFailedError(f"{image} was not put into service: {error}. {outcome}") from None
+                raise verification.ReleaseFailedError(f"{image} was not put into service: {error}. {outcome}") from None
         return f"{url} answers from it, {passed} smoke tests passed"
 
     def _start(self, image: str, bundle: Bundle) -> tuple[str, int]:
@@ -160,8 +147,7 @@ LAMBDA_INSTRUCTIONS = (
 )
 
 
-@dataclass(frozen=True)
-class ExternalTarget:
+class ExternalTarget(NamedTuple):
     """A target that is deployed by other means; this one returns instructions."""
 
     name: str
@@ -170,6 +156,10 @@ class ExternalTarget:
     def deploy(self, image: str) -> str:
         """Return the instructions for an image."""
         return self.instructions.format(image=image)
+
+
+Target = ComposeTarget | KubernetesTarget | ExternalTarget
+"""A place that runs releases: its `name` is that in the ledger, `deploy` says what was done or is left to do."""
 
 
 def target_named(name: str, project: Path, key: str = "") -> Target:

@@ -7,19 +7,17 @@ from typing import Any
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from catsdogs_lib.client.http import Upstream
-from catsdogs_lib.client.smoke import SmokeCheck
+from catsdogs_lib.client import http, smoke
 from catsdogs_lib.common import git
 from catsdogs_lib.common.errors import CatsdogsError
-from catsdogs_lib.release import engine, verification
-from catsdogs_lib.release.ledger import Ledger, release_stack
+from catsdogs_lib.release import engine, ledger, verification
 
 
 class _GapError(CatsdogsError):
     """A step of the trace is missing or contradicts the endpoint."""
 
 
-def trace_endpoint(url: str, project: Path) -> Iterator[SmokeCheck]:
+def trace_endpoint(url: str, project: Path) -> Iterator[smoke.SmokeCheck]:
     """Trace an endpoint back to its origins.
 
     Parameters
@@ -39,9 +37,9 @@ def trace_endpoint(url: str, project: Path) -> Iterator[SmokeCheck]:
     UnreachableError
         There is no endpoint.
     """
-    upstream = Upstream(url)
+    upstream = http.Upstream(url)
     version = verification.fetch_version(upstream)
-    yield SmokeCheck("endpoint", True, f"{upstream.origin} serves bundle {version['model_version']}")
+    yield smoke.SmokeCheck("endpoint", True, f"{upstream.origin} serves bundle {version['model_version']}")
     labels: dict[str, str] = {}
     yield _check("image", _image, version, labels)
     yield _check("built from", _commit, project, labels.get(engine.REVISION_LABEL, "unknown"))
@@ -52,13 +50,12 @@ def trace_endpoint(url: str, project: Path) -> Iterator[SmokeCheck]:
     yield _check("trained from", _commit, project, str(version["git_commit"]))
 
 
-def _check(name: str, check: Callable[..., str], *arguments: Any) -> SmokeCheck:
+def _check(name: str, check: Callable[..., str], *arguments: Any) -> smoke.SmokeCheck:
     try:
-        return SmokeCheck(name, True, check(*arguments))
-    except CatsdogsError as error:
-        return SmokeCheck(name, False, str(error))
-    except MlflowException as error:
-        return SmokeCheck(name, False, str(error).splitlines()[0])
+        return smoke.SmokeCheck(name, True, check(*arguments))
+    except (CatsdogsError, MlflowException) as error:
+        # MLflow's messages go on with a stack trace of the server.
+        return smoke.SmokeCheck(name, False, str(error).splitlines()[0])
 
 
 def _image(version: dict[str, Any], labels: dict[str, str]) -> str:
@@ -87,12 +84,12 @@ def _commit(project: Path, commit: str) -> str:
 
 
 def _released(version: dict[str, Any]) -> str:
-    entries = Ledger().entries()
+    entries = ledger.Ledger().entries()
     releases = [entry for entry in entries if entry.release.image == version.get("image")]
     if not releases:
         raise _GapError("the ledger in this tracking store does not name the image; check MLFLOW_TRACKING_URI")
     last = releases[-1]
-    stack = release_stack(entries, last.release.place)
+    stack = ledger.release_stack(entries, last.release.place)
     state = "in service there" if stack and stack[-1].image == last.release.image else f"since then {last.status}"
     return f"{last.when:%Y-%m-%d %H:%M} UTC to {last.release.place}, {state}"
 

@@ -2,9 +2,7 @@
 
 import time
 
-from catsdogs_lib.client import smoke
-from catsdogs_lib.client.http import UnreachableError, Upstream
-from catsdogs_lib.client.messages import HttpRequest
+from catsdogs_lib.client import http, messages, smoke
 from catsdogs_lib.common.errors import CatsdogsError
 from catsdogs_lib.common.files import parse_json
 from catsdogs_lib.inference.bundle import Bundle
@@ -46,13 +44,15 @@ def verify(container: str, bundle: Bundle, image: str | None = None, key: str = 
     ReleaseFailedError
         A check failed, or the server did not start; ``str()`` says which.
     """
-    upstream = Upstream(engine.container_url(container), key=key)
+    upstream = http.Upstream(engine.container_url(container), key=key)
     try:
         _wait_until_ready(upstream, container)
         checks = list(smoke.run_smoke_tests(upstream, bundle))
         if image is not None:
-            checks.append(_check_image(upstream, image))
-    except UnreachableError as error:
+            named = fetch_version(upstream).get("image")
+            detail = f"says that it runs from {named}, {image} was released"
+            checks.append(smoke.SmokeCheck("image", named == image, detail))
+    except http.UnreachableError as error:
         problem = str(error).partition(";")[0]
         raise ReleaseFailedError(f"{problem}; the last it printed: {engine.last_log_line(container)}") from None
     failed = [check for check in checks if not check.passed]
@@ -63,19 +63,19 @@ def verify(container: str, bundle: Bundle, image: str | None = None, key: str = 
     return upstream.origin, len(checks)
 
 
-def _wait_until_ready(upstream: Upstream, container: str) -> None:
+def _wait_until_ready(upstream: http.Upstream, container: str) -> None:
     end = time.monotonic() + READY_TIMEOUT_SECONDS
     while True:
         try:
             smoke.wait_until_ready(upstream, POLL_SECONDS)
-        except UnreachableError:
+        except http.UnreachableError:
             if time.monotonic() >= end or not engine.runs_since_start(container):
                 raise
         else:
             return
 
 
-def fetch_version(upstream: Upstream) -> dict[str, object]:
+def fetch_version(upstream: http.Upstream) -> dict[str, object]:
     """Fetch ``/version`` of an endpoint.
 
     Raises
@@ -83,18 +83,13 @@ def fetch_version(upstream: Upstream) -> dict[str, object]:
     UnreachableError
         There is no endpoint, or not one of ours.
     """
-    response = upstream.ask(HttpRequest("GET", "/version"))
+    response = upstream.ask(messages.HttpRequest("GET", "/version"))
     try:
         version = parse_json(response.body)
     except ValueError:
         version = None
     if response.status != 200 or not isinstance(version, dict) or "model_version" not in version:
-        raise UnreachableError(
+        raise http.UnreachableError(
             f"{upstream.origin}/version answers {response.status} without a model version; is it the endpoint?"
         )
     return version
-
-
-def _check_image(upstream: Upstream, image: str) -> smoke.SmokeCheck:
-    named = fetch_version(upstream).get("image")
-    return smoke.SmokeCheck("image", named == image, f"says that it runs from {named}, {image} was released")
