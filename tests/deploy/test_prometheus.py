@@ -40,16 +40,16 @@ from catsdogs_lib.serving.model import Model
 from catsdogs_lib.serving.metrics_prometheus import ServerTelemetry
 
 model = Model.load(Path(sys.argv[1]))
-look = model.classifier.look
+prepare = model.classifier.prepare
 
 def faulty(data):
     if data.endswith(b"CRASH"):
         raise RuntimeError("provoked")
     if data.endswith(b"SLOW"):
         time.sleep(1.5)
-    return look(data)
+    return prepare(data)
 
-model.classifier.look = faulty
+model.classifier.prepare = faulty
 app = create_app(model, ServerTelemetry(model.classifier.bundle))
 server.serve(app, port=0, on_start=lambda address: print(address, flush=True))
 """
