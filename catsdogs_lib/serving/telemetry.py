@@ -55,7 +55,7 @@ class RequestRecord:
             "filename": self.filename,
             "photo_bytes": self.photo_bytes,
             "prediction_id": self.prediction_id,
-            **(vars(self.prediction) if self.prediction else {}),
+            **(self.prediction._asdict() if self.prediction else {}),
             **{f"photo_{name}": value for name, value in statistics.items()},
             "truth": self.truth,
             "latency_seconds": self.prediction_seconds,

@@ -41,7 +41,7 @@ async def explain(request: Request) -> Response:
     if request.headers.get("accept", "").startswith("image/png"):
         return Response(png, media_type="image/png")
     answer = ExplanationAnswer(
-        **vars(explanation.prediction),
+        **explanation.prediction._asdict(),
         method=state_of(request).classifier.bundle.description.explanation,
         map=explanation.heat.round(4).tolist(),
         overlay=f"data:image/png;base64,{base64.b64encode(png).decode()}",
