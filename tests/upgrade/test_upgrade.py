@@ -29,7 +29,7 @@ from catsdogs_lib.monitoring import drift, records
 from catsdogs_lib.pipeline import parameters
 from catsdogs_lib.pipeline.stages import evaluate, package, prepare, train
 from catsdogs_lib.pipeline.workspace import Workspace
-from catsdogs_lib.registry import tracking
+from catsdogs_lib.registry import models, tracking
 from catsdogs_lib.training.checkpoint import TrainedModel
 from catsdogs_lib.training.models import LITE0, build
 from catsdogs_lib.training.settings import TrainingSettings
@@ -146,11 +146,11 @@ def test_a_truth_with_the_old_name_belongs_to_an_answer_with_either(ws):
 def test_the_store_still_knows_its_run_and_its_champion(ws):
     tracking.connect(ws.tracking_uri, ws.artifacts)
     for classes in (("cats", "dogs"), ("cat", "dog")):
-        assert tracking.registered_name("pets", classes) == REGISTERED
-    assert tracking.registered_name("other", ("cat", "dog")) == "catsdogs--other--cat--dog"
-    champion = tracking.champion(REGISTERED)
-    assert tracking.version_of(REGISTERED, champion.tags["bundle_version"]).version == champion.version
-    assert len(tracking.learned_photos(champion, ws.root)) == files.read_json(ws.summary)["photos"]["train"]
+        assert models.registered_name("pets", classes) == REGISTERED
+    assert models.registered_name("other", ("cat", "dog")) == "catsdogs--other--cat--dog"
+    champion = models.champion(REGISTERED)
+    assert models.version_of(REGISTERED, champion.tags["bundle_version"]).version == champion.version
+    assert len(models.training_photos(champion, ws.root)) == files.read_json(ws.summary)["photos"]["train"]
 
 
 @pytest.mark.slow
