@@ -16,6 +16,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from mlflow import MlflowClient
 from ruamel.yaml import YAML
 
 from catsdogs_lib.cli.command_line import cli
@@ -348,7 +349,7 @@ def test_what_cannot_be_released_is_one_sentence_and_leaves_nothing(
     empty = f"sqlite:///{shutil.copy(empty_store, tmp_path / 'empty.db')}"
     assert "the registry has no champion" in refused(MLFLOW_TRACKING_URI=empty)
     assert "no champion of nobody" in refused("--model", "nobody")
-    client = tracking.MlflowClient()
+    client = MlflowClient()
     client.create_registered_model("another")
     client.create_model_version("another", source=tmp_path.as_uri())
     client.set_registered_model_alias("another", models.CHAMPION, "1")

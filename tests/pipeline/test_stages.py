@@ -1,13 +1,13 @@
 import dataclasses
 
 import pytest
+from mlflow import MlflowClient
 
 from catsdogs_lib.common import files
 from catsdogs_lib.data import manifest
 from catsdogs_lib.evaluation.metrics import Interval
 from catsdogs_lib.pipeline.stages import evaluate, package, prepare, train
 from catsdogs_lib.pipeline.workspace import MissingInputError, Workspace, project_root
-from catsdogs_lib.registry import tracking
 from catsdogs_lib.training.settings import TrainingSettings
 
 
@@ -106,7 +106,7 @@ def test_a_killed_training_goes_on_in_the_same_run(copy, monkeypatch):
     train.train(copy, settings)
     assert files.read_json(copy.runs)["runs"]["efficientnet_lite0"] == begun
     assert not list(copy.checkpoints.glob("*.run.json"))
-    history = tracking.MlflowClient().get_metric_history(begun, "val_loss")
+    history = MlflowClient().get_metric_history(begun, "val_loss")
     assert len(history) == 1, "an epoch is logged once"
 
 
