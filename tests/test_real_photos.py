@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from catsdogs_lib.common import files
+from catsdogs_lib.data.folders import find_photos
 from catsdogs_lib.evaluation import metrics
 from catsdogs_lib.inference.bundle import Bundle
 from catsdogs_lib.inference.classifier import Classifier, golden_difference
@@ -23,13 +24,9 @@ REFERENCE = ROOT / "models" / "reference"
 
 
 def photos_of(pets, classes):
-    """The test photos and their labels."""
-    paths, labels = [], []
-    for index, name in enumerate(classes):
-        found = sorted((pets / "test" / name).glob("*.jpg"))
-        paths += found
-        labels += [index] * len(found)
-    return paths, np.array(labels)
+    """The test photos and their labels, positions in `classes`."""
+    photos = [photo for photo in find_photos(pets)[0] if photo.split == "test"]
+    return [photo.path for photo in photos], np.array([classes.index(photo.label) for photo in photos])
 
 
 def answers(folder, paths):
@@ -63,8 +60,9 @@ def test_the_reference_bundle_comes_with_the_clone_and_is_this_model():
 def test_the_reference_bundle_learned_from_pets_train_alone(pets):
     """Its digest of photos, labels and split is that of the folder: train and val are carved out of pets/train."""
     from catsdogs_lib.data import manifest
+    from catsdogs_lib.data.settings import PrepareSettings
 
-    table = manifest.build_manifest(pets, manifest.PrepareSettings())
+    table = manifest.build_manifest(pets, PrepareSettings())
     assert manifest.data_hash(table) == Bundle.load(REFERENCE).description.data.sha256
     used = manifest.used(table)
     assert used.loc[used["split"] != "test", "path"].str.startswith("train/").all()
