@@ -10,8 +10,8 @@ def canonical_class(name: str, classes: Iterable[str]) -> str:
 
     With any other set of classes, `name` is returned as it is.
     """
-    known = sorted(_SINGULAR.get(one.casefold(), "") for one in classes)
-    return _SINGULAR.get(name.casefold(), name) if known == ["cat", "dog"] else name
+    singulars = sorted(_SINGULAR.get(each.casefold(), "") for each in classes)
+    return _SINGULAR.get(name.casefold(), name) if singulars == ["cat", "dog"] else name
 
 
 def canonical_classes(classes: Sequence[str]) -> tuple[str, ...]:

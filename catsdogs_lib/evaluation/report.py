@@ -16,7 +16,7 @@ from catsdogs_lib.inference.bundle import Metric, RiskBound, SelectiveMetrics, S
 from catsdogs_lib.training.checkpoint import TrainedModel
 from catsdogs_lib.training.trainer import label_indices
 
-SPLITS = ("val", "test")
+EVALUATED_SPLITS = ("val", "test")
 """The splits that a model is evaluated on."""
 
 
@@ -118,7 +118,7 @@ class Evaluation:
             .reset_index(drop=True)
             .join(pd.DataFrame(self.probabilities[split].round(6), columns=columns))
             .assign(unfamiliarity=self.unfamiliarity[split].round(6))
-            for split in SPLITS
+            for split in EVALUATED_SPLITS
         ]
         return pd.concat(tables, ignore_index=True)
 
@@ -143,13 +143,14 @@ def assess(
     name, trained
         The model.
     rows, logits, unfamiliarity, features
-        For each split of `SPLITS`: the manifest's rows, float32 (N, C), (N,) and (N, F). Features may be left out.
+        For each split of `EVALUATED_SPLITS`: the manifest's rows, float32 (N, C), (N,) and (N, F). Features may be
+        left out.
     """
-    labels = {split: label_indices(rows[split], trained.record.classes) for split in SPLITS}
+    labels = {split: label_indices(rows[split], trained.record.classes) for split in EVALUATED_SPLITS}
     temperature = calibration.fit_temperature(logits["val"], labels["val"])
-    probabilities = {split: calibration.softmax(logits[split], temperature) for split in SPLITS}
+    probabilities = {split: calibration.softmax(logits[split], temperature) for split in EVALUATED_SPLITS}
     thresholds, risk_bound = selective.choose_thresholds(probabilities["val"], labels["val"], unfamiliarity["val"])
-    intervals = {split: metrics.with_intervals(probabilities[split], labels[split]) for split in SPLITS}
+    intervals = {split: metrics.with_intervals(probabilities[split], labels[split]) for split in EVALUATED_SPLITS}
     return Evaluation(
         name,
         trained,

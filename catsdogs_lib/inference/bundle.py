@@ -40,12 +40,12 @@ class BundleCorruptError(BundleError):
 class BundleVersionError(BundleError):
     """The bundle has a schema version that this release does not read."""
 
-    def __init__(self, folder: Path, found: Any) -> None:
+    def __init__(self, folder: Path, schema_version: Any) -> None:
         super().__init__(
-            f"bundle {folder}: {DESCRIPTION_FILE} has schema version {found}, this release reads {SCHEMA_VERSION}; "
-            "package the model again with this release"
+            f"bundle {folder}: {DESCRIPTION_FILE} has schema version {schema_version}, "
+            f"this release reads {SCHEMA_VERSION}; package the model again with this release"
         )
-        self.found = found
+        self.schema_version = schema_version
 
 
 class _Part(BaseModel):

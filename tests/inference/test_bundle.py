@@ -83,7 +83,7 @@ def test_another_schema_version_is_refused(folder, version):
     edit(folder, schema_version=version)
     with pytest.raises(BundleVersionError, match="package the model again") as caught:
         Bundle.load(folder)
-    assert caught.value.found == version
+    assert caught.value.schema_version == version
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from catsdogs_lib.common import files
 from catsdogs_lib.data import manifest
-from catsdogs_lib.evaluation.report import SPLITS, Evaluation, assess
+from catsdogs_lib.evaluation.report import EVALUATED_SPLITS, Evaluation, assess
 from catsdogs_lib.pipeline.stages.prepare import read_manifest
 from catsdogs_lib.pipeline.stages.train import runs, trained_models
 from catsdogs_lib.pipeline.workspace import Workspace
@@ -33,10 +33,10 @@ def evaluate(ws: Workspace) -> list[Evaluation]:
 
 def evaluate_model(ws: Workspace, table: pd.DataFrame, name: str, trained: TrainedModel) -> Evaluation:
     """Evaluate one model on the photos of a manifest."""
-    rows = {split: manifest.used(table, split) for split in SPLITS}
+    rows = {split: manifest.used(table, split) for split in EVALUATED_SPLITS}
     features = split_features(ws, rows, trained, name)
-    logits = {split: trained.logits(features[split]) for split in SPLITS}
-    unfamiliarity = {split: trained.unfamiliarity(features[split]) for split in SPLITS}
+    logits = {split: trained.logits(features[split]) for split in EVALUATED_SPLITS}
+    unfamiliarity = {split: trained.unfamiliarity(features[split]) for split in EVALUATED_SPLITS}
     return assess(name, trained, rows, logits, unfamiliarity, features)
 
 

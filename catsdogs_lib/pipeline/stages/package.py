@@ -11,7 +11,7 @@ from catsdogs_lib.common import files
 from catsdogs_lib.common.git import git_commit
 from catsdogs_lib.data import manifest
 from catsdogs_lib.evaluation import gate
-from catsdogs_lib.evaluation.report import SPLITS, Evaluation, assess
+from catsdogs_lib.evaluation.report import EVALUATED_SPLITS, Evaluation, assess
 from catsdogs_lib.export import onnx_export, packaging, parity, quantization
 from catsdogs_lib.inference.bundle import Bundle
 from catsdogs_lib.inference.classifier import Classifier
@@ -113,17 +113,17 @@ def evenly_spaced(photos: Sequence[Path], count: int) -> Sequence[Path]:
 
 def evaluate_graph(ws: Workspace, table: pd.DataFrame, trained: TrainedModel, classifier: Classifier) -> Evaluation:
     """Evaluate an exported graph on validation and test photos, as its model was evaluated."""
-    rows = {split: manifest.used(table, split) for split in SPLITS}
+    rows = {split: manifest.used(table, split) for split in EVALUATED_SPLITS}
     outputs = {
         split: parity.graph_outputs(classifier, photo_paths(rows[split], ws.raw), f"evaluating on {split} photos")
-        for split in SPLITS
+        for split in EVALUATED_SPLITS
     }
     return assess(
         trained.record.settings.model,
         trained,
         rows,
-        {split: outputs[split].logits for split in SPLITS},
-        {split: outputs[split].unfamiliarity for split in SPLITS},
+        {split: outputs[split].logits for split in EVALUATED_SPLITS},
+        {split: outputs[split].unfamiliarity for split in EVALUATED_SPLITS},
         {},
     )
 
