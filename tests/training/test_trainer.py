@@ -32,7 +32,7 @@ def weights(model):
     return torch.cat([p.detach().flatten() for p in model.network.parameters()])
 
 
-FINETUNE = TrainingSettings(method="finetune", epochs=2, batch_size=8, learning_rate=1e-4)
+FINETUNE = TrainingSettings(method="finetune", epochs=2, batch_size=8, learning_rate=1e-4, size=96)
 DISTILLED = FINETUNE.model_copy(
     update={"size": 96, "teacher_size": 128, "teacher_epochs": 1, "weight_interpolation": 0.5}
 )
@@ -119,7 +119,7 @@ def test_the_best_epoch_is_kept_not_the_last(table, paths):
     wild = FINETUNE.model_copy(update={"learning_rate": 0.5, "ema_decay": 0.0, "epochs": 1, "weights": "fp32"})
     model = train(table, paths, wild)
     assert model.record.best_epoch == 0
-    frozen = train(table, paths, TrainingSettings(weights="fp32"))
+    frozen = train(table, paths, TrainingSettings(weights="fp32", size=96))
     assert torch.equal(weights(model), weights(frozen))
 
 
