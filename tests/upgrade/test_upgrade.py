@@ -50,6 +50,7 @@ def ws(tmp_path, monkeypatch):
 
 def restore(root: Path) -> Workspace:
     shutil.copytree(BEFORE, root)
+    (root / "mlflow_artifacts").rename(root / "mlartifacts")
     dump = gzip.decompress((root / "mlflow.sql.gz").read_bytes()).decode()
     with contextlib.closing(sqlite3.connect(root / "mlflow.db")) as store:
         store.executescript(dump.replace("@WORKSPACE@", str(root)))
