@@ -22,7 +22,7 @@ class SourceSettings(Settings):
 
 
 class PrepareSettings(Settings):
-    """How a raw folder becomes a dataset.
+    """Settings for turning a raw folder into a dataset.
 
     Where the folders name the splits, `validation` is the share of train that is cut off if there is no val, and
     `test` likewise. `exclusions` is the path of a CSV file with the columns ``path`` (relative to the raw folder) or

@@ -13,7 +13,7 @@ RENAMED = {"head_c": "logistic_regression_c", "averaging": "ema_decay", "blend":
 
 
 class TrainingSettings(Settings):
-    """How one model is trained. The same settings, data and machine give the same metrics."""
+    """Settings for training one model. The same settings, data and machine give the same metrics."""
 
     section: ClassVar[str] = "train"
 
