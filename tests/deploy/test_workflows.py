@@ -236,7 +236,7 @@ def test_training_is_refused_where_it_would_be_lost_or_harm(tmp_path, changed, s
 
 
 def first_verdict(accuracy):
-    """What the gate decides on a first model that gets so many of 90 photos right."""
+    """Return the gate's verdict on a first model that gets this share of 90 photos right."""
     labels = np.arange(90) % 2
     answers = np.where(np.arange(90) < accuracy * 90, labels, 1 - labels)
     report = BehaviourReport(

@@ -1,4 +1,4 @@
-"""What a map of a network calls important is important to it, also where the map comes from covering places."""
+"""Saliency maps mark what the network relies on, activation maps and occlusion maps alike."""
 
 import numpy as np
 import pytest
