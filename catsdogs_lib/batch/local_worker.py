@@ -12,7 +12,7 @@ from catsdogs_lib.batch.photos import Photo
 from catsdogs_lib.batch.rows import score_photo
 from catsdogs_lib.common.errors import CatsdogsError
 from catsdogs_lib.inference.bundle import Bundle, BundleCorruptError
-from catsdogs_lib.inference.classifier import Classifier
+from catsdogs_lib.inference.classifier import Classifier, decoder_pool
 
 MAX_QUEUED = 8
 """Photos queued at a worker, which is also how many remote ones it fetches at once."""
@@ -29,7 +29,7 @@ def load_classifier(folder: Path, digest: str) -> Classifier:
     bundle = Bundle.load(folder)
     if bundle.description.digest != digest:
         raise BundleCorruptError(f"bundle {folder} has been replaced while it answered; run it again into a new folder")
-    return Classifier(bundle, threads=1)
+    return Classifier(bundle, threads=1, decoders=decoder_pool(1))
 
 
 def score_photos(connection: Connection, classifier: Classifier) -> None:

@@ -3,12 +3,11 @@
 import enum
 import os
 import re
-import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import imagehash
 import numpy as np
@@ -17,6 +16,7 @@ from PIL import Image
 from catsdogs_lib.common import files
 from catsdogs_lib.common.progress import track
 from catsdogs_lib.imaging import decoding, preprocessing, statistics
+from catsdogs_lib.imaging.decoder_pool import DecoderPool
 
 SQUARE = 224
 """Side of the measured centre square, in pixels; models see the same square."""
@@ -91,7 +91,8 @@ class CheckedPhoto(NamedTuple):
 def check_photos(paths: Sequence[Path], min_side: int = 1, workers: int | None = None) -> list[CheckedPhoto]:
     """Check every file, in parallel, with progress.
 
-    Uses threads: Pillow and hashlib release the interpreter lock, and a notebook's kernel need not start processes.
+    Each file is decoded in a process with limits on its processor time and memory, so that a hostile one costs no more
+    than a photo.
 
     Parameters
     ----------
@@ -100,7 +101,7 @@ def check_photos(paths: Sequence[Path], min_side: int = 1, workers: int | None =
     min_side
         Photos whose shorter side is below this are too small, in pixels.
     workers
-        Number of threads; None uses one for each core, at most `MAX_WORKERS`.
+        Number of processes; None uses one for each core, at most `MAX_WORKERS`.
 
     Returns
     -------
@@ -108,11 +109,25 @@ def check_photos(paths: Sequence[Path], min_side: int = 1, workers: int | None =
         In the order of `paths`.
     """
     workers = workers or min(os.cpu_count() or 1, MAX_WORKERS)
-    # Around the pool, because warning filters belong to the whole process. What Pillow warns of (odd EXIF, many
-    # pixels) either does not matter or is reported as a reason.
-    with warnings.catch_warnings(), ThreadPoolExecutor(workers, "check") as pool:
-        warnings.simplefilter("ignore")
-        return list(track(pool.map(partial(check_photo, min_side=min_side), paths), "checking photos", len(paths)))
+    with DecoderPool(check_packed, workers) as decoders, ThreadPoolExecutor(workers, "check") as pool:
+        check = partial(_check_limited, decoders, min_side)
+        return list(track(pool.map(check, paths), "checking photos", len(paths)))
+
+
+def check_packed(path: Path, min_side: int) -> tuple[dict[str, Any], bytes]:
+    """Check a file in a decoder process: all of `CheckedPhoto` but the thumbnail, and the thumbnail."""
+    photo = check_photo(path, min_side)
+    return photo._replace(thumbnail=b"")._asdict() | {"thumbnail": ""}, photo.thumbnail
+
+
+def _check_limited(decoders: DecoderPool, min_side: int, path: Path) -> CheckedPhoto:
+    try:
+        fields, thumbnail = decoders.call(path, min_side)
+    except decoding.PhotoTooLargeError as error:
+        return CheckedPhoto(files.sha256(path), path.stat().st_size, excluded=f"{Reason.TOO_LARGE}: {error}")
+    except decoding.PhotoError as error:
+        return CheckedPhoto(files.sha256(path), path.stat().st_size, excluded=f"{Reason.CORRUPT}: {error}")
+    return CheckedPhoto(**{**fields, "thumbnail": thumbnail})
 
 
 def check_photo(path: Path, min_side: int = 1) -> CheckedPhoto:

@@ -3,6 +3,7 @@
 Images that would be expensive to decode are rejected from their headers.
 """
 
+import errno
 import io
 import stat
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from catsdogs_lib.common import malloc
 from catsdogs_lib.common.errors import CatsdogsError
 from catsdogs_lib.imaging import header_limits
 
@@ -62,6 +64,8 @@ MAX_CHUNKS = 20_000
 """Chunks of a PNG, blocks before the first frame of a GIF; encoders write one for every 8 kB or more."""
 MAX_TIFF_NUMBERS = 2**18
 """Numbers in the directories of a TIFF; a 16-bit palette alone has 196,608."""
+
+OUT_OF_MEMORY = "the photo takes more memory to decode than is allowed; scale it down, or save it as a baseline JPEG"
 
 EXIF_ORIENTATION = 0x0112
 
@@ -228,6 +232,8 @@ def decode(image: Image.Image, short_side: int | None = None) -> Image.Image:
         The pixels are truncated or corrupt.
     """
     orientation = read_header(image).orientation
+    c_errno = malloc.c_errno()
+    c_errno.value = 0
     try:
         if short_side is not None:
             image.draft(None, (short_side, short_side))
@@ -236,6 +242,9 @@ def decode(image: Image.Image, short_side: int | None = None) -> Image.Image:
     except MemoryError:
         raise
     except Exception as error:
+        # Decoders in C report a failed allocation as damage.
+        if c_errno.value == errno.ENOMEM:
+            raise PhotoTooLargeError(OUT_OF_MEMORY) from None
         # Decoders raise half a dozen kinds of errors on hostile bytes.
         raise UndecodableError(f"the photo is damaged and cannot be decoded ({error}); send it again whole") from None
     # Pillow transposes a TIFF itself when it loads it.

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from catsdogs_lib.imaging import decoding
-from catsdogs_lib.imaging.preprocessing import Preprocessing, centre_square
+from catsdogs_lib.imaging.preprocessing import centre_square
 
 
 class ImageStatistics(NamedTuple):
@@ -45,10 +45,22 @@ def sharpness(luma: NDArray[np.float32]) -> float:
     return float((luma[:-2, 1:-1] + luma[2:, 1:-1] + luma[1:-1, :-2] + luma[1:-1, 2:] - 4 * centre).var())
 
 
-def read_with_statistics(source: bytes | Path, preprocessing: Preprocessing) -> tuple[Image.Image, ImageStatistics]:
-    """Read a photo as the centre square that the model gets, in RGB, with its statistics; raises as `model_input`."""
+def square_with_statistics(source: bytes | Path, size: int) -> tuple[ImageStatistics, bytes]:
+    """Read a photo as the centre square that the model gets, with its statistics.
+
+    Returns
+    -------
+    statistics, pixels
+        RGB, `size` x `size` x 3 bytes.
+
+    Raises
+    ------
+    PhotoError
+        The photo cannot be used.
+    """
     image = decoding.open_photo(source)
     header = decoding.read_header(image)
-    square = centre_square(decoding.decode(image, preprocessing.size), preprocessing.size)
+    square = centre_square(decoding.decode(image, size), size)
     grey = luma(square)
-    return square, ImageStatistics(header.format, header.width, header.height, float(grey.mean()), sharpness(grey))
+    statistics = ImageStatistics(header.format, header.width, header.height, float(grey.mean()), sharpness(grey))
+    return statistics, square.tobytes()

@@ -4,21 +4,19 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from catsdogs_lib.imaging.decoder_pool import DecoderPool
 from catsdogs_lib.imaging.decoding import PhotoError
-from catsdogs_lib.imaging.preprocessing import model_input, normalise
-from catsdogs_lib.imaging.statistics import ImageStatistics, read_with_statistics
+from catsdogs_lib.imaging.preprocessing import normalise
+from catsdogs_lib.imaging.statistics import ImageStatistics, square_with_statistics
 from catsdogs_lib.inference.bundle import Bundle, BundleCorruptError
-
-# Read on import: by default ONNX Runtime sends telemetry to its makers and writes below the home folder.
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-import onnxruntime as ort
 
 INPUT, LOGITS, PROBABILITIES = "image", "logits", "probabilities"
 UNFAMILIARITY, ACTIVATION_MAP = "unfamiliarity", "activation_map"
@@ -93,6 +91,8 @@ class Classifier:
         Threads for one inference; None uses every core that is available to this process.
     graph
         The bytes of the graph, if it is not yet in the bundle's folder.
+    decoders
+        Decode photos; None takes one pool that all classifiers share, with a process for each core.
 
     Raises
     ------
@@ -100,8 +100,20 @@ class Classifier:
         The graph breaks the bundle's contract, or ONNX Runtime cannot load it.
     """
 
-    def __init__(self, bundle: Bundle, threads: int | None = None, graph: bytes | None = None) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        threads: int | None = None,
+        graph: bytes | None = None,
+        decoders: DecoderPool | None = None,
+    ) -> None:
         self.bundle = bundle
+        self.decoders = decoders or _shared_decoders()
+        # After the decoders are forked, since it starts threads. By default it sends telemetry to its makers and writes
+        # below the home folder.
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+        import onnxruntime as ort  # noqa: PLC0415
+
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
         options.inter_op_num_threads = 1
@@ -118,7 +130,7 @@ class Classifier:
             # ONNX Runtime's exceptions have no common base but Exception.
             raise BundleCorruptError(f"bundle {bundle.folder}: ONNX Runtime cannot load the graph: {error}") from None
         # Shrinks the arena after the first run to what a run needs, without what creating the session took: 20 MB less.
-        self._first_run_options: ort.RunOptions | None = ort.RunOptions()
+        self._first_run_options: Any = ort.RunOptions()
         self._first_run_options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
         inputs = [node.name for node in self._session.get_inputs()]
         outputs = [node.name for node in self._session.get_outputs()]
@@ -136,12 +148,14 @@ class Classifier:
     def prepare(self, source: bytes | Path) -> PreparedImage:
         """Read a photo as model input, with its centre square and statistics; raises `PhotoError` if it is unusable."""
         preprocessing = self.bundle.description.preprocessing
-        square, statistics = read_with_statistics(source, preprocessing)
-        return PreparedImage(square, normalise(square, preprocessing), statistics)
+        side = preprocessing.size
+        statistics, pixels = self.decoders.call(source, side)
+        square = Image.frombytes("RGB", (side, side), pixels)
+        return PreparedImage(square, normalise(square, preprocessing), ImageStatistics(*statistics))
 
     def load(self, source: bytes | Path) -> NDArray[np.float32]:
         """Read a photo as model input (3, size, size); raises `PhotoError` if it is unusable."""
-        return model_input(source, self.bundle.description.preprocessing)
+        return self.prepare(source).input
 
     def run(self, inputs: Sequence[NDArray[np.float32]]) -> Outputs:
         """Run the graph on N inputs."""
@@ -205,6 +219,16 @@ class Classifier:
             f"it may be {self.classes[best]} or {self.classes[second]}: the probability {confidence:.3f} is below the "
             f"threshold {thresholds.confident:.3f}"
         )
+
+
+def decoder_pool(count: int) -> DecoderPool:
+    """Make a pool of `count` processes that decode photos for a `Classifier`."""
+    return DecoderPool(square_with_statistics, count)
+
+
+@cache
+def _shared_decoders() -> DecoderPool:
+    return decoder_pool(len(os.sched_getaffinity(0)))
 
 
 def golden_difference(classifier: Classifier, count: int | None = None) -> float:

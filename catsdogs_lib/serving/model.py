@@ -3,9 +3,9 @@
 import os
 from pathlib import Path
 
+from catsdogs_lib.common.malloc import return_large_blocks
 from catsdogs_lib.inference.bundle import Bundle, BundleCorruptError, locate
-from catsdogs_lib.inference.classifier import Classifier, golden_difference
-from catsdogs_lib.serving.malloc import return_large_blocks
+from catsdogs_lib.inference.classifier import Classifier, decoder_pool, golden_difference
 
 LAMBDA_MEGABYTES_PER_CORE = 1769
 """Memory for which Lambda allots one core (AWS Lambda documentation, "Configure memory")."""
@@ -27,7 +27,7 @@ class Model:
         self.reason = reason
 
     @classmethod
-    def load(cls, folder: Path | None = None, threads: int | None = None) -> "Model":
+    def load(cls, folder: Path | None = None, threads: int | None = None, concurrency: int = 1) -> "Model":
         """Load a bundle, and check its least confident golden answer, which also warms the model up.
 
         Parameters
@@ -36,6 +36,8 @@ class Model:
             See `catsdogs_lib.inference.bundle.locate`.
         threads
             Threads for one inference; None takes `available_threads`.
+        concurrency
+            Photos that are decoded at once.
 
         Raises
         ------
@@ -43,7 +45,8 @@ class Model:
             The bundle cannot be used, or does not reproduce its golden answer on this machine.
         """
         return_large_blocks()
-        classifier = Classifier(Bundle.load(locate(folder)), threads or available_threads())
+        decoders = decoder_pool(concurrency)  # first: forked before anything starts a thread
+        classifier = Classifier(Bundle.load(locate(folder)), threads or available_threads(), decoders=decoders)
         difference = golden_difference(classifier, count=1)
         if difference > classifier.bundle.description.graph.tolerance:
             raise BundleCorruptError(

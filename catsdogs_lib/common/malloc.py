@@ -1,0 +1,37 @@
+"""C's memory: glibc's allocator, set to return large blocks to the system, and the error that tells of none left."""
+
+import ctypes
+from collections.abc import Callable
+from functools import cache
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+LARGE_BLOCK_BYTES = 2**20
+
+
+def return_large_blocks() -> None:
+    """Map each block of a megabyte or more separately, so that freeing it returns it to the system.
+
+    By default glibc raises this threshold, up to 32 MB, when such a block is freed; later blocks then come from a heap
+    that fragments and never shrinks (mallopt(3), M_MMAP_THRESHOLD). Does nothing without glibc.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, LARGE_BLOCK_BYTES)
+        mallopt(_M_TRIM_THRESHOLD, LARGE_BLOCK_BYTES)
+
+
+def c_errno() -> ctypes.c_int:
+    """Return C's errno of this thread, which the libraries called from Python set; one of our own without glibc.
+
+    Calls that succeed leave it as it is.
+    """
+    location = _errno_location()
+    return location().contents if location is not None else ctypes.c_int()
+
+
+@cache
+def _errno_location() -> Callable[[], "ctypes._Pointer[ctypes.c_int]"] | None:
+    location = getattr(ctypes.CDLL(None), "__errno_location", None)
+    if location is not None:
+        location.restype = ctypes.POINTER(ctypes.c_int)
+    return location
