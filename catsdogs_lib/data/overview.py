@@ -12,6 +12,7 @@ from PIL import Image
 from catsdogs_lib.common.progress import track
 from catsdogs_lib.data.folders import find_photos
 from catsdogs_lib.imaging import decoding
+from catsdogs_lib.imaging.decoder_pool import DecoderPool
 
 
 def headers(raw: Path) -> pd.DataFrame:
@@ -24,17 +25,31 @@ def headers(raw: Path) -> pd.DataFrame:
         (width over height). A file without a readable header has the format "none"; its other values are NaN.
     """
     rows = []
-    for photo in track(find_photos(raw)[0], "reading headers"):
-        kilobytes = photo.path.stat().st_size / 1e3
-        row = {"path": photo.name, "label": photo.label, "split": photo.split, "kilobytes": kilobytes}
-        try:
-            with decoding.open_photo(photo.path) as image:
-                header = decoding.read_header(image)
+    with DecoderPool(packed_header, 1) as decoders:
+        for photo in track(find_photos(raw)[0], "reading headers"):
+            kilobytes = photo.path.stat().st_size / 1e3
+            row = {"path": photo.name, "label": photo.label, "split": photo.split, "kilobytes": kilobytes}
+            try:
+                header = decoding.Header(*decoders.call(photo.path)[0])
+            except decoding.PhotoError:
+                rows.append({**row, "format": "none", "megapixels": np.nan, "aspect": np.nan})
+                continue
             shape = {"megapixels": header.width * header.height / 1e6, "aspect": header.width / header.height}
             rows.append({**row, "format": header.format, **shape})
-        except decoding.PhotoError:
-            rows.append({**row, "format": "none", "megapixels": np.nan, "aspect": np.nan})
     return pd.DataFrame(rows)
+
+
+def packed_header(path: Path) -> tuple[decoding.Header, bytes]:
+    """Read the header of a photo, in a decoder process."""
+    with decoding.open_photo(path) as image:
+        return decoding.read_header(image), b""
+
+
+def packed_photo(path: Path, side: int) -> tuple[tuple[int, int], bytes]:
+    """Decode a photo to RGB, in a decoder process: width and height, and pixels."""
+    image = decoding.read(path, side)
+    image.thumbnail((4 * side, 4 * side))
+    return image.size, image.tobytes()
 
 
 def some_photos(
@@ -42,13 +57,14 @@ def some_photos(
 ) -> Sequence[tuple[Image.Image, str]]:
     """Sample `each` photos of each class at random, with their labels; unreadable ones are skipped."""
 
-    def readable(paths: Iterable[str]) -> Iterator[Image.Image]:
+    def readable(decoders: DecoderPool, paths: Iterable[str]) -> Iterator[Image.Image]:
         for path in paths:
             with contextlib.suppress(decoding.PhotoError):
-                yield decoding.read(raw / path, side)
+                yield Image.frombytes("RGB", *decoders.call(raw / path, side))
 
-    return [
-        (photo, str(label))
-        for label, rows in table[table["format"] != "none"].groupby("label")
-        for photo in itertools.islice(readable(rows["path"].sample(frac=1, random_state=seed)), each)
-    ]
+    with DecoderPool(packed_photo, 1) as decoders:
+        return [
+            (photo, str(label))
+            for label, rows in table[table["format"] != "none"].groupby("label")
+            for photo in itertools.islice(readable(decoders, rows["path"].sample(frac=1, random_state=seed)), each)
+        ]

@@ -174,15 +174,24 @@ class RuntimeEmulator:
         return pid
 
     def memory(self, name: str = "VmHWM") -> int:
-        """Bytes of the handler's process: ``VmHWM`` is the most since `reset_peak`, ``VmRSS`` those of now."""
-        status = Path(f"/proc/{self.runtime_pid}/status").read_text()
-        found = re.search(rf"^{name}:\s+(\d+) kB", status, re.MULTILINE)
-        assert found
-        return int(found[1]) * 1024
+        """Bytes of the handler's process and those below it: ``VmHWM`` is the most since `reset_peak`, ``VmRSS`` now."""
+        total = 0
+        for pid in self._tree():
+            found = re.search(rf"^{name}:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+            assert found
+            total += int(found[1]) * 1024
+        return total
 
     def reset_peak(self) -> None:
         """Begin to measure the most memory anew."""
-        Path(f"/proc/{self.runtime_pid}/clear_refs").write_text("5")
+        for pid in self._tree():
+            Path(f"/proc/{pid}/clear_refs").write_text("5")
+
+    def _tree(self) -> list[int]:
+        pids = [self.runtime_pid]
+        for pid in pids:
+            pids += map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+        return pids
 
     def lines(self) -> Iterator[str]:
         """What the handler has printed, without the emulator's own lines."""
