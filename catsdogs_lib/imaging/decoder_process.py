@@ -30,6 +30,8 @@ Decode = Callable[..., tuple[Any, bytes]]
 
 WORN_BYTES = 32 * 2**20
 """A worker whose address space has grown by more than this is replaced: what is left for a photo would shrink."""
+MAX_JOINED_BYTES = 2**20
+MAX_DESCRIPTORS = 2**20
 _LENGTHS = struct.Struct("QQ")
 
 
@@ -55,8 +57,13 @@ class PhotoLimits:
 def send(stream: socket.socket, header: Any, data: bytes = b"") -> None:
     """Send a message: a value for JSON, and bytes."""
     text = json.dumps(header).encode()
-    stream.sendall(_LENGTHS.pack(len(text), len(data)) + text)
-    stream.sendall(data)
+    start = _LENGTHS.pack(len(text), len(data)) + text
+    # In one piece, the other side wakes up once; a large photo is not copied for that.
+    if len(data) < MAX_JOINED_BYTES:
+        stream.sendall(start + data)
+    else:
+        stream.sendall(start)
+        stream.sendall(data)
 
 
 def receive(stream: BinaryIO) -> tuple[Any, bytes]:
@@ -129,7 +136,7 @@ def _leave_parent(control: socket.socket) -> socket.socket:
     os.dup2(null, 0)
     os.dup2(null, 1)
     os.dup2(control.detach(), 3)
-    os.closerange(4, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+    os.closerange(4, min(resource.getrlimit(resource.RLIMIT_NOFILE)[0], MAX_DESCRIPTORS))
     signal.set_wakeup_fd(-1)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     # Ctrl-C and a stop reach the whole group; the process that is served decides when its decoders end.
