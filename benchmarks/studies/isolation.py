@@ -80,10 +80,11 @@ def main() -> None:
         for index, name, unit, scale in ((0, "first answer", "ms", 1e3), (1, "memory of all processes (PSS)", "MB", 1)):
             values = {side: [scale * start[index] for start in starts[side]] for side in SIDES}
             inside, isolated = (statistics.median(values[side]) for side in SIDES)
-            differences = [b - a for a, b in zip(*values.values(), strict=True)]
+            difference = statistics.median(b - a for a, b in zip(*values.values(), strict=True))
+            of_minima = min(values["isolated"]) - min(values["inside"])
             print(
                 f"{name}: {inside:.1f} {unit} inside, {isolated:.1f} isolated; median of {STARTS} pairs "
-                f"{statistics.median(differences):+.1f} {unit}; minima {min(values[SIDES[1]]) - min(values[SIDES[0]]):+.1f}"
+                f"{difference:+.1f} {unit}, of minima {of_minima:+.1f}"
             )
         _, inside_seconds, isolated_seconds = run("isolated", photo, ROUNDS_IN_PROCESS)
         pairs = [1e3 * (b - a) for a, b in zip(inside_seconds, isolated_seconds, strict=True)]

@@ -174,7 +174,7 @@ class RuntimeEmulator:
         return pid
 
     def memory(self, name: str = "VmHWM") -> int:
-        """Bytes of the handler's process and those below it: ``VmHWM`` is the most since `reset_peak`, ``VmRSS`` now."""
+        """Bytes of the handler and the processes below it: ``VmHWM`` is the most since `reset_peak`, ``VmRSS`` now."""
         total = 0
         for pid in self._tree():
             found = re.search(rf"^{name}:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
