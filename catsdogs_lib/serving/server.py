@@ -9,6 +9,7 @@ import struct
 import sys
 import uuid
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import h11
@@ -18,6 +19,12 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from catsdogs_lib.common.errors import CatsdogsError
 from catsdogs_lib.serving import problems
+from catsdogs_lib.serving.connections import (
+    ConnectionLimit,
+    Listener,
+    always_answered_only,
+    available_connections,
+)
 from catsdogs_lib.serving.metrics_prometheus import LOGGER
 from catsdogs_lib.serving.problems import ProblemError
 
@@ -34,33 +41,53 @@ DRAIN_SECONDS = 0.2
 
 
 class Connection(H11Protocol):
-    """A connection with time limits, whose request is still answered when the server stops."""
+    """A connection with time limits, whose request is still answered when the server stops.
+
+    Parameters
+    ----------
+    arguments
+        uvicorn's.
+    limit
+        Counts the connections of the server; None gives this one a limit of its own.
+    """
 
     _timer: asyncio.TimerHandle | None = None
     _closing = False
+
+    def __init__(self, *arguments: Any, limit: ConnectionLimit | None = None, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._limit = limit or ConnectionLimit()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the time limit for the first request's headers."""
         super().connection_made(transport)
         self._abort_after(HEAD_SECONDS)
+        if not self._limit.add(self, self.client[0] if self.client else "unknown"):
+            self.app, self._closing = always_answered_only(self.app), True
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Cancel the time limit."""
         super().connection_lost(exc)
+        self._limit.remove(self)
         if self._timer is not None:
             self._timer.cancel()
 
     def handle_events(self) -> None:
-        """Start the time limit for a request when its headers have arrived."""
+        """Prepare a request for the application when its headers have arrived, and start its time limit."""
         previous = self.cycle
         super().handle_events()
-        if self.cycle is not previous:
-            self._abort_after(REQUEST_SECONDS)
-            self.cycle.keep_alive = self.cycle.keep_alive and not self._closing
+        if self.cycle is previous:
+            return
+        self._abort_after(REQUEST_SECONDS)
+        self._limit.set_busy(self)
+        if self._closing:
+            self.cycle.keep_alive = False
+            self.cycle.default_headers = [*self.cycle.default_headers, (b"connection", b"close")]
 
     def on_response_complete(self) -> None:
         """Start the time limit for the next request; the rest of an unread body must arrive within it, too."""
         self._abort_after(HEAD_SECONDS)
+        self._limit.set_idle(self)
         super().on_response_complete()
 
     def shutdown(self) -> None:
@@ -86,6 +113,10 @@ class Connection(H11Protocol):
             ):
                 self.transport.write(self.conn.send(event))
         self.transport.close()
+
+    def abort(self) -> None:
+        """Close the connection without waiting for the client."""
+        self.transport.abort()
 
     def _abort_after(self, seconds: float) -> None:
         if self._timer is not None:
@@ -165,12 +196,14 @@ def serve(
     CatsdogsError
         The address cannot be used.
     """
-    with _listen(host, port) if fd is None else _inherit(fd) as listener:
+    limit = ConnectionLimit(available_connections())
+    with _listen(host, port, limit) if fd is None else _inherit(fd, limit) as listener:
         listener.setblocking(False)
         host, port = listener.getsockname()[:2]
         config = uvicorn.Config(
             app,
-            http=Connection,
+            http=partial(Connection, limit=limit),  # type: ignore[arg-type]
+            loop="asyncio",
             ws="none",
             lifespan="off",
             access_log=False,
@@ -184,8 +217,8 @@ def serve(
         Server(config, shared=fd is not None).run(sockets=[listener])
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+def _listen(host: str, port: int, limit: ConnectionLimit) -> Listener:
+    listener = Listener(limit, family=socket.AF_INET6 if ":" in host else socket.AF_INET, type=socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
@@ -197,10 +230,10 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _inherit(fd: int) -> socket.socket:
+def _inherit(fd: int, limit: ConnectionLimit) -> Listener:
     message = f"file descriptor {fd} is no listening TCP socket; pass one down, or name --host and --port"
     try:
-        listener = socket.socket(fileno=fd)
+        listener = Listener(limit, fileno=fd)
     except OSError:
         raise CatsdogsError(message) from None
     is_tcp = listener.family in (socket.AF_INET, socket.AF_INET6) and listener.type == socket.SOCK_STREAM

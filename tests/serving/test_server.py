@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import re
+import resource
 import signal
 import socket
 import subprocess
@@ -32,10 +33,10 @@ server.serve(app, port=0, on_start=lambda address: print(address, flush=True))
 
 
 @contextlib.contextmanager
-def running():
+def running(program=PROGRAM, **options):
     """A server as a process; gives it and its port."""
     with subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, ROOT / "models/reference"], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", program, ROOT / "models/reference"], stdout=subprocess.PIPE, text=True, **options
     ) as process:
         try:
             yield process, int(process.stdout.readline().rpartition(":")[2])
@@ -156,6 +157,66 @@ def test_two_requests_on_one_connection_are_answered(port):
         while received.count(b'"alive"') < 2:
             received += connection.recv(65536)
     assert received.count(b"HTTP/1.1 200") == 2
+
+
+def health(port):
+    """The status of ``/health`` for a new client, and its seconds."""
+    began = time.monotonic()
+    with connect(port) as connection:
+        connection.sendall(b"GET /health HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        return everything(connection)[:12], time.monotonic() - began
+
+
+def allow_files(count):
+    """Limit the open files of a process about to start."""
+    return lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (count, count))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("opening", [b"", b"POST /predict HTTP/1.1\r\nhost: x\r\nx-slow: "])
+def test_idle_connections_keep_nobody_out(opening, tmp_path):
+    errors = tmp_path / "stderr"
+    with errors.open("wb") as stderr, contextlib.ExitStack() as connections:
+        process, port = connections.enter_context(running(stderr=stderr, preexec_fn=allow_files(256)))
+        for _ in range(300):
+            connections.enter_context(connect(port)).sendall(opening)
+        for _ in range(3):
+            status, seconds = health(port)
+            assert status == b"HTTP/1.1 200"
+            assert seconds < 1
+        assert len(list(Path(f"/proc/{process.pid}/fd").iterdir())) < 200
+    # One line tells of all that were turned away, and none of running out of files.
+    assert errors.read_text() == "too many connections\n"
+
+
+@pytest.mark.slow
+def test_above_the_ceiling_only_operators_are_answered(photo):
+    with running(preexec_fn=allow_files(100)) as (_, port), contextlib.ExitStack() as connections:
+        for _ in range(30):  # more than the share of one client; each has a request in progress, none is idle
+            connections.enter_context(connect(port)).sendall(head(len(photo)) + photo[:10])
+        assert health(port)[0] == b"HTTP/1.1 200"
+        with connect(port) as connection:
+            connection.sendall(b"GET /version HTTP/1.1\r\nhost: x\r\n\r\n")
+            answer = everything(connection)
+    status, document = status_and_document(answer)
+    assert (status, document["type"]) == (503, "/problems/busy")
+    assert b"retry-after: 1" in answer
+
+
+@pytest.mark.slow
+def test_running_out_of_files_closes_idle_connections_quietly(tmp_path):
+    errors = tmp_path / "stderr"
+    with errors.open("wb") as stderr, contextlib.ExitStack() as connections:
+        process, port = connections.enter_context(running(stderr=stderr))
+        for _ in range(5):
+            connections.enter_context(connect(port))
+        assert health(port)[0] == b"HTTP/1.1 200"
+        used = len(list(Path(f"/proc/{process.pid}/fd").iterdir()))
+        resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (used, used))
+        for _ in range(20):
+            connections.enter_context(connect(port))
+        assert health(port)[0] == b"HTTP/1.1 200"
+    assert errors.read_text() == "too many connections\n"
 
 
 @pytest.mark.slow
