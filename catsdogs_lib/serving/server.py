@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import ctypes
 import logging
+import re
 import socket
 import struct
 import sys
@@ -11,6 +12,7 @@ import uuid
 from collections.abc import Callable
 from functools import partial
 from typing import Any
+from urllib.parse import unquote
 
 import h11
 import uvicorn
@@ -38,6 +40,8 @@ SO_ATTACH_FILTER = 26
 """Linux's socket option, which Python's `socket` does not name."""
 DRAIN_SECONDS = 0.2
 """Time for handshakes in progress to complete before the listening socket closes."""
+_ABSOLUTE_FORM = re.compile(rb"https?://(?:[^/?#@]*@)?([^/?#@]+)", re.IGNORECASE)
+_FRAMING_HEADERS = frozenset({b"content-length", b"transfer-encoding"})
 
 
 class Connection(H11Protocol):
@@ -80,7 +84,8 @@ class Connection(H11Protocol):
             return
         self._abort_after(REQUEST_SECONDS)
         self._limit.set_busy(self)
-        if self._closing:
+        _rewrite_absolute_form(self.scope)
+        if _has_two_lengths(self.scope) or self._closing:
             self.cycle.keep_alive = False
             self.cycle.default_headers = [*self.cycle.default_headers, (b"connection", b"close")]
 
@@ -123,6 +128,26 @@ class Connection(H11Protocol):
             self._timer.cancel()
         # Not close(), which waits until the client has read everything.
         self._timer = self.loop.call_later(seconds, self.transport.abort)
+
+
+def _rewrite_absolute_form(scope: Any) -> None:
+    """Serve ``http://host/path`` as its path, with the host that it names (RFC 9112, section 3.2.2)."""
+    if match := _ABSOLUTE_FORM.match(scope["raw_path"]):
+        path = scope["raw_path"][match.end() :] or b"/"
+        scope["raw_path"], scope["path"] = path, unquote(path.decode("ascii"))
+        scope["headers"][:] = [(name, match[1] if name == b"host" else value) for name, value in scope["headers"]]
+
+
+def _has_two_lengths(scope: Any) -> bool:
+    """Check for Content-Length beside Transfer-Encoding, and remove it.
+
+    h11 reads the body by Transfer-Encoding. A proxy before us may have gone by the length, and taken for a body what
+    comes next, so nothing more may be read from the connection (RFC 9112, section 6.3).
+    """
+    if not _FRAMING_HEADERS.issubset(name for name, _ in scope["headers"]):
+        return False
+    scope["headers"][:] = [pair for pair in scope["headers"] if pair[0] != b"content-length"]
+    return True
 
 
 class Server(uvicorn.Server):

@@ -159,6 +159,118 @@ def test_two_requests_on_one_connection_are_answered(port):
     assert received.count(b"HTTP/1.1 200") == 2
 
 
+HIDDEN = b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n"
+CHUNKED = b"3\r\nabc\r\n0\r\n\r\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("length", [b"3", b"0", b"%d" % len(CHUNKED + HIDDEN)])
+@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize("path", [b"/health", b"/predict"])
+def test_a_request_with_two_lengths_is_answered_and_the_connection_closed(port, length, order, path):
+    lengths = [b"content-length: " + length, b"transfer-encoding: chunked"][::order]
+    head = b"\r\n".join([b"POST " + path + b" HTTP/1.1", b"host: x", b"content-type: image/png", *lengths, b"", b""])
+    with connect(port) as connection:
+        connection.sendall(head + CHUNKED + HIDDEN)
+        answer = everything(connection)
+    assert answer.count(b"HTTP/1.1 ") == 1
+    assert b"connection: close" in answer.lower()
+    status, document = status_and_document(answer)
+    # The body is that of the chunks, whatever the length says.
+    expected = (405, "/problems/method-not-allowed") if path == b"/health" else (415, "/problems/not-a-photo")
+    assert (status, document["type"]) == expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("version", "headers"),
+    [
+        ("1.1", ["content-length: 3", "content-length: 4"]),
+        ("1.1", ["content-length: 3, 4"]),
+        ("1.1", ["content-length: +3"]),
+        ("1.1", ["content-length: 0x3"]),
+        ("1.1", ["content-length:"]),
+        ("1.1", ["transfer-encoding: chunked, identity"]),
+        ("1.1", ["transfer-encoding: identity, chunked"]),
+        ("1.1", ["transfer-encoding: xchunked"]),
+        ("1.1", ["transfer-encoding: chunked", "transfer-encoding: chunked"]),
+        ("1.1", ["transfer-encoding: chunked", "transfer-encoding: identity"]),
+        ("1.1", ["transfer-encoding: x\r\n chunked"]),
+        ("1.1", ["transfer-encoding : chunked"]),
+        ("1.1", ["transfer-encoding: \x0bchunked"]),
+        ("1.1", ["transfer-encoding:"]),
+        ("1.1", ["content-length: 3", "transfer-encoding: identity"]),
+        ("1.1", ["transfer-encoding:\r\n chunked", "content-length: 3"]),
+        ("1.0", ["transfer-encoding: chunked"]),
+        ("1.0", ["transfer-encoding: chunked", "connection: keep-alive"]),
+        ("1.0", ["transfer-encoding: chunked", "content-length: 3", "connection: keep-alive"]),
+    ],
+)
+def test_no_request_hides_behind_unclear_framing(port, version, headers):
+    top = "\r\n".join([f"POST /version HTTP/{version}", "host: x", *headers, "", ""]).encode("latin-1")
+    with connect(port) as connection:
+        connection.sendall(top + CHUNKED + HIDDEN)
+        answer = everything(connection)
+    assert answer.count(b"HTTP/1.1 ") == 1
+    assert not answer.startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("framing", ["content-length: 3, 3", "content-length: 3\r\ncontent-length: 3"])
+def test_a_length_that_is_repeated_is_one_length(port, framing):
+    with connect(port) as connection:
+        connection.sendall(f"POST /version HTTP/1.1\r\nhost: x\r\n{framing}\r\n\r\nabc".encode() + HIDDEN)
+        received = b""
+        while b'"alive"' not in received:
+            received += connection.recv(65536)
+    assert received.startswith(b"HTTP/1.1 405")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("target", "status"),
+    [
+        ("http://x/health", 200),
+        ("HTTP://other.example:8080/health?a=http://y/", 200),
+        ("https://user@x/health", 200),
+        ("http://x", 200),
+        ("http://x?a=1", 200),
+        ("http://x/http://x/health", 404),
+        ("http:///health", 404),
+        ("ftp://x/health", 404),
+        ("//x/health", 404),
+    ],
+)
+def test_an_absolute_form_target_is_served_as_its_path(port, target, status):
+    with connect(port) as connection:
+        connection.sendall(f"GET {target} HTTP/1.1\r\nhost: z\r\nconnection: close\r\n\r\n".encode())
+        assert everything(connection).split()[1] == str(status).encode()
+
+
+ECHO = """
+import json
+from catsdogs_lib.serving import server
+
+async def echo(scope, receive, send):
+    headers = [[name.decode(), value.decode()] for name, value in scope["headers"]]
+    body = json.dumps([scope["path"], scope["raw_path"].decode(), headers])
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": body.encode()})
+
+server.serve(echo, port=0, on_start=lambda address: print(address, flush=True))
+"""
+
+
+@pytest.mark.slow
+def test_the_application_sees_the_path_and_host_of_an_absolute_form_and_one_length():
+    with running(ECHO) as (_, port), connect(port) as connection:
+        lengths = b"content-length: 99\r\ntransfer-encoding: chunked\r\n\r\n"
+        connection.sendall(b"POST http://u@a:1/%C3%A4?q HTTP/1.1\r\nhost: b\r\n" + lengths + CHUNKED)
+        path, raw_path, headers = json.loads(everything(connection).partition(b"\r\n\r\n")[2].split(b"\r\n")[1])
+    assert (path, raw_path) == ("/ä", "/%C3%A4")
+    assert headers == [["host", "a:1"], ["transfer-encoding", "chunked"]]
+
+
 def health(port):
     """The status of ``/health`` for a new client, and its seconds."""
     began = time.monotonic()
