@@ -56,7 +56,7 @@ class RequestMiddleware:
             return
         start = time.perf_counter()
         method = scope["method"] if scope["method"] in METHODS else "other"
-        record = scope[_RECORD] = RequestRecord(_request_id(scope), method)
+        record = scope[_RECORD] = RequestRecord(_request_id(scope), method, client_request_id=_client_request_id(scope))
         started = False
         # HEAD gets the same headers as GET, without the body (RFC 9110, section 9.3.2).
         head_only = scope["method"] == "HEAD"
@@ -104,7 +104,12 @@ def _route_template(scope: Scope) -> str:
 
 
 def _request_id(scope: Scope) -> str:
-    # Lambda's own id, so that the response, the log line and AWS's log name the same request.
-    event = scope.get("aws.event", {})
-    given = event.get("requestContext", {}).get("requestId") or Headers(scope=scope).get("x-request-id", "")
-    return given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+    # Lambda's own id, so that the response, the log line and AWS's log name the same request. Never the client's: two
+    # requests could then have one id.
+    given = scope.get("aws.event", {}).get("requestContext", {}).get("requestId")
+    return given if isinstance(given, str) and _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+
+
+def _client_request_id(scope: Scope) -> str | None:
+    given = Headers(scope=scope).get("x-request-id", "")
+    return given if _REQUEST_ID.fullmatch(given) else None

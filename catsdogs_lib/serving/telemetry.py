@@ -16,7 +16,7 @@ class RequestRecord:
 
     `route` is the path's template, never the path, so that metrics have few labels. `seconds` is the time from the
     first line to the last byte, `prediction_seconds` that of decoding and inference alone. `status` is 499 if the
-    client left before the answer.
+    client left before the answer. `client_request_id` is the request's own header ``x-request-id``, if it is harmless.
     """
 
     request_id: str
@@ -36,6 +36,7 @@ class RequestRecord:
     truth: str | None = None
     prediction_seconds: float | None = None
     model_version: str | None = None
+    client_request_id: str | None = None
 
     def fields(self) -> dict[str, Any]:
         """Build the fields of the log line, without those that are None; never the photo.
@@ -45,6 +46,7 @@ class RequestRecord:
         statistics = self.statistics._asdict() if self.statistics else {}
         fields = {
             "request_id": self.request_id,
+            "client_request_id": self.client_request_id,
             "method": self.method,
             "route": self.route,
             "status": self.status,

@@ -304,10 +304,17 @@ def test_every_answer_is_named_and_safe(ask):
         assert "access-control-allow-origin" not in headers
 
 
-def test_a_request_id_is_kept_if_it_is_harmless(ask):
-    assert ask.get("/health", headers={"x-request-id": "Root=1-abc"}).headers["x-request-id"] == "Root=1-abc"
-    assert "<" not in ask.get("/health", headers={"x-request-id": "<script>"}).headers["x-request-id"]
-    assert len(ask.get("/health", headers={"x-request-id": "a" * 999}).headers["x-request-id"]) == 32
+@pytest.mark.parametrize(
+    ("sent", "recorded"), [("Root=1-abc", "Root=1-abc"), ("<script>", None), ("a" * 129, None), ("", None)]
+)
+def test_a_client_s_request_id_is_recorded_beside_ours_if_it_is_harmless(ask, telemetry, monkeypatch, sent, recorded):
+    records = []
+    monkeypatch.setattr(telemetry, "record", records.append)
+    response = ask.get("/nowhere", headers={"x-request-id": sent})
+    (record,) = records
+    assert re.fullmatch("[0-9a-f]{32}", record.request_id)
+    assert response.headers["x-request-id"] == response.json()["request_id"] == record.request_id
+    assert record.client_request_id == record.fields().get("client_request_id") == recorded
 
 
 @pytest.mark.parametrize(
@@ -415,7 +422,8 @@ def test_log_lines_are_json_with_the_names_of_the_contract(model, photo, capsys)
             logger.setLevel(level)
     (line,) = capsys.readouterr().out.splitlines()
     logged = json.loads(line)
-    assert logged["request_id"] == "r-1"
+    assert logged["client_request_id"] == "r-1"
+    assert re.fullmatch("[0-9a-f]{32}", logged["request_id"])
     assert logged["prediction"] == "cat"
     assert {"timestamp", "confidence", "latency_seconds", "model_version"} <= set(logged)
     assert "name.png" in logged["filename"]
