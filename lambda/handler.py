@@ -61,10 +61,13 @@ def _traced(function: Handler) -> Handler:
     return cast("Handler", Tracer(service=SERVICE).capture_lambda_handler(function, capture_response=False))
 
 
+# The Function URL answers for CORS: two answers would contradict each other.
+settings = replace(ServiceSettings.from_environment(), alone=True, cors_origins=())
 model = _load()
 application = Mangum(
-    create_app(model, telemetry, replace(ServiceSettings.from_environment(), alone=True)),
+    create_app(model, telemetry, settings),
     lifespan="off",
+    api_gateway_base_path=settings.base_path or "/",
     text_mime_types=[*DEFAULT_TEXT_MIME_TYPES, problems.MEDIA_TYPE],
 )
 

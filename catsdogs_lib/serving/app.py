@@ -6,17 +6,18 @@ Starlette answers; FastAPI, which takes 0.12 s to import, builds the OpenAPI doc
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 
-from catsdogs_lib.serving import problems
+from catsdogs_lib.serving import auth, problems
 from catsdogs_lib.serving.middleware import RequestMiddleware, record_of
 from catsdogs_lib.serving.model import Model
 from catsdogs_lib.serving.photo_queue import PhotoQueue
 from catsdogs_lib.serving.request_body import BodyReader
 from catsdogs_lib.serving.routes import docs, feedback, pages, prediction, status, uploads
 from catsdogs_lib.serving.settings import ServiceSettings
-from catsdogs_lib.serving.state import AppState
+from catsdogs_lib.serving.state import AppState, state_of
 from catsdogs_lib.serving.telemetry import Telemetry
 from catsdogs_lib.serving.upload_store import UploadStore
 
@@ -45,13 +46,29 @@ def create_app(model: Model, telemetry: Telemetry, settings: ServiceSettings | N
             *docs.ROUTES,
             *pages.mounts(),
         ],
-        middleware=[Middleware(RequestMiddleware, telemetry=telemetry)],
+        middleware=[*_cors(settings), Middleware(RequestMiddleware, telemetry=telemetry)],
         exception_handlers={problems.ProblemError: _answer_problem, HTTPException: _answer_http_exception},
     )
     app.router.redirect_slashes = False
     body_reader = BodyReader(settings, store.read if store else None)
     app.state.catsdogs = AppState(settings, model, telemetry, body_reader, PhotoQueue(settings), store)
     return app
+
+
+def _cors(settings: ServiceSettings) -> list[Middleware]:
+    """Build the outermost middleware, so that a page elsewhere can read every answer, errors included."""
+    if not settings.cors_origins:
+        return []
+    return [
+        Middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["content-type", auth.HEADER, "x-request-id"],
+            expose_headers=["x-request-id", "retry-after"],
+            max_age=3600,
+        )
+    ]
 
 
 async def _answer_problem(request: Request, error: Exception) -> Response:
@@ -64,6 +81,9 @@ async def _answer_problem(request: Request, error: Exception) -> Response:
 async def _answer_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     path, method = request.url.path[:200], request.method[:20]
+    if not request.scope["path"] and method == "GET":
+        # The base path alone, e.g. /prod. The page's links are below /prod/.
+        return RedirectResponse(f"{state_of(request).settings.base_path}/", 308)
     if error.status_code == 404:
         problem = problems.ProblemError(problems.NOT_FOUND, f"there is nothing at {path}; see /docs for what there is")
     elif error.status_code == 405:

@@ -40,6 +40,11 @@ class ServiceSettings:
         Folder for photos that are too large for a request; None turns uploads off. They also require a key.
     upload_seconds
         Lifetime of an upload form, in seconds.
+    cors_origins
+        Origins of web pages elsewhere that may call, e.g. ``https://example.org``, or ``*`` for any. None by default.
+        On Lambda they are ignored: there the Function URL alone answers for CORS.
+    base_path
+        Path that an API Gateway stage or a custom domain puts before ours, e.g. ``/prod``; "" without one. Lambda only.
 
     Raises
     ------
@@ -57,6 +62,8 @@ class ServiceSettings:
     key_covers: str = "all"
     uploads: Address | None = None
     upload_seconds: int = 300
+    cors_origins: tuple[str, ...] = ()
+    base_path: str = ""
 
     def __post_init__(self) -> None:
         if self.key_sha256 and not re.fullmatch("[0-9a-f]{64}", self.key_sha256):
@@ -66,6 +73,13 @@ class ServiceSettings:
             )
         if self.key_covers not in KEY_COVERAGES:
             raise SettingsError("CATSDOGS_KEY_COVERS", f"'{self.key_covers}' is none of {', '.join(KEY_COVERAGES)}")
+        for origin in self.cors_origins:
+            if origin != "*" and not re.fullmatch(r"https?://[^/?#@\s]+", origin):
+                raise SettingsError(
+                    "CATSDOGS_CORS_ORIGINS", f"'{origin}' is no origin; write https://host, without a path, or *"
+                )
+        if not re.fullmatch("(/[A-Za-z0-9._~$-]+)*", self.base_path):
+            raise SettingsError("CATSDOGS_BASE_PATH", f"'{self.base_path}' is no path; write it as /prod")
 
     @property
     def accepts_uploads(self) -> bool:
@@ -74,10 +88,14 @@ class ServiceSettings:
 
     @classmethod
     def from_environment(cls) -> Self:
-        """Read ``CATSDOGS_KEY_SHA256``, ``CATSDOGS_KEY_COVERS`` and ``CATSDOGS_UPLOADS``; the rest are defaults."""
+        """Read the ``CATSDOGS_`` variables of key, uploads, CORS and base path; the rest are defaults."""
         uploads = os.environ.get(name := "CATSDOGS_UPLOADS", "")
+        origins = (origin.strip().rstrip("/") for origin in os.environ.get("CATSDOGS_CORS_ORIGINS", "").split(","))
+        base_path = os.environ.get("CATSDOGS_BASE_PATH", "").strip().strip("/")
         return cls(
             key_sha256=os.environ.get("CATSDOGS_KEY_SHA256", "").strip().lower(),
             key_covers=os.environ.get("CATSDOGS_KEY_COVERS", "") or KEY_COVERAGES[0],
             uploads=Address.parse(name, uploads) if uploads else None,
+            cors_origins=tuple(origin for origin in origins if origin),
+            base_path=f"/{base_path}" if base_path else "",
         )

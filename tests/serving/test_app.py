@@ -304,6 +304,34 @@ def test_every_answer_is_named_and_safe(ask):
         assert "access-control-allow-origin" not in headers
 
 
+ORIGIN = {"origin": "https://a.example"}
+
+
+def test_pages_elsewhere_may_call_only_if_they_are_named(ask, model, telemetry, photo):
+    assert "access-control-allow-origin" not in ask.get("/health", headers=ORIGIN).headers
+    settings = ServiceSettings(cors_origins=("https://a.example",))
+    client = TestClient(create_app(model, telemetry, settings), raise_server_exceptions=False)
+    requested = {"access-control-request-method": "POST", "access-control-request-headers": "content-type,x-api-key"}
+    preflight = client.options("/predict", headers={**ORIGIN, **requested})
+    assert preflight.status_code == 200
+    assert preflight.headers["access-control-allow-origin"] == "https://a.example"
+    answer = client.post("/predict", files={"file": ("a.png", photo)}, headers=ORIGIN)
+    assert answer.headers["access-control-allow-origin"] == "https://a.example"
+    assert "x-request-id" in answer.headers["access-control-expose-headers"]
+    assert "access-control-allow-credentials" not in answer.headers
+    other = {"origin": "https://b.example"}
+    assert client.options("/predict", headers={**other, **requested}).status_code == 400
+    assert "access-control-allow-origin" not in client.get("/health", headers=other).headers
+
+
+def test_pages_elsewhere_can_read_every_refusal(telemetry, photo):
+    app = create_app(Broken(), telemetry, ServiceSettings(cors_origins=("*",)))
+    client = TestClient(app, raise_server_exceptions=False)
+    for response in (client.get("/nowhere", headers=ORIGIN), client.get("/ready", headers=ORIGIN)):
+        assert response.status_code in (404, 500)
+        assert response.headers["access-control-allow-origin"] == "*"
+
+
 @pytest.mark.parametrize(
     ("sent", "recorded"), [("Root=1-abc", "Root=1-abc"), ("<script>", None), ("a" * 129, None), ("", None)]
 )
