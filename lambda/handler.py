@@ -17,12 +17,13 @@ from mangum import Mangum
 from mangum.adapter import DEFAULT_TEXT_MIME_TYPES
 
 from catsdogs_lib.inference.bundle import BundleError
-from catsdogs_lib.serving import problems
+from catsdogs_lib.serving import http_event, problems
 from catsdogs_lib.serving.app import create_app
 from catsdogs_lib.serving.metrics_cloudwatch import LambdaTelemetry
 from catsdogs_lib.serving.model import Model
 from catsdogs_lib.serving.problems import ProblemError
 from catsdogs_lib.serving.settings import ServiceSettings
+from catsdogs_lib.serving.telemetry import RequestRecord
 
 SERVICE = os.environ.get("POWERTOOLS_SERVICE_NAME", "catsdogs")
 WARM_UP_SOURCES = ("catsdogs.warm-up", "aws.events", "aws.scheduler", "serverless-plugin-warmup")
@@ -94,11 +95,26 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     if not isinstance(event, dict) or "requestContext" not in event:
         return _without_request(event)
     try:
-        return application(event, context)
+        return application(http_event.read(event), context)
+    except ProblemError as error:
+        return _refuse(error, event)
     except Exception:
         # The application answers every request, so the event is not a valid one.
         logger.warning("unreadable event", exc_info=True)
-        return _without_request(event)
+        detail = "the event cannot be read; the log of the service says why"
+        return _refuse(ProblemError(problems.BROKEN_EVENT, detail), event)
+
+
+def _refuse(problem: ProblemError, event: dict[str, Any]) -> dict[str, Any]:
+    context = event["requestContext"]
+    request_id = context.get("requestId") if isinstance(context, dict) else None
+    record = RequestRecord(request_id if isinstance(request_id, str) else "")
+    record.status, record.problem, record.detail = problem.kind.status, problem.kind.name, problem.detail
+    telemetry.record(record)
+    metrics.add_metric("UnknownEvents", MetricUnit.Count, 1)
+    response = _response(problem, record.request_id)
+    response["headers"]["x-request-id"] = record.request_id
+    return response
 
 
 def _without_request(event: Any) -> dict[str, Any]:
@@ -106,8 +122,11 @@ def _without_request(event: Any) -> dict[str, Any]:
         metrics.add_metric("WarmUps", MetricUnit.Count, 1)
         return {"warm": True, "model_version": telemetry.model_version or None}
     metrics.add_metric("UnknownEvents", MetricUnit.Count, 1)
-    detail = "this function answers HTTP events (Function URL, HTTP API, REST API) and warm-up pings; call its URL"
-    response = problems.document(ProblemError(problems.MALFORMED, detail), "")
+    return _response(ProblemError(problems.MALFORMED, http_event.UNKNOWN_EVENT), "")
+
+
+def _response(problem: ProblemError, request_id: str) -> dict[str, Any]:
+    response = problems.document(problem, request_id)
     return {
         "statusCode": response.status_code,
         "headers": dict(response.headers),

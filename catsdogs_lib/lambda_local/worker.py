@@ -192,7 +192,7 @@ def import_handler(file: Path) -> Handler:
 
 def _answer(handler: Handler, payload: bytes, request_id: str) -> tuple[bytes, str]:
     event = json.loads(payload)
-    if trace := event.get("headers", {}).get("x-amzn-trace-id"):
+    if trace := (event.get("headers") or {}).get("x-amzn-trace-id"):
         os.environ["_X_AMZN_TRACE_ID"] = trace
     try:
         # As in Lambda's runtime, a result that JSON cannot hold is an error of the function.

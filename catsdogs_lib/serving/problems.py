@@ -23,6 +23,12 @@ class Kind(NamedTuple):
 
 NO_PHOTO = Kind("no-photo", 400, "No photo in the request", "The body is empty, or has no file in the field 'file'.")
 MALFORMED = Kind("malformed-request", 400, "The request cannot be read", "The body or the head breaks its format.")
+BROKEN_EVENT = Kind(
+    "broken-event", 400, "The event is broken", "A field of the Lambda event is missing or of another type."
+)
+BROKEN_BASE64 = Kind(
+    "broken-base64", 400, "The body's base64 is broken", "The Lambda event's body cannot be decoded as base64."
+)
 KEY_NEEDED = Kind("key-needed", 401, "A key is needed", "Send the key in the header x-api-key.")
 NOT_FOUND = Kind("not-found", 404, "Nothing at this path", "See /docs for the paths that there are.")
 NO_UPLOAD = Kind("no-upload", 404, "No such upload", "Ask /uploads for a form, upload the photo, name its key.")
@@ -43,6 +49,8 @@ KINDS: dict[str, Kind] = {
     for kind in (
         NO_PHOTO,
         MALFORMED,
+        BROKEN_EVENT,
+        BROKEN_BASE64,
         KEY_NEEDED,
         NOT_FOUND,
         NO_UPLOAD,

@@ -6,11 +6,13 @@ import contextlib
 import importlib.util
 import json
 import logging
+import re
 import sys
 import threading
 import warnings
 from pathlib import Path
 from types import SimpleNamespace
+from urllib.parse import urljoin
 
 import pytest
 
@@ -133,6 +135,99 @@ def test_what_is_no_request_is_told_so(function, event):
     response = ask(function, event)
     assert response["statusCode"] == 400
     assert "HTTP events" in json.loads(response["body"])["detail"]
+
+
+@pytest.mark.parametrize(
+    ("make", "changes", "kind", "fault"),
+    [
+        (function_url_event, {"headers": None}, "broken-event", "its headers is null"),
+        (rest_event, {"requestContext": 5}, "broken-event", "its requestContext is a number"),
+        # Nothing foresees this one.
+        (rest_event, {"multiValueQueryStringParameters": {"a": ["\ud800"]}}, "broken-event", "the log of the service"),
+        (http_api_event, {"body": "hello, world"}, "broken-base64", "the body's base64 is broken (it holds ',')"),
+    ],
+)
+def test_a_broken_event_gets_its_cause(function, golden, capsys, make, changes, kind, fault):
+    response = ask(function, {**make(upload(golden.data)), **changes})
+    document = json.loads(response["body"])
+    assert (response["statusCode"], document["type"]) == (400, f"/problems/{kind}")
+    assert fault in document["detail"]
+    assert response["headers"]["x-request-id"] == document["request_id"]
+    logged, metrics = lines(capsys)
+    assert logged[-1]["problem"] == kind
+    assert [blob["UnknownEvents"] for blob in metrics if "UnknownEvents" in blob] == [[1.0]]
+
+
+def test_a_request_id_that_is_no_text_is_not_taken_over(function):
+    event = function_url_event(HttpRequest("GET", "/health"))
+    event["requestContext"]["requestId"] = 5
+    response = ask(function, event)
+    assert response["statusCode"] == 200
+    assert re.fullmatch("[0-9a-f]{32}", response["headers"]["x-request-id"])
+
+
+def test_a_body_that_a_gateway_turned_into_text_is_no_photo(function, golden):
+    event = {**function_url_event(upload(golden.data)), "body": golden.data.decode(errors="replace")}
+    response = ask(function, {**event, "isBase64Encoded": False})
+    assert response["statusCode"] == 415
+
+
+def http_api_event_1(request):
+    """The event of an HTTP API with payload 1.0."""
+    event = rest_event(request)
+    return {**event, "version": "1.0", "requestContext": {**event["requestContext"], "path": request.path}}
+
+
+@pytest.mark.parametrize(
+    ("make", "prefix"),
+    [
+        (http_api_event, "/prod"),
+        (http_api_event_1, "/prod"),
+        (rest_event, "/api/v1"),
+        (function_url_event, "/prod"),
+    ],
+)
+def test_a_stage_or_base_path_is_taken_off(monkeypatch, golden, make, prefix):
+    function = loaded(monkeypatch, CATSDOGS_BASE_PATH=prefix)
+
+    def get(path, method="GET"):
+        headers = (("Accept", "text/html"),)
+        return ask(function, make(HttpRequest(method, path, headers=headers)))
+
+    photo = HttpRequest("POST", f"{prefix}/predict", headers=(("Content-Type", "image/png"),), body=golden.data)
+    assert ask(function, make(photo))["statusCode"] == 200
+    page = get(f"{prefix}/")
+    assert "<title>" in page["body"]
+    assert "<title>" in get(f"{prefix}/docs")["body"]
+    # The links of the page are relative, and lead below the prefix.
+    links = re.findall('(?:href|src)="([^"]+)"', page["body"])
+    assert len(links) > 5
+    assert {get(urljoin(f"{prefix}/", link))["statusCode"] for link in links} == {200}
+    # Relative to the prefix itself they would not.
+    for method in ("GET", "HEAD"):
+        response = get(prefix, method)
+        assert (response["statusCode"], response["headers"]["location"]) == (308, f"{prefix}/")
+    assert get("/health")["statusCode"] == 200
+    assert get(f"{prefix}uction/health")["statusCode"] == 404
+    assert get(f"{prefix}health")["statusCode"] == 404
+
+
+def test_the_function_url_alone_answers_for_cors(monkeypatch):
+    function = loaded(monkeypatch, CATSDOGS_CORS_ORIGINS="https://example.org")
+    response = ask(
+        function, function_url_event(HttpRequest("GET", "/health", headers=(("Origin", "https://example.org"),)))
+    )
+    assert response["statusCode"] == 200
+    assert not [name for name in response["headers"] if name.startswith("access-control-")]
+
+
+def test_a_client_s_request_id_is_beside_aws_s(function, capsys):
+    event = function_url_event(HttpRequest("GET", "/nowhere", headers=(("X-Request-Id", "mine"),)))
+    response = ask(function, event)
+    assert response["headers"]["x-request-id"] == event["requestContext"]["requestId"]
+    (line,), _ = lines(capsys)
+    assert line["client_request_id"] == "mine"
+    assert line["request_id"] == event["requestContext"]["requestId"]
 
 
 def test_the_log_line_names_the_request_and_holds_no_photo(function, golden, capsys):
