@@ -190,7 +190,8 @@ def _sent(request: HttpRequest, arrival: Arrival, domain: str) -> list[tuple[str
         "x-forwarded-proto": request.scheme,
         "x-amzn-trace-id": request.header("x-amzn-trace-id") or arrival.trace,
     }
-    if not request.header("host"):
+    # A function's host is always a name; Mangum cannot read an IPv6 address.
+    if request.header("host")[:1] in ("", "["):
         added["host"] = domain
     kept = [pair for pair in request.headers if pair[0].lower() not in HOP_BY_HOP and pair[0].lower() not in added]
     return [*kept, *added.items()]

@@ -73,7 +73,7 @@ def read(event: Mapping[str, Any]) -> dict[str, Any]:
     """
     context = event["requestContext"]
     if not isinstance(context, dict):
-        raise _broken(f"its requestContext is {_name(context)}, not an object")
+        raise _broken(f"its field requestContext is {_name(context)}, not an object")
     if "version" not in event and "resource" not in event and "elb" not in context:
         raise ProblemError(
             problems.MALFORMED,
@@ -81,11 +81,11 @@ def read(event: Mapping[str, Any]) -> dict[str, Any]:
         )
     version = event.get("version", "1.0")
     if version not in ("1.0", "2.0"):
-        raise _broken(f"its version is {str(version)[:20]!r}, not 1.0 or 2.0")
+        raise _broken(f"its field version is {str(version)[:20]!r}, not 1.0 or 2.0")
     for field in PAYLOAD_2 if version == "2.0" else PAYLOAD_1:
         _check(event, field)
     _check_headers(event)
-    _check_texts("cookies", event.get("cookies") or ())
+    _check_texts("field cookies", event.get("cookies") or ())
     return {**event, "body": _body(event), "isBase64Encoded": False}
 
 
@@ -96,11 +96,11 @@ def _check(event: Mapping[str, Any], field: Field) -> None:
         holder = holder[parent]
     if name not in holder:
         if field.required:
-            raise _broken(f"its {field.path} is missing")
+            raise _broken(f"its field {field.path} is missing")
     elif not isinstance(value := holder[name], field.types):
-        raise _broken(f"its {field.path} is {_name(value)}, not {_TYPE_NAMES[field.types[0]]}")
+        raise _broken(f"its field {field.path} is {_name(value)}, not {_TYPE_NAMES[field.types[0]]}")
     elif isinstance(value, str) and name != "body":
-        _check_texts(field.path, (value,))
+        _check_texts(f"field {field.path}", (value,))
 
 
 def _check_headers(event: Mapping[str, Any]) -> None:
@@ -132,7 +132,7 @@ def _check_texts(name: str, values: Iterable[Any]) -> None:
 def _body(event: Mapping[str, Any]) -> bytes:
     body: str = event.get("body") or ""
     if not event.get("isBase64Encoded"):
-        _check_texts("body", (body,))
+        _check_texts("field body", (body,))
         return body.encode()
     try:
         return base64.b64decode(body, validate=True)

@@ -93,6 +93,12 @@ def test_what_is_not_sent_is_not_in_the_event():
     assert event["headers"]["host"] == event["requestContext"]["domainName"]
 
 
+@pytest.mark.parametrize("host", ["", "[::1]:8001"])
+def test_the_host_is_always_a_name(host):
+    event = function_url_event(HttpRequest("GET", headers=(("host", host),)))
+    assert event["headers"]["host"] == event["requestContext"]["domainName"]
+
+
 def test_an_http_api_takes_the_cookie_header_out_and_decodes_the_path():
     request = HttpRequest("GET", "/caf%C3%A9/a%2Fb", "q=%20x", (("cookie", "a=1; b=2"),))
     event = http_api_event(request)

@@ -140,8 +140,8 @@ def test_what_is_no_request_is_told_so(function, event):
 @pytest.mark.parametrize(
     ("make", "changes", "kind", "fault"),
     [
-        (function_url_event, {"headers": None}, "broken-event", "its headers is null"),
-        (rest_event, {"requestContext": 5}, "broken-event", "its requestContext is a number"),
+        (function_url_event, {"headers": None}, "broken-event", "its field headers is null"),
+        (rest_event, {"requestContext": 5}, "broken-event", "its field requestContext is a number"),
         # Nothing foresees this one.
         (rest_event, {"multiValueQueryStringParameters": {"a": ["\ud800"]}}, "broken-event", "the log of the service"),
         (http_api_event, {"body": "hello, world"}, "broken-base64", "the body's base64 is broken (it holds ',')"),
