@@ -27,6 +27,7 @@ from catsdogs_lib.serving.connections import (
     always_answered_only,
     available_connections,
 )
+from catsdogs_lib.serving.bounded_h11 import BoundedH11Connection
 from catsdogs_lib.serving.metrics_prometheus import LOGGER
 from catsdogs_lib.serving.problems import ProblemError
 
@@ -42,6 +43,10 @@ DRAIN_SECONDS = 0.2
 """Time for handshakes in progress to complete before the listening socket closes."""
 _ABSOLUTE_FORM = re.compile(rb"https?://(?:[^/?#@]*@)?([^/?#@]+)", re.IGNORECASE)
 _FRAMING_HEADERS = frozenset({b"content-length", b"transfer-encoding"})
+MAX_HEAD_BYTES = 64 * 1024
+"""Largest head of a request."""
+READ_BYTES = 32 * 1024
+"""Bytes that one connection may deliver before the event loop turns to the others."""
 
 
 class Connection(H11Protocol):
@@ -55,6 +60,7 @@ class Connection(H11Protocol):
         Counts the connections of the server; None gives this one a limit of its own.
     """
 
+    conn: BoundedH11Connection
     _timer: asyncio.TimerHandle | None = None
     _closing = False
 
@@ -65,6 +71,9 @@ class Connection(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the time limit for the first request's headers."""
         super().connection_made(transport)
+        self.conn = BoundedH11Connection(MAX_HEAD_BYTES)
+        # asyncio's selector transports read this much at once.
+        transport.max_size = READ_BYTES  # type: ignore[attr-defined]
         self._abort_after(HEAD_SECONDS)
         if not self._limit.add(self, self.client[0] if self.client else "unknown"):
             self.app, self._closing = always_answered_only(self.app), True
@@ -105,7 +114,7 @@ class Connection(H11Protocol):
 
     def send_400_response(self, msg: str) -> None:
         """Answer invalid HTTP with a problem document."""
-        detail = f"{msg.rstrip('.')}: it breaks the HTTP protocol; check the client"
+        detail = self.conn.refusal or f"{msg.rstrip('.')}: it breaks the HTTP protocol; check the client"
         request_id = uuid.uuid4().hex
         response = problems.document(ProblemError(problems.MALFORMED, detail, {"connection": "close"}), request_id)
         logging.getLogger(LOGGER).warning(problems.MALFORMED.name, extra={"fields": {"request_id": request_id}})
@@ -235,7 +244,6 @@ def serve(
             log_config=None,
             server_header=False,
             timeout_graceful_shutdown=GRACE_SECONDS,
-            h11_max_incomplete_event_size=64 * 1024,
         )
         if on_start is not None:
             on_start(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")

@@ -1,8 +1,13 @@
 """One application with the reference bundle, asked in this process."""
 
+import contextlib
+import json
 import re
+import socket
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -48,3 +53,70 @@ def served_address():
             yield re.search(r"http://\S+:\d+", line)[0]
         finally:
             process.terminate()
+
+
+class RawClient:
+    """Sends requests to a server byte by byte as a test says, and watches how quickly it answers meanwhile."""
+
+    def __init__(self, address: str) -> None:
+        name, _, port = address.removeprefix("http://").partition(":")
+        self.address = name, int(port)
+
+    def connect(self) -> socket.socket:
+        return socket.create_connection(self.address, timeout=30)
+
+    @staticmethod
+    def head(length: int | None, kind: str = "image/png", path: str = "/predict", more: str = "") -> bytes:
+        """The head of a POST request; without a length its body is chunked."""
+        framing = "transfer-encoding: chunked" if length is None else f"content-length: {length}"
+        return f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: {kind}\r\n{framing}\r\n{more}\r\n".encode()
+
+    @staticmethod
+    def answer(connection: socket.socket) -> tuple[int, dict]:
+        """The status and the JSON that the server sends until it closes the connection."""
+        received = b""
+        with contextlib.suppress(ConnectionError):
+            while data := connection.recv(65536):
+                received += data
+        head, _, body = received.partition(b"\r\n\r\n")
+        return int(head.split()[1]), json.loads(body)
+
+    def post(self, body: bytes, kind: str = "image/png", **options: str) -> tuple[int, dict]:
+        """Send a body on a connection of its own."""
+        with self.connect() as connection:
+            with contextlib.suppress(ConnectionError):
+                connection.sendall(self.head(len(body), kind, more="connection: close\r\n", **options) + body)
+            return self.answer(connection)
+
+    @contextlib.contextmanager
+    def watched_health(self):
+        """Ask for /health without pause; gives the list of the seconds that the answers took."""
+        seconds, stop = [], threading.Event()
+
+        def watch():
+            while not stop.is_set():
+                start = time.monotonic()
+                with self.connect() as connection:
+                    connection.sendall(b"GET /health HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+                    assert self.answer(connection) == (200, {"status": "alive"})
+                seconds.append(time.monotonic() - start)
+                stop.wait(0.02)
+
+        thread = threading.Thread(target=watch)
+        thread.start()
+        try:
+            yield seconds
+        finally:
+            stop.set()
+            thread.join()
+
+
+@pytest.fixture
+def raw_client():
+    return RawClient
+
+
+@pytest.fixture
+def served(served_address) -> RawClient:
+    """A raw client of `catsdogs serve` with its default settings."""
+    return RawClient(served_address)
