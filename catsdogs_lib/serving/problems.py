@@ -29,6 +29,7 @@ BROKEN_EVENT = Kind(
 BROKEN_BASE64 = Kind(
     "broken-base64", 400, "The body's base64 is broken", "The Lambda event's body cannot be decoded as base64."
 )
+FORM_CUT_OFF = Kind("form-cut-off", 400, "The form is cut off", "Its final boundary is missing; send it again.")
 KEY_NEEDED = Kind("key-needed", 401, "A key is needed", "Send the key in the header x-api-key.")
 NOT_FOUND = Kind("not-found", 404, "Nothing at this path", "See /docs for the paths that there are.")
 NO_UPLOAD = Kind("no-upload", 404, "No such upload", "Ask /uploads for a form, upload the photo, name its key.")
@@ -36,6 +37,10 @@ METHOD_NOT_ALLOWED = Kind("method-not-allowed", 405, "Method not allowed", "The 
 SLOW_BODY = Kind("slow-body", 408, "The body did not arrive in time", "Send it again over a better connection.")
 TOO_LARGE = Kind("too-large", 413, "The photo is too large", "More bytes or pixels than are read; scale it down.")
 NOT_A_PHOTO = Kind("not-a-photo", 415, "Not a photo that can be read", "The content is in no format that is read.")
+CONTENT_ENCODING = Kind(
+    "content-encoding", 415, "The body is compressed", "Send it without Content-Encoding, as Accept-Encoding says."
+)
+TEXT_ENCODED = Kind("text-encoded", 415, "The photo is encoded as text", "Send its bytes, not base64 or other text.")
 UNDECODABLE = Kind("undecodable", 422, "The photo is damaged", "Its head can be read, but its pixels cannot.")
 INTERNAL = Kind("internal-error", 500, "Unexpected error", "A mistake of ours. It was logged under the request id.")
 NOT_READY = Kind("not-ready", 503, "No model loaded", "Whoever runs the service has to mend that.")
@@ -51,6 +56,7 @@ KINDS: dict[str, Kind] = {
         MALFORMED,
         BROKEN_EVENT,
         BROKEN_BASE64,
+        FORM_CUT_OFF,
         KEY_NEEDED,
         NOT_FOUND,
         NO_UPLOAD,
@@ -58,6 +64,8 @@ KINDS: dict[str, Kind] = {
         SLOW_BODY,
         TOO_LARGE,
         NOT_A_PHOTO,
+        CONTENT_ENCODING,
+        TEXT_ENCODED,
         UNDECODABLE,
         INTERNAL,
         NOT_READY,

@@ -1,56 +1,30 @@
-"""The photo in a request's body, read within limits on size, time and memory."""
+"""The body of a request, read within limits on size, time and memory."""
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from typing import NamedTuple
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
-from python_multipart.exceptions import FormParserError
-from starlette.datastructures import UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
 from catsdogs_lib.serving import problems
+from catsdogs_lib.serving.body_memory import BodyMemory, MemoryReservation, client_of
+from catsdogs_lib.serving.form import HOW_TO_SEND, FormBody, ReceivedPhoto
 from catsdogs_lib.serving.settings import ServiceSettings
 
-FORM_FIELD = "file"
+FORM_MEDIA_TYPE = "multipart/form-data"
 JSON_MEDIA_TYPE = "application/json"
-MAX_FORM_PARTS = 8
+MAX_JSON_BYTES = 4096
+"""Largest JSON body; it holds an id and a class, or a key."""
 DRAIN_BYTES = 64 * 2**20
 """Most clients read the response only after sending the whole body: up to this size it is read and discarded."""
-HOW_TO_SEND = f"send a photo as multipart form (curl -F {FORM_FIELD}=@photo.jpg), or its bare bytes as image/*"
-
-
-class ReceivedPhoto(NamedTuple):
-    """A photo's bytes, and the name of the sender's file, if any."""
-
-    data: bytes
-    filename: str | None
-
-
-class MemoryReservation:
-    """One request's share of the memory that all bodies may hold together."""
-
-    def __init__(self, reader: "BodyReader") -> None:
-        self._reader = reader
-        self._bytes = 0
-
-    def take(self, count: int) -> None:
-        """Reserve `count` bytes more; raises `ProblemError` (503) if they exceed the limit."""
-        if self._reader.held_bytes + count > self._reader.settings.max_held_bytes:
-            raise problems.busy()
-        self._reader.held_bytes += count
-        self._bytes += count
-
-    def release(self) -> None:
-        """Release the whole reservation."""
-        self._reader.held_bytes -= self._bytes
-        self._bytes = 0
+RATE_SECONDS = 5.0
+"""Period in which a body must arrive at the least rate."""
+_CLOSE = {"connection": "close"}
 
 
 class BodyReader:
-    """Reads request bodies, and counts the memory that they hold together.
+    """Reads request bodies within the limits of the settings.
 
     Parameters
     ----------
@@ -67,7 +41,7 @@ class BodyReader:
     ) -> None:
         self.settings = settings
         self._read_upload = read_upload
-        self.held_bytes = 0
+        self._memory = BodyMemory(settings)
 
     @asynccontextmanager
     async def photo(self, request: Request) -> AsyncIterator[ReceivedPhoto]:
@@ -76,68 +50,103 @@ class BodyReader:
         Raises
         ------
         ProblemError
-            The body holds no photo, is too slow, too large or of another media type, or the service is too busy.
+            The body holds no photo, is too slow, too large, compressed or of another media type, or the service is
+            too busy.
         ClientDisconnect
             The client has closed the connection.
         """
-        reservation = MemoryReservation(self)
-        try:
+        with self._reservation(request) as reservation:
             yield await self._photo(request, reservation)
+
+    async def json(self, request: Request, too_large: problems.ProblemError) -> bytes:
+        """Read a JSON body of at most `MAX_JSON_BYTES` bytes, or raise `too_large`; raises as `photo` does, too."""
+        body = bytearray()
+        with self._reservation(request) as reservation:
+            await self._read(request, reservation, body, MAX_JSON_BYTES, too_large)
+        return bytes(body)
+
+    @contextmanager
+    def _reservation(self, request: Request) -> Iterator[MemoryReservation]:
+        reservation = MemoryReservation(self._memory, client_of(request), _declared_bytes(request))
+        try:
+            yield reservation
         finally:
             reservation.release()
 
     async def _photo(self, request: Request, reservation: MemoryReservation) -> ReceivedPhoto:
         kind = media_type(request)
-        data = await self._read(request, reservation)
-        if not data:
-            raise problems.ProblemError(problems.NO_PHOTO, f"the body is empty; {HOW_TO_SEND}")
-        if kind.startswith("image/"):
-            return ReceivedPhoto(data, None)
-        if kind == "multipart/form-data":
-            return await _photo_in_form(request, data)
         if kind == JSON_MEDIA_TYPE and self._read_upload is not None:
-            return await self._read_upload(data, reservation)
+            too_large = problems.ProblemError(
+                problems.MALFORMED,
+                f"the JSON cannot be used (it has more than {MAX_JSON_BYTES} bytes); "
+                'send {"key": ...} with the key that /uploads gave',
+                _CLOSE,
+            )
+            name = bytearray()
+            await self._read(request, reservation, name, MAX_JSON_BYTES, too_large)
+            return await self._read_upload(bytes(name), reservation)
+        limit = self.settings.max_body_bytes
+        too_large = problems.ProblemError(
+            problems.TOO_LARGE, f"the body is larger than {limit / 2**20:g} MiB; scale the photo down", _CLOSE
+        )
+        body = FormBody(request.headers["content-type"]) if kind == FORM_MEDIA_TYPE else bytearray()
+        if not await self._read(request, reservation, body, limit, too_large):
+            raise problems.ProblemError(problems.NO_PHOTO, f"the body is empty; {HOW_TO_SEND}")
+        if isinstance(body, FormBody):
+            return body.photo()
+        if kind.startswith("image/"):
+            return ReceivedPhoto(bytes(body), None)
         reason = f"the content type '{kind[:80]}' is not read" if kind else "there is no content type"
         raise problems.ProblemError(problems.NOT_A_PHOTO, f"{reason}; {HOW_TO_SEND}")
 
-    async def _read(self, request: Request, reservation: MemoryReservation) -> bytes:
-        limit, length = self.settings.max_body_bytes, request.headers.get("content-length", "")
-        declared = int(length) if re.fullmatch("[0-9]{1,18}", length) else 0
+    async def _read(
+        self,
+        request: Request,
+        reservation: MemoryReservation,
+        body: bytearray | FormBody,
+        limit: int,
+        too_large: problems.ProblemError,
+    ) -> int:
+        """Append a request's body to `body` and return its size; raises `too_large` over `limit` bytes."""
+        _require_identity(request)
+        declared = _declared_bytes(request)
         expects_continue = request.headers.get("expect", "").lower() == "100-continue"
         # Not Starlette's `max_body_size`: where the declared length exceeds it, Starlette sends a text/plain 413 in
         # place of any answer of ours, a 401 included. Nor has it a time limit, or memory that all requests share.
         if declared > DRAIN_BYTES or (declared > limit and expects_continue):
-            raise self._too_large()
-        body, received = bytearray(), 0
+            raise too_large
+        received = pending = 0
+        now, period_bytes = asyncio.get_running_loop().time, self.settings.min_body_rate * RATE_SECONDS
+        end = now() + self.settings.body_seconds
         try:
-            async with asyncio.timeout(self.settings.body_seconds):
+            async with asyncio.timeout_at(min(end, now() + RATE_SECONDS)) as timeout:
                 async for chunk in request.stream():
                     received += len(chunk)
+                    pending += len(chunk)
+                    if pending >= period_bytes:
+                        pending = 0
+                        timeout.reschedule(min(end, now() + RATE_SECONDS))
                     if received > DRAIN_BYTES:
-                        raise self._too_large()
+                        raise too_large
                     if received > limit:
                         body.clear()
                         reservation.release()
                         continue
                     reservation.take(len(chunk))
-                    body += chunk
+                    body.extend(chunk)
         except TimeoutError:
-            raise problems.ProblemError(
-                problems.SLOW_BODY,
-                f"the body did not arrive within {self.settings.body_seconds:g} seconds; send it again, perhaps "
-                "scaled down",
-                {"connection": "close"},
-            ) from None
+            raise self._too_slow(now() >= end) from None
         if received > limit:
-            raise self._too_large()
-        return bytes(body)
+            raise too_large
+        return received
 
-    def _too_large(self) -> problems.ProblemError:
-        return problems.ProblemError(
-            problems.TOO_LARGE,
-            f"the body is larger than {self.settings.max_body_bytes / 2**20:g} MiB; scale the photo down",
-            {"connection": "close"},
-        )
+    def _too_slow(self, out_of_time: bool) -> problems.ProblemError:
+        if out_of_time:
+            reason = f"the body did not arrive within {self.settings.body_seconds:g} seconds"
+        else:
+            rate = self.settings.min_body_rate / 2**10
+            reason = f"the body arrived at less than {rate:g} KiB a second for {RATE_SECONDS:g} seconds"
+        return problems.ProblemError(problems.SLOW_BODY, f"{reason}; send it again, perhaps scaled down", _CLOSE)
 
 
 def media_type(request: Request) -> str:
@@ -145,50 +154,17 @@ def media_type(request: Request) -> str:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
-class _InMemoryParser(MultiPartParser):
-    """Parser that keeps files in memory, where the body already is, within its limit."""
-
-    spool_max_size = 2**31
-
-    @property
-    def _charset(self) -> str:
-        # Not the sender's choice: some charsets decode to text that no log can hold.
-        return "utf-8"
-
-    @_charset.setter
-    def _charset(self, value: str) -> None:
-        pass
+def _declared_bytes(request: Request) -> int:
+    length = request.headers.get("content-length", "")
+    return int(length) if re.fullmatch("[0-9]{1,18}", length) else 0
 
 
-async def _chunks(body: bytes) -> AsyncGenerator[bytes, None]:
-    yield body
-
-
-async def _photo_in_form(request: Request, body: bytes) -> ReceivedPhoto:
-    limits = {"max_files": MAX_FORM_PARTS, "max_fields": MAX_FORM_PARTS, "max_part_size": 2**16}
-    parser = _InMemoryParser(request.headers, _chunks(body), **limits)
-    try:
-        form = await parser.parse()
-    except (MultiPartException, FormParserError, KeyError, ValueError) as error:
-        reason = getattr(error, "message", None) or str(error)
+def _require_identity(request: Request) -> None:
+    # Photos are compressed already; unpacking would add another way to make a small body large.
+    encoding = request.headers.get("content-encoding", "").strip().lower()
+    if encoding not in ("", "identity"):
         raise problems.ProblemError(
-            problems.MALFORMED, f"the multipart form cannot be read ({reason[:200]}); {HOW_TO_SEND}"
-        ) from None
-    try:
-        values = form.getlist(FORM_FIELD)
-        if len(values) != 1:
-            count = f"{len(values)} fields" if values else "no field"
-            raise problems.ProblemError(problems.NO_PHOTO, f"the form has {count} '{FORM_FIELD}'; {HOW_TO_SEND}")
-        (file,) = values
-        if not isinstance(file, UploadFile):
-            raise problems.ProblemError(
-                problems.NO_PHOTO, f"the field '{FORM_FIELD}' is text, not a file; {HOW_TO_SEND}"
-            )
-        photo = ReceivedPhoto(await file.read(), (file.filename or "")[:200] or None)
-        if not photo.data:
-            raise problems.ProblemError(
-                problems.NO_PHOTO, f"the file in the field '{FORM_FIELD}' is empty; choose another photo"
-            )
-        return photo
-    finally:
-        await form.close()
+            problems.CONTENT_ENCODING,
+            f"the body has the Content-Encoding '{encoding[:40]}', which is not read; send it uncompressed",
+            {"accept-encoding": "identity"},
+        )

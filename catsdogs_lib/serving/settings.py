@@ -1,5 +1,6 @@
 """Settings of the service: limits, key, uploads."""
 
+import math
 import os
 import re
 from dataclasses import dataclass
@@ -21,11 +22,22 @@ class ServiceSettings:
         Largest request body; a larger one gets 413.
     body_seconds
         Time limit for a request body; a slower one gets 408.
+    min_body_rate
+        Least rate of a request body, in bytes a second over 5 seconds; a slower one gets 408.
     max_held_bytes
         Memory that the bodies of all requests may hold together while they arrive, wait or are processed; beyond it
-        a request gets 503. Parsing a form briefly holds a second copy.
+        a request gets 503. One body at a time is copied when it is complete, and one form when it is parsed.
+    max_client_bytes
+        Share of `max_held_bytes` for one client, which its address tells from others. Where all clients share one
+        address, as behind a proxy that does not name them, set it to `max_held_bytes`.
+    small_body_bytes
+        Size up to which a body is small.
+    small_bodies_bytes
+        Part of `max_held_bytes`, and of `max_client_bytes`, that only small bodies may use.
     max_waiting
-        Photos that may wait in the queue; beyond it a request gets 503.
+        Photos that may wait in the queue; beyond it a request gets 503. Clients take turns.
+    queue_seconds
+        Time limit for the wait in the queue, from the arrival of the whole photo; beyond it a request gets 503.
     concurrency
         Photos that are processed at once. Each may briefly need 250 MB.
     alone
@@ -54,8 +66,13 @@ class ServiceSettings:
 
     max_body_bytes: int = 24 * 2**20
     body_seconds: float = 30.0
+    min_body_rate: int = 8 * 2**10
     max_held_bytes: int = 96 * 2**20
+    max_client_bytes: int = 48 * 2**20
+    small_body_bytes: int = 4 * 2**20
+    small_bodies_bytes: int = 16 * 2**20
     max_waiting: int = 64
+    queue_seconds: float = 10.0
     concurrency: int = 1
     alone: bool = False
     key_sha256: str = ""
@@ -88,7 +105,7 @@ class ServiceSettings:
 
     @classmethod
     def from_environment(cls) -> Self:
-        """Read the ``CATSDOGS_`` variables of key, uploads, CORS and base path; the rest are defaults."""
+        """Read the ``CATSDOGS_`` variables of key, uploads, CORS, base path, queue and body memory."""
         uploads = os.environ.get(name := "CATSDOGS_UPLOADS", "")
         origins = (origin.strip().rstrip("/") for origin in os.environ.get("CATSDOGS_CORS_ORIGINS", "").split(","))
         base_path = os.environ.get("CATSDOGS_BASE_PATH", "").strip().strip("/")
@@ -98,4 +115,18 @@ class ServiceSettings:
             uploads=Address.parse(name, uploads) if uploads else None,
             cors_origins=tuple(origin for origin in origins if origin),
             base_path=f"/{base_path}" if base_path else "",
+            queue_seconds=_positive_number("CATSDOGS_QUEUE_SECONDS", cls.queue_seconds),
+            max_client_bytes=int(_positive_number("CATSDOGS_CLIENT_MIB", cls.max_client_bytes / 2**20) * 2**20),
         )
+
+
+def _positive_number(name: str, default: float) -> float:
+    """Read a positive number from the environment."""
+    text = os.environ.get(name, "")
+    try:
+        number = float(text or default)
+    except ValueError:
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise SettingsError(name, f"'{text[:40]}' is no positive number")
+    return number

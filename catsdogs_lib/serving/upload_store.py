@@ -10,7 +10,8 @@ from pydantic import ValidationError
 from catsdogs_lib.common.errors import CatsdogsError
 from catsdogs_lib.common.s3 import MissingError, OpenedObject, Storage, StorageError
 from catsdogs_lib.serving import problems
-from catsdogs_lib.serving.request_body import MemoryReservation, ReceivedPhoto
+from catsdogs_lib.serving.body_memory import MemoryReservation
+from catsdogs_lib.serving.form import ReceivedPhoto
 from catsdogs_lib.serving.schemas import Upload, UploadedPhoto
 from catsdogs_lib.serving.settings import ServiceSettings
 

@@ -111,13 +111,17 @@ def test_the_key_is_in_the_openapi_document_where_there_is_one(client, ask):
 
 
 def test_settings_come_from_the_environment(monkeypatch):
-    for name in ("CATSDOGS_KEY_SHA256", "CATSDOGS_KEY_COVERS", "CATSDOGS_UPLOADS"):
+    limits = "CATSDOGS_QUEUE_SECONDS", "CATSDOGS_CLIENT_MIB"
+    for name in ("CATSDOGS_KEY_SHA256", "CATSDOGS_KEY_COVERS", "CATSDOGS_UPLOADS", *limits):
         monkeypatch.setenv(name, "")  # as CloudFormation passes what is not set
     assert ServiceSettings.from_environment() == ServiceSettings()
     monkeypatch.setenv("CATSDOGS_KEY_SHA256", DIGEST.upper())
     monkeypatch.setenv("CATSDOGS_KEY_COVERS", "writes")
     monkeypatch.setenv("CATSDOGS_UPLOADS", "s3://a-bucket/some/uploads/")
+    for name, value in zip(limits, ("2.5", "96"), strict=True):
+        monkeypatch.setenv(name, value)
     found = ServiceSettings.from_environment()
+    assert (found.queue_seconds, found.max_client_bytes) == (2.5, 96 * 2**20)
     assert (found.key_sha256, found.key_covers) == (DIGEST, "writes")
     assert found.uploads == Address("a-bucket", "some/uploads")
 
@@ -133,6 +137,8 @@ def test_settings_come_from_the_environment(monkeypatch):
         ("CATSDOGS_UPLOADS", "s3://bucket"),
         ("CATSDOGS_UPLOADS", "s3://bucket/"),
         ("CATSDOGS_UPLOADS", "s3://Bad_Bucket/uploads"),
+        *(("CATSDOGS_QUEUE_SECONDS", value) for value in ("0", "-1", "nan", "inf", "ten")),
+        ("CATSDOGS_CLIENT_MIB", "0"),
     ],
 )
 def test_a_setting_that_cannot_be_used_is_named_and_a_key_in_its_place_is_not_repeated(name, value, monkeypatch):

@@ -1,0 +1,75 @@
+"""The memory that all request bodies hold together, shared among clients."""
+
+import ipaddress
+from collections import Counter
+
+from starlette.requests import Request
+
+from catsdogs_lib.serving import problems
+from catsdogs_lib.serving.settings import ServiceSettings
+
+
+class BodyMemory:
+    """Counts the memory of request bodies, together and for each client."""
+
+    def __init__(self, settings: ServiceSettings) -> None:
+        self.settings = settings
+        self.total = 0
+        self.by_client: Counter[str] = Counter()
+
+
+class MemoryReservation:
+    """One request's share of the memory.
+
+    Parameters
+    ----------
+    memory
+        The memory that all requests share.
+    client
+        The request's client, see `client_of`.
+    declared
+        Size of the body as its head declares it, in bytes; 0 if unknown. It reserves nothing.
+    """
+
+    def __init__(self, memory: BodyMemory, client: str, declared: int = 0) -> None:
+        self._memory = memory
+        self._client = client
+        self._declared = declared
+        self._bytes = 0
+
+    def take(self, count: int) -> None:
+        """Reserve `count` bytes more; raises `ProblemError` (503) if they exceed a limit."""
+        memory, settings = self._memory, self._memory.settings
+        small = max(self._declared, self._bytes + count) <= settings.small_body_bytes
+        kept_free = 0 if small else settings.small_bodies_bytes
+        if (
+            memory.total + count > settings.max_held_bytes - kept_free
+            or memory.by_client[self._client] + count > settings.max_client_bytes - kept_free
+        ):
+            raise problems.busy()
+        memory.total += count
+        memory.by_client[self._client] += count
+        self._bytes += count
+
+    def release(self) -> None:
+        """Release the whole reservation."""
+        self._memory.total -= self._bytes
+        self._memory.by_client[self._client] -= self._bytes
+        if not self._memory.by_client[self._client]:
+            del self._memory.by_client[self._client]
+        self._bytes = 0
+
+
+def client_of(request: Request) -> str:
+    """Get the address that tells a request's client from others: IPv4, or the /64 network of IPv6; "" if unknown.
+
+    Behind a proxy that uvicorn trusts (``FORWARDED_ALLOW_IPS``) it is the one that ``X-Forwarded-For`` names.
+    """
+    host = request.client.host if request.client else ""
+    if ":" not in host:
+        return host
+    try:
+        # A single customer has 2^64 addresses.
+        return str(ipaddress.IPv6Network((host, 64), strict=False))
+    except ValueError:
+        return host
