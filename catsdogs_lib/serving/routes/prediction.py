@@ -64,7 +64,7 @@ async def _run(request: Request, function: Callable[[Classifier, bytes], T]) -> 
     async with state.body_reader.photo(request) as photo:
         record.filename, record.photo_bytes = photo.filename, len(photo.data)
         record.model_version = version = classifier.bundle.version
-        result, seconds = await state.queue.run(partial(function, classifier), photo.data)
+        result, seconds = await state.queue.run(partial(function, classifier), photo.data, request)
     record.prediction_seconds = round(seconds, 6)
     return result, record.prediction_seconds, version
 
