@@ -21,13 +21,13 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from catsdogs_lib.common.errors import CatsdogsError
 from catsdogs_lib.serving import problems
+from catsdogs_lib.serving.bounded_h11 import BoundedH11Connection
 from catsdogs_lib.serving.connections import (
     ConnectionLimit,
     Listener,
     always_answered_only,
     available_connections,
 )
-from catsdogs_lib.serving.bounded_h11 import BoundedH11Connection
 from catsdogs_lib.serving.metrics_prometheus import LOGGER
 from catsdogs_lib.serving.problems import ProblemError
 
