@@ -222,6 +222,75 @@ def bundle_folder() -> Path:
     return ROOT / BUNDLE
 
 
+@pytest.fixture(scope="session")
+def tiny_graph() -> Callable[..., bytes]:
+    """Makes a graph to which all classes are alike but for their bias, which may be NaN; its shapes may be wrong."""
+    import numpy as np
+    from onnx import TensorProto, helper, numpy_helper
+
+    def made(logit_bias=(0.0, 0.0), unfamiliarity_bias=0.0, size=16, classes=2, photos="N") -> bytes:
+        constants = {
+            "weights": np.zeros((3, len(logit_bias)), np.float32),
+            "bias": np.array(logit_bias, np.float32),
+            "kept": np.ones(len(logit_bias), bool),
+            "shift": np.array(unfamiliarity_bias, np.float32),
+        }
+        nodes = [
+            helper.make_node("ReduceMean", ["image"], ["colour"], axes=[2, 3], keepdims=0),
+            helper.make_node("MatMul", ["colour", "weights"], ["product"]),
+            helper.make_node("Add", ["product", "bias"], ["scores"]),
+            # The runtime cannot infer how many columns are left.
+            helper.make_node("Compress", ["scores", "kept"], ["logits"], axis=1),
+            helper.make_node("Softmax", ["logits"], ["probabilities"], axis=1),
+            helper.make_node("ReduceMean", ["colour"], ["grey"], axes=[1], keepdims=0),
+            helper.make_node("Abs", ["grey"], ["distance"]),
+            helper.make_node("Add", ["distance", "shift"], ["unfamiliarity"]),
+        ]
+        shapes = {"logits": ["N", classes], "probabilities": ["N", classes], "unfamiliarity": ["N"]}
+        graph = helper.make_graph(
+            nodes,
+            "tiny",
+            [helper.make_tensor_value_info("image", TensorProto.FLOAT, [photos, 3, size, size])],
+            [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items()],
+            [numpy_helper.from_array(value, name) for name, value in constants.items()],
+        )
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=9)
+        return bytes(model.SerializeToString())
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def tiny_description(bundle_folder) -> Callable[..., Any]:
+    """Describes a graph of `tiny_graph`, with the golden answer of one without biases."""
+    from catsdogs_lib.common.files import sha256_bytes
+    from catsdogs_lib.imaging.preprocessing import Preprocessing
+    from catsdogs_lib.inference.bundle import Bundle, Graph
+
+    reference = Bundle.load(bundle_folder).description
+
+    def described(graph: bytes, **changes):
+        golden = reference.golden[0].model_copy(update={"probabilities": dict.fromkeys(reference.classes, 0.5)})
+        parts = {
+            "graph": Graph(sha256=sha256_bytes(graph), bytes=len(graph), weights="fp32"),
+            "preprocessing": Preprocessing(16),
+            "explanation": "occlusion",
+            "golden": (golden,),
+        }
+        return reference.model_copy(update={**parts, **changes})
+
+    return described
+
+
+@pytest.fixture
+def nan_bundle(tiny_graph, tiny_description, tmp_path):
+    """A sealed bundle whose graph gives NaN for the second class, and finite golden answers."""
+    from catsdogs_lib.inference.bundle import Bundle
+
+    graph = tiny_graph(logit_bias=(0.0, float("nan")))
+    return Bundle.write(tmp_path / "nan-bundle", tiny_description(graph), graph)
+
+
 @contextlib.contextmanager
 def serving(app):
     """Serve an application on a free port of 127.0.0.1, with uvicorn as the commands do."""

@@ -145,7 +145,7 @@ class Output:
         """Write the row of a photo; once this returns, a kill cannot lose it."""
         number = position // self.part_rows
         part = self._unfinished[number]
-        line = json.dumps({"position": position, "row": row}).encode() + b"\n"
+        line = json.dumps({"position": position, "row": row}, allow_nan=False).encode() + b"\n"
         if part.journal.write(line) != len(line):
             raise OutputUnusableError(f"'{self.folder}' cannot be written to; free some space and run it again")
         part.rows[position] = row

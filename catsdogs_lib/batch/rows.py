@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TypedDict
 
 from catsdogs_lib.imaging.decoding import PhotoError, PhotoTooLargeError
-from catsdogs_lib.inference.classifier import TOO_LITTLE_MEMORY, Classifier, Prediction
+from catsdogs_lib.inference.classifier import TOO_LITTLE_MEMORY, Classifier, InferenceError, Prediction
 
 
 class Row(TypedDict):
@@ -46,7 +46,7 @@ def score_photo(classifier: Classifier, path: str, read: Callable[[], bytes | Pa
     version = classifier.bundle.version
     try:
         return answered_row(path, classifier.predict(read()), version), None
-    except PhotoError as error:
+    except (PhotoError, InferenceError) as error:
         return error_row(path, str(error), version), error.kind
     except MemoryError:
         return error_row(path, TOO_LITTLE_MEMORY, version), PhotoTooLargeError.kind

@@ -283,7 +283,7 @@ class S3PhotoProcessor(S3Batch):
             self._letters.send(kind, row["error"] or "", photo.notice)
         origin = {"bucket": photo.bucket, "etag": opened.etag, "version": opened.version or None}
         content = {**row, **origin, "scored_at": datetime.now(UTC).isoformat(timespec="seconds")}
-        data, bucket = json.dumps(content).encode(), self._results.bucket
+        data, bucket = json.dumps(content, allow_nan=False).encode(), self._results.bucket
         self._storage.write(bucket, self._row_key(photo), data, "application/json", provenance, before)
         if kind is not None:
             return {"outcome": "refused", "kind": kind, "reason": row["error"]}

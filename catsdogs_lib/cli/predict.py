@@ -38,7 +38,7 @@ def predict(paths: tuple[Path, ...], folder: Path | None, as_json: bool) -> None
     if as_json or not sys.stdout.isatty():
         for answer in answers:
             failed += answer.error is not None
-            print(json.dumps(_fields(answer)), flush=True)
+            print(json.dumps(_fields(answer), allow_nan=False), flush=True)
     else:
         collected = list(answers)
         failed = sum(answer.error is not None for answer in collected)

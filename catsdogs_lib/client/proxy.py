@@ -4,7 +4,6 @@ It acts with the credentials of the user who started it, so it serves this machi
 """
 
 import asyncio
-import json
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
@@ -14,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from catsdogs_lib.client import asgi, http, lambda_events, sigv4
 from catsdogs_lib.client.messages import HttpRequest, HttpResponse
+from catsdogs_lib.common.files import parse_json
 from catsdogs_lib.serving import problems
 
 UNREACHABLE = problems.Kind(
@@ -99,7 +99,8 @@ def _foreign_site(request: HttpRequest) -> str:
     origin = request.header("origin")
     if origin and origin != f"http://{host}":
         return f"the request comes from a page of '{origin[:80]}'"
-    if request.header("sec-fetch-site") == "cross-site" and request.header("sec-fetch-mode") != "navigate":
+    navigates = request.method in ("GET", "HEAD") and request.header("sec-fetch-mode") == "navigate"
+    if request.header("sec-fetch-site") == "cross-site" and not navigates:
         return "the request comes from a page of another site"
     return ""
 
@@ -114,7 +115,7 @@ def _hostname(host: str) -> str | None:
 def _aws_message(response: HttpResponse) -> str:
     kind = response.header("x-amzn-errortype").partition(":")[0]
     try:
-        content = json.loads(response.body)
+        content = parse_json(response.body)
         text = str(content.get("Message") or content.get("message") or "").strip().rstrip(".")
     except (ValueError, AttributeError):
         text = ""

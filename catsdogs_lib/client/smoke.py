@@ -1,6 +1,6 @@
 """Smoke tests: a few requests that show whether an endpoint answers as its bundle says."""
 
-import json
+import math
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol
 
 from catsdogs_lib.client.http import UnreachableError
 from catsdogs_lib.client.messages import Headers, HttpRequest, HttpResponse
+from catsdogs_lib.common.files import parse_json
 from catsdogs_lib.inference.bundle import Bundle, Golden
 
 PROBABILITY_SUM_TOLERANCE = 1e-3
@@ -122,7 +123,7 @@ def _check(name: str, check: Callable[..., str], *arguments: Any) -> SmokeCheck:
 
 def _json(response: HttpResponse, status: int = HTTPStatus.OK) -> dict[str, Any]:
     try:
-        content = json.loads(response.body)
+        content = parse_json(response.body)
     except ValueError:
         content = None
     if response.status != status or not isinstance(content, dict):
@@ -160,9 +161,9 @@ def _golden(upstream: Endpoint, golden: Golden, multipart: bool, tolerance: floa
     seconds = time.perf_counter() - start
     answers.append(answer)
     actual, expected = answer.get("probabilities"), golden.probabilities
-    if not isinstance(actual, dict) or set(actual) != set(expected) or not all(map(_is_number, actual.values())):
+    if not isinstance(actual, dict) or set(actual) != set(expected) or not all(map(_is_probability, actual.values())):
         classes = sorted(actual) if isinstance(actual, dict) else actual
-        raise _CheckFailed(f"probabilities of {classes}, not of {sorted(expected)}")
+        raise _CheckFailed(f"probabilities of {classes}, not from 0 to 1 of {sorted(expected)}")
     difference = max(abs(actual[name] - expected[name]) for name in expected)
     if not difference <= tolerance:
         raise _CheckFailed(f"differs by {difference:.4f} from the bundle's answer, more than {tolerance:g}")
@@ -176,9 +177,13 @@ def _shape(answers: list[Any], bundle: Bundle) -> str:
         if missing := ANSWER_FIELDS - set(answer):
             raise _CheckFailed(f"an answer lacks {', '.join(sorted(missing))}")
         probabilities = answer["probabilities"]
-        if not isinstance(probabilities, dict) or not probabilities or not all(map(_is_number, probabilities.values())):
-            raise _CheckFailed("the probabilities are not a number for each class")
-        if abs(sum(probabilities.values()) - 1) > PROBABILITY_SUM_TOLERANCE:
+        if (
+            not isinstance(probabilities, dict)
+            or not probabilities
+            or not all(map(_is_probability, probabilities.values()))
+        ):
+            raise _CheckFailed("the probabilities are not a number from 0 to 1 for each class")
+        if not abs(sum(probabilities.values()) - 1) <= PROBABILITY_SUM_TOLERANCE:
             raise _CheckFailed(f"probabilities sum to {sum(probabilities.values()):.4f}, not to 1")
         best = max(probabilities, key=probabilities.__getitem__)
         if answer["prediction"] != best or answer["confidence"] != probabilities[best]:
@@ -208,7 +213,11 @@ def _refused(upstream: Endpoint, upload: tuple[Headers, bytes], status: int, nam
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and -math.inf < value < math.inf
+
+
+def _is_probability(value: Any) -> bool:
+    return _is_number(value) and 0 <= value <= 1
 
 
 def _form(data: bytes, filename: str, media_type: str) -> tuple[Headers, bytes]:

@@ -8,7 +8,7 @@ import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 PARTIAL = ".partial-"
 """Prefix of temporary names; files and folders that have it are ignored, and removed by `sweep`."""
@@ -87,8 +87,8 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` as indented JSON to `path` atomically."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    """Write `value` as indented JSON to `path` atomically; raises ValueError for NaN and infinity."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def sha256(path: Path) -> str:
@@ -103,8 +103,15 @@ def sha256_bytes(data: bytes) -> str:
 
 
 def parse_json(raw: bytes) -> Any:
-    """Parse UTF-8 JSON; raises ValueError for anything else."""
-    return json.loads(raw.decode())
+    """Parse UTF-8 JSON; raises ValueError for anything else, such as NaN, or nesting of thousands of levels."""
+    try:
+        return json.loads(raw.decode(), parse_constant=_refuse_constant)
+    except RecursionError:
+        raise ValueError("the JSON is nested too deeply") from None
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
 
 
 def read_json(path: Path) -> Any:
@@ -113,5 +120,5 @@ def read_json(path: Path) -> Any:
 
 
 def digest(value: Any) -> str:
-    """Compute the SHA-256 of a JSON value; the order of keys does not matter."""
-    return sha256_bytes(json.dumps(value, sort_keys=True, separators=(",", ":")).encode())
+    """Compute the SHA-256 of a JSON value, whatever the order of its keys; raises ValueError for NaN and infinity."""
+    return sha256_bytes(json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode())

@@ -1,4 +1,7 @@
-"""Promotion gate: a candidate must not be worse than the champion in anything that is checked."""
+"""Promotion gate: a candidate must not be worse than the champion in anything that is checked.
+
+Comparisons read `not a <= b` where NaN must fail.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import binomtest
 
 from catsdogs_lib.evaluation.calibration import fit_temperature, softmax
-from catsdogs_lib.evaluation.metrics import EvaluationError, check_answers, photo_losses, wilson
+from catsdogs_lib.evaluation.metrics import EvaluationError, check_answers, check_probabilities, photo_losses, wilson
 from catsdogs_lib.evaluation.robustness import BehaviourReport
 from catsdogs_lib.evaluation.slices import holm, slice_masks
 
@@ -80,7 +83,8 @@ def judge(
     split (Bröcker, 2009): the loss at the best temperature measures how well the classes are told apart, and what that
     temperature saves is the cost of bad calibration. Each is compared with the champion's by a paired bootstrap; a loss
     that looks worse must be shown to be worse by at most `LOSS_MARGIN` of the champion's, since few photos prove
-    nothing. Checks of many slices or changes share `SIGNIFICANCE` by Holm's correction.
+    nothing. Checks of many slices or changes share `SIGNIFICANCE` by Holm's correction. A number that is not finite
+    passes no check.
 
     Parameters
     ----------
@@ -98,9 +102,11 @@ def judge(
     Raises
     ------
     EvaluationError
-        The two answered different photos or classes, or too few; or see `metrics.check_answers`.
+        The two answered different photos or classes, or too few; or see `metrics.check_answers`, for the answers to
+        the photos and to their changes.
     """
     table, truth = check_answers(candidate.probabilities, labels)
+    _check_report(candidate)
     if champion is None:
         return Verdict.of(tuple(_first_model_checks(candidate, table, truth)), why_none, len(truth))
     if champion.probabilities.shape != candidate.probabilities.shape:
@@ -108,6 +114,7 @@ def judge(
             f"the candidate's probabilities have shape {candidate.probabilities.shape}, the champion's "
             f"{champion.probabilities.shape}; let both answer the same photos"
         )
+    _check_report(champion)
     if len(truth) < MIN_PHOTOS:
         raise EvaluationError(
             f"only {len(truth)} photos are left that neither model has learned from, "
@@ -122,12 +129,17 @@ def judge(
     return Verdict.of(checks, "it is not worse than the champion in any check", len(truth))
 
 
+def _check_report(report: BehaviourReport) -> None:
+    for table in (report.probabilities, *report.changed.values(), report.blurred):
+        check_probabilities(table)
+
+
 def _first_model_checks(
     candidate: BehaviourReport, table: NDArray[np.floating], truth: NDArray[np.int64]
 ) -> Iterator[GateCheck]:
     right, classes = int((table.argmax(axis=1) == truth).sum()), table.shape[1]
     accuracy = wilson(right, len(truth))
-    reason = "it is not surely better than guessing" if accuracy.low <= 1 / classes else ""
+    reason = "it is not surely better than guessing" if not accuracy.low > 1 / classes else ""
     yield GateCheck("accuracy", accuracy.value, None, "", reason)
     yield _blur_check(candidate, None, truth)
 
@@ -170,7 +182,7 @@ def _metric_checks(
     reason = (
         f"accuracy {accuracy:.4f} is worse than the champion's {champion_accuracy:.4f} (McNemar, {_p_text(p_value)})"
     )
-    yield GateCheck("accuracy", accuracy, champion_accuracy, "", reason if p_value < SIGNIFICANCE else "")
+    yield GateCheck("accuracy", accuracy, champion_accuracy, "", reason if not p_value >= SIGNIFICANCE else "")
     loss, best_loss, calibration_cost = _split_losses(candidate, truth)
     champion_loss, champion_best, champion_cost = _split_losses(champion, truth)
     # The total is judged by its two parts, so that a failure names its cause once.
@@ -185,9 +197,9 @@ def _loss_check(name: str, ours: NDArray[np.float64], theirs: NDArray[np.float64
     loss, champion_loss = float(ours.mean()), float(theirs.mean())
     lowest, highest = np.quantile(_bootstrap_means(ours - theirs), [SIGNIFICANCE, 1 - SIGNIFICANCE])
     reason = ""
-    if lowest > 1e-9:
+    if not lowest <= 1e-9:
         reason = f"{name} {loss:.4f} is worse than the champion's {champion_loss:.4f}"
-    elif loss > champion_loss and highest > margin:
+    elif not (loss <= champion_loss or highest <= margin):
         reason = (
             f"{name} {loss:.4f} looks worse than the champion's {champion_loss:.4f}, and may be worse by "
             f"{highest:.4f}, where {margin:.4f} is allowed"
@@ -215,7 +227,7 @@ def _accuracy_checks(
                 f"({_p_text(p_value)})"
             )
             yield GateCheck(
-                f"{kind}: {name}", accuracy, champion_accuracy, "", reason if p_value < SIGNIFICANCE else ""
+                f"{kind}: {name}", accuracy, champion_accuracy, "", reason if not p_value >= SIGNIFICANCE else ""
             )
 
 
@@ -225,7 +237,7 @@ def _behaviour_checks(
     easy = (champion.probabilities.max(axis=1) >= EASY_PROBABILITY) & ~_wrong(champion, truth)
     lost = float(_wrong(candidate, truth)[easy].mean()) if easy.any() else 0.0
     reason = f"{lost:.1%} of the photos that are easy for the champion are answered wrongly, {MAX_EASY_LOST:.0%} may be"
-    yield GateCheck("easy photos answered rightly", 1 - lost, 1.0, "", reason if lost > MAX_EASY_LOST else "")
+    yield GateCheck("easy photos answered rightly", 1 - lost, 1.0, "", reason if not lost <= MAX_EASY_LOST else "")
     yield _blur_check(candidate, champion, truth)
     flagged, champion_flagged = float(candidate.flagged.mean()), float(champion.flagged.mean())
     reason = f"{flagged:.1%} of drawn strangers are called unfamiliar, the champion flags {champion_flagged:.1%}"
@@ -234,7 +246,7 @@ def _behaviour_checks(
         flagged,
         champion_flagged,
         "",
-        reason if flagged < champion_flagged - MAX_FLAGGED_DROP else "",
+        reason if not flagged >= champion_flagged - MAX_FLAGGED_DROP else "",
     )
 
 
@@ -249,7 +261,7 @@ def _blur_check(candidate: BehaviourReport, champion: BehaviourReport | None, tr
     drop = confidence_drop(candidate)
     champion_drop = confidence_drop(champion) if champion is not None else None
     reason = "confidence in the truth does not fall where next to nothing is left of the photo"
-    return GateCheck("fall of confidence when blurred", drop, champion_drop, "", reason if drop <= 0 else "")
+    return GateCheck("fall of confidence when blurred", drop, champion_drop, "", reason if not drop > 0 else "")
 
 
 def _cost_checks(
@@ -262,7 +274,7 @@ def _cost_checks(
             latency_ratio,
             1.0,
             "times",
-            reason if latency_ratio > MAX_LATENCY_RATIO else "",
+            reason if not latency_ratio <= MAX_LATENCY_RATIO else "",
         )
     size_ratio = candidate.megabytes / champion.megabytes
     reason = f"the graph is {size_ratio:.2f} times as large as the champion's, {MAX_SIZE_RATIO:g} times is allowed"
@@ -271,5 +283,5 @@ def _cost_checks(
         candidate.megabytes,
         champion.megabytes,
         "MB",
-        reason if size_ratio > MAX_SIZE_RATIO else "",
+        reason if not size_ratio <= MAX_SIZE_RATIO else "",
     )

@@ -95,6 +95,11 @@ def examine_behaviour(bundle: Bundle, photos: Sequence[Path], name: str) -> Beha
         At least one; the bundle was trained on none of them.
     name
         Name of the bundle in progress messages.
+
+    Raises
+    ------
+    InferenceError
+        The graph gives no usable answer to a photo.
     """
     classifier = Classifier(bundle)
     squares = [classifier.prepare(photo).square for photo in track(photos, f"reading photos for {name}")]
@@ -113,6 +118,7 @@ def examine_behaviour(bundle: Bundle, photos: Sequence[Path], name: str) -> Beha
             for kind, change in INVARIANCES.items()
         },
         blurred=_run(classifier, [blurred(square) for square in sample], f"{name}: blurred")[0],
+        # Finite: `Classifier.run` raises otherwise.
         flagged=_run(classifier, others, f"{name}: pictures of other things")[1]
         > bundle.description.thresholds.unfamiliar,
         megabytes=bundle.description.graph.bytes / 1e6,

@@ -54,7 +54,7 @@ def facts(classes: Sequence[str], source: str, evaluation: Mapping[str, Any]) ->
 def markdown(description: Description, verdict: str = "") -> str:
     """Render the card as Markdown; `verdict` is the gate's sentence, if it is known."""
     card, thresholds, size = description.card, description.thresholds, description.preprocessing.size
-    doubt = card.doubt
+    doubt, method = card.doubt, description.training.get("method", "unknown")
     photos = ", ".join(f"{count} {split}" for split, count in description.data.photos.items())
     metrics = _table(
         ("on the test photos", "value", "95 % interval"),
@@ -88,7 +88,7 @@ def markdown(description: Description, verdict: str = "") -> str:
 ## Data and training
 
 Trained on **{description.data.source}** ({photos} photos; data `{description.data.sha256[:12]}`) with method
-`{description.training["method"]}`, input {size} x {size} pixels; code `{description.git_commit[:12]}`, MLflow
+`{method}`, input {size} x {size} pixels; code `{description.git_commit[:12]}`, MLflow
 run `{description.mlflow_run or "none"}`. Licence of the pretrained weights: {description.weights_licence}.
 
 ## Figures

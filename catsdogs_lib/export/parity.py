@@ -39,14 +39,17 @@ def check_parity(trained: TrainedModel, classifier: Classifier, photos: Sequence
     Raises
     ------
     ParityError
-        They differ by more than `PARITY_TOLERANCE`.
+        They differ by more than `PARITY_TOLERANCE`, or a number of either is not finite.
+    InferenceError
+        The graph gives no usable answer to a photo.
     """
     sources = _with_drawn(photos)
     outputs = graph_outputs(classifier, sources, "parity: ONNX Runtime")
     features = trained.features(sources, what="parity: torch")
     expected = softmax(trained.logits(features), classifier.bundle.description.temperature)
     difference = float(np.abs(outputs.probabilities - expected).max())
-    worst = max(difference, float(np.abs(outputs.unfamiliarity - trained.unfamiliarity(features)).max()))
+    # Unlike the built-in max, numpy's gives NaN if either is NaN.
+    worst = float(np.maximum(difference, np.abs(outputs.unfamiliarity - trained.unfamiliarity(features)).max()))
     if not worst <= PARITY_TOLERANCE:
         raise ParityError(
             f"the exported graph differs from the trained model by {worst:.2g} in a probability or the unfamiliarity "
@@ -58,7 +61,13 @@ def check_parity(trained: TrainedModel, classifier: Classifier, photos: Sequence
 def quantization_parity(
     parity: Parity, classifier: Classifier, quantized: Classifier, photos: Sequence[Path]
 ) -> Parity:
-    """Add the largest difference of a probability that quantization makes to the parity of the graph before it."""
+    """Add the largest difference of a probability that quantization makes to the parity of the graph before it.
+
+    Raises
+    ------
+    InferenceError
+        One of the graphs gives no usable answer to a photo.
+    """
     sources = _with_drawn(photos)
     before, after = (
         graph_outputs(each, sources, "parity: quantization").probabilities for each in (classifier, quantized)

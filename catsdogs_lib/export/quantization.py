@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.onnx_model import ONNXModel
 
+from catsdogs_lib.common.errors import CatsdogsError
 from catsdogs_lib.common.progress import track
 from catsdogs_lib.inference.classifier import INPUT, PROBABILITIES
 
@@ -27,6 +28,10 @@ MIN_INT8_STORED_VALUES = 2**16
 """Minimum size of a matrix that is stored in int8 although its layer computes in float."""
 
 Inputs = NDArray[np.float32]
+
+
+class QuantizationError(CatsdogsError):
+    """A graph cannot be quantized."""
 
 
 def quantize(graph: bytes, photos: Sequence[Any], load: Callable[[Any], Inputs]) -> bytes:
@@ -45,7 +50,13 @@ def quantize(graph: bytes, photos: Sequence[Any], load: Callable[[Any], Inputs])
     -------
     bytes
         A graph with the same inputs and outputs. Its first two layers and its last ones compute in float.
+
+    Raises
+    ------
+    QuantizationError
+        A weight is not a finite number; as an integer it would look like one.
     """
+    _require_finite_weights(graph)
     with tempfile.TemporaryDirectory() as name:
         folded, small = Path(name) / "folded.onnx", Path(name) / "small.onnx"
         _fold(graph, folded)
@@ -75,6 +86,16 @@ def with_temperature(graph: bytes, temperature: float) -> bytes:
     divisor = model.get_initializer(division.input[1])
     divisor.CopyFrom(onnx.numpy_helper.from_array(np.array(temperature, np.float32), divisor.name))
     return bytes(model.model.SerializeToString())
+
+
+def _require_finite_weights(graph: bytes) -> None:
+    for initializer in onnx.load_model_from_string(graph).graph.initializer:
+        values = onnx.numpy_helper.to_array(initializer)
+        if values.ndim >= 2 and values.dtype.kind == "f" and not np.isfinite(values).all():
+            raise QuantizationError(
+                f"the weights '{initializer.name}' are not all finite numbers; train the model again, with a lower "
+                "learning rate"
+            )
 
 
 class _Reader(CalibrationDataReader):  # type: ignore[misc]

@@ -6,21 +6,31 @@ or of another schema version, so that the model in service is the one that was e
 
 import base64
 import os
+import stat
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from catsdogs_lib.common import errors, files
 from catsdogs_lib.imaging.preprocessing import Preprocessing
+from catsdogs_lib.inference.external_data import has_external_data
 
 SCHEMA_VERSION: Final = 2
 DESCRIPTION_FILE = "model.json"
 GRAPH_FILE: Final = "model.onnx"
 ENVIRONMENT_VARIABLE = "CATSDOGS_BUNDLE"
 DEFAULT_FOLDERS = (Path("models/bundle"), Path("models/reference"))
+MAX_DESCRIPTION_BYTES = 16 * 2**20
+"""Largest description; the golden pictures of the reference bundle take 180 kB."""
+MAX_GRAPH_BYTES = 2**31
+"""Largest graph: protobuf, which ONNX is written in, takes no more."""
+MIN_INPUT_SIZE, MAX_INPUT_SIZE = 16, 1024
+"""Range of the side of a model's input, in pixels."""
+MIN_STD, MAX_STD = 1e-3, 1e3
+"""Range of the standard deviation that pixels are divided by, on the scale 0..1."""
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 
@@ -42,7 +52,7 @@ class BundleVersionError(BundleError):
 
     def __init__(self, folder: Path, schema_version: Any) -> None:
         super().__init__(
-            f"bundle {folder}: {DESCRIPTION_FILE} has schema version {schema_version}, "
+            f"bundle {folder}: {DESCRIPTION_FILE} has schema version {str(schema_version)[:20]}, "
             f"this release reads {SCHEMA_VERSION}; package the model again with this release"
         )
         self.schema_version = schema_version
@@ -58,7 +68,7 @@ class Graph(_Part):
 
     file: Literal["model.onnx"] = GRAPH_FILE
     sha256: str
-    bytes: int
+    bytes: int = Field(gt=0, le=MAX_GRAPH_BYTES)
     weights: Literal["fp32", "fp16", "int8"]
 
     @property
@@ -81,6 +91,15 @@ class Golden(_Part):
     name: str
     png: str = Field(description="the picture, PNG, base64")
     probabilities: dict[str, Probability]
+
+    @field_validator("png")
+    @classmethod
+    def _check_base64(cls, png: str) -> str:
+        try:
+            base64.b64decode(png, validate=True)
+        except ValueError:
+            raise ValueError("the picture is not valid base64") from None
+        return png
 
     @property
     def data(self) -> bytes:
@@ -157,6 +176,17 @@ class Card(_Part):
     doubt: SelectiveMetrics
 
 
+def _check_preprocessing(preprocessing: Preprocessing) -> Preprocessing:
+    # Chained comparisons, which are False for NaN.
+    if not MIN_INPUT_SIZE <= preprocessing.size <= MAX_INPUT_SIZE:
+        raise ValueError(f"the size is {str(preprocessing.size)[:20]}, not {MIN_INPUT_SIZE} to {MAX_INPUT_SIZE} pixels")
+    if not all(0 <= mean <= 1 for mean in preprocessing.mean):
+        raise ValueError("a mean of the pixels is outside 0..1")
+    if not all(MIN_STD <= std <= MAX_STD for std in preprocessing.std):
+        raise ValueError(f"a standard deviation of the pixels is outside {MIN_STD:g}..{MAX_STD:g}")
+    return preprocessing
+
+
 class Description(_Part):
     """Description of a bundle; the content of ``model.json``."""
 
@@ -164,7 +194,7 @@ class Description(_Part):
     model: str
     classes: tuple[str, ...] = Field(min_length=2)
     graph: Graph
-    preprocessing: Preprocessing
+    preprocessing: Annotated[Preprocessing, AfterValidator(_check_preprocessing)]
     temperature: float = Field(gt=0, description="for information: the graph applies it")
     thresholds: Thresholds
     certificate: RiskBound
@@ -183,6 +213,8 @@ class Description(_Part):
 
     @model_validator(mode="after")
     def _classes_agree(self) -> Self:
+        if len(set(self.classes)) != len(self.classes):
+            raise ValueError(f"two of the {len(self.classes)} classes have the same name")
         for golden in self.golden:
             if set(golden.probabilities) != set(self.classes):
                 raise ValueError(f"golden answer {golden.name} has other classes than the model")
@@ -238,14 +270,11 @@ class Bundle:
         BundleVersionError
             The bundle has another schema version.
         BundleCorruptError
-            A file is truncated or altered, or the description is invalid.
+            A file is truncated or altered, the description is invalid, or the graph keeps weights in another file.
         """
         try:
-            description = _parse(folder, (folder / DESCRIPTION_FILE).read_bytes())
-            if description.content_digest() != description.digest:
-                raise BundleCorruptError(f"bundle {folder}: {DESCRIPTION_FILE} was altered; copy the bundle again")
-            bundle = cls(folder, description)
-            size, sha256 = bundle.graph_file.stat().st_size, files.sha256(bundle.graph_file)
+            description = _parse(folder, _read(folder, DESCRIPTION_FILE, MAX_DESCRIPTION_BYTES))
+            graph = _read(folder, description.graph.file, MAX_GRAPH_BYTES)
         except OSError as error:
             # An error of the device, unlike one on opening a file, does not name the file.
             name = Path(error.filename).name if error.filename else "a file"
@@ -253,26 +282,24 @@ class Bundle:
                 f"bundle {folder}: {name} cannot be read ({error.strerror}); name a folder with {DESCRIPTION_FILE} and "
                 f"{GRAPH_FILE}"
             ) from None
-        if size != description.graph.bytes:
-            raise BundleCorruptError(
-                f"bundle {folder}: {GRAPH_FILE} has {size} bytes, {description.graph.bytes} expected; "
-                "copy the bundle again"
-            )
-        if sha256 != description.graph.sha256:
-            raise BundleCorruptError(
-                f"bundle {folder}: {GRAPH_FILE} was altered (SHA-256 {sha256[:12]}..., "
-                f"{description.graph.sha256[:12]}... expected); copy the bundle again"
-            )
-        return bundle
+        _verify(folder, description, graph)
+        return cls(folder, description)
 
     @classmethod
     def write(cls, folder: Path, description: Description, graph: bytes) -> "Bundle":
-        """Write both files atomically, with the description's digest filled in."""
-        sealed = description.sealed()
+        """Write both files atomically, with the description's digest filled in.
+
+        Raises
+        ------
+        BundleCorruptError
+            The two do not fit, or cannot be a bundle; `folder` stays as it was.
+        """
+        text = description.sealed().model_dump_json(indent=2) + "\n"
+        _verify(folder, _parse(folder, text.encode()), graph)
         with files.replacing(folder) as partial:
             partial.mkdir()
             files.write_bytes(partial / GRAPH_FILE, graph)
-            files.write_text(partial / DESCRIPTION_FILE, sealed.model_dump_json(indent=2) + "\n")
+            files.write_text(partial / DESCRIPTION_FILE, text)
         return cls.load(folder)
 
 
@@ -297,6 +324,16 @@ def locate(folder: Path | None = None) -> Path:
     )
 
 
+def _read(folder: Path, name: str, max_bytes: int) -> bytes:
+    # Before it is opened: that of a named pipe would wait.
+    status = (folder / name).stat()
+    if not stat.S_ISREG(status.st_mode) or status.st_size > max_bytes:
+        raise BundleCorruptError(
+            f"bundle {folder}: {name} is no file of at most {max_bytes >> 20} MiB; copy the bundle again"
+        )
+    return (folder / name).read_bytes()
+
+
 def _parse(folder: Path, raw: bytes) -> Description:
     try:
         value = files.parse_json(raw)
@@ -304,13 +341,45 @@ def _parse(folder: Path, raw: bytes) -> Description:
         raise BundleCorruptError(
             f"bundle {folder}: {DESCRIPTION_FILE} is not JSON, perhaps cut short; copy the bundle again"
         ) from None
-    if not isinstance(value, dict) or value.get("schema_version") != SCHEMA_VERSION:
-        raise BundleVersionError(folder, value.get("schema_version") if isinstance(value, dict) else None)
+    version = value.get("schema_version") if isinstance(value, dict) else None
+    if version != SCHEMA_VERSION:
+        raise BundleVersionError(folder, version if isinstance(version, (int, str)) else None)
     try:
         return Description.model_validate_json(raw)
     except ValidationError as error:
         first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"]) or DESCRIPTION_FILE
+        # A field that is not expected may have any name.
+        field = ascii(".".join(str(part) for part in first["loc"]))[1:-1][:80]
+        location = f"field {field} of {DESCRIPTION_FILE}" if field else DESCRIPTION_FILE
+        message = first["msg"].removeprefix("Value error, ")
+        raise BundleCorruptError(f"bundle {folder}: {location}: {message}; copy the bundle again") from None
+
+
+def _verify(folder: Path, description: Description, graph: bytes) -> None:
+    """Check what the description says about itself and about the graph."""
+    try:
+        digest = description.content_digest()
+    except (ValueError, RecursionError):
         raise BundleCorruptError(
-            f"bundle {folder}: field {field} of {DESCRIPTION_FILE}: {first['msg']}; copy the bundle again"
+            f"bundle {folder}: {DESCRIPTION_FILE} is nested too deeply, or holds a number that is not finite; copy the "
+            "bundle again"
         ) from None
+    if digest != description.digest:
+        raise BundleCorruptError(f"bundle {folder}: {DESCRIPTION_FILE} was altered; copy the bundle again")
+    if not description.golden:
+        raise BundleCorruptError(f"bundle {folder}: {DESCRIPTION_FILE} has no golden answer; package the model again")
+    if len(graph) != description.graph.bytes:
+        raise BundleCorruptError(
+            f"bundle {folder}: {GRAPH_FILE} has {len(graph)} bytes, {description.graph.bytes} expected; "
+            "copy the bundle again"
+        )
+    if (sha256 := files.sha256_bytes(graph)) != description.graph.sha256:
+        raise BundleCorruptError(
+            f"bundle {folder}: {GRAPH_FILE} was altered (SHA-256 {sha256[:12]}..., "
+            f"{description.graph.sha256[:12]}... expected); copy the bundle again"
+        )
+    if has_external_data(graph):
+        raise BundleCorruptError(
+            f"bundle {folder}: {GRAPH_FILE} keeps weights in another file, which its SHA-256 does not cover; "
+            "package the model again as one file"
+        )

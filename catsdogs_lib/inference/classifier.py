@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,12 +16,26 @@ from catsdogs_lib.imaging.decoder_pool import DecoderPool
 from catsdogs_lib.imaging.decoding import PhotoError
 from catsdogs_lib.imaging.preprocessing import normalise
 from catsdogs_lib.imaging.statistics import ImageStatistics, square_with_statistics
-from catsdogs_lib.inference.bundle import Bundle, BundleCorruptError
+from catsdogs_lib.inference.bundle import Bundle, BundleCorruptError, BundleError
 
 INPUT, LOGITS, PROBABILITIES = "image", "logits", "probabilities"
 UNFAMILIARITY, ACTIVATION_MAP = "unfamiliarity", "activation_map"
 """Names of the graph's inputs and outputs, as the bundle's contract fixes them."""
+Shape = tuple[int | None, ...]
+"""Shape of an input or output; None fits any length."""
 TOO_LITTLE_MEMORY = "there is too little memory to decode the photo; scale it down"
+
+
+class InferenceError(BundleError):
+    """The graph gives no usable answer to a photo: it cannot be run, or an output is not finite.
+
+    Attributes
+    ----------
+    kind
+        Name of the problem, for programs.
+    """
+
+    kind: ClassVar[str] = "no-answer"
 
 
 class Prediction(NamedTuple):
@@ -128,17 +142,39 @@ class Classifier:
             self._session = ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
         except Exception as error:
             # ONNX Runtime's exceptions have no common base but Exception.
-            raise BundleCorruptError(f"bundle {bundle.folder}: ONNX Runtime cannot load the graph: {error}") from None
+            raise BundleCorruptError(
+                f"bundle {bundle.folder}: ONNX Runtime cannot load the graph; package the model again"
+            ) from error
+        count = len(bundle.description.classes)
+        self._outputs: dict[str, Shape] = {
+            LOGITS: (None, count),
+            PROBABILITIES: (None, count),
+            UNFAMILIARITY: (None,),
+        }
+        if bundle.description.explanation == "activation map":
+            self._outputs[ACTIVATION_MAP] = (None, count, None, None)
+        self._check_signature()
         # Shrinks the arena after the first run to what a run needs, without what creating the session took: 20 MB less.
         self._first_run_options: Any = ort.RunOptions()
         self._first_run_options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
-        inputs = [node.name for node in self._session.get_inputs()]
-        outputs = [node.name for node in self._session.get_outputs()]
-        self._outputs = [LOGITS, PROBABILITIES, UNFAMILIARITY]
-        if bundle.description.explanation == "activation map":
-            self._outputs.append(ACTIVATION_MAP)
-        if inputs != [INPUT] or not set(self._outputs) <= set(outputs):
-            raise BundleCorruptError(f"bundle {bundle.folder}: the graph has inputs {inputs} and outputs {outputs}")
+
+    def _check_signature(self) -> None:
+        """Check names, types and shapes of the graph's inputs and outputs against the description."""
+        folder, size = self.bundle.folder, self.bundle.description.preprocessing.size
+        inputs = {node.name: node for node in self._session.get_inputs()}
+        outputs = {node.name: node for node in self._session.get_outputs()}
+        if list(inputs) != [INPUT] or not set(self._outputs) <= set(outputs):
+            raise BundleCorruptError(
+                f"bundle {folder}: the graph has inputs {list(inputs)} and outputs {list(outputs)}; "
+                "package the model again"
+            )
+        for name, shape in {INPUT: (None, 3, size, size), **self._outputs}.items():
+            node = inputs.get(name) or outputs[name]
+            if node.type != "tensor(float)" or not _fits(node.shape, shape):
+                raise BundleCorruptError(
+                    f"bundle {folder}: '{name}' of the graph is a {node.type} of shape {node.shape}, which does not "
+                    f"fit {len(self.classes)} classes and {size} x {size} pixels; package the model again"
+                )
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -158,9 +194,26 @@ class Classifier:
         return self.prepare(source).input
 
     def run(self, inputs: Sequence[NDArray[np.float32]]) -> Outputs:
-        """Run the graph on N inputs."""
+        """Run the graph on N inputs.
+
+        Raises
+        ------
+        InferenceError
+            ONNX Runtime cannot run the graph, or an output has another shape or values that are not finite.
+        """
         options, self._first_run_options = self._first_run_options, None
-        outputs = self._session.run(self._outputs, {INPUT: np.stack(inputs)}, options)
+        try:
+            outputs = self._session.run(list(self._outputs), {INPUT: np.stack(inputs)}, options)
+        except MemoryError:
+            raise
+        except Exception as error:
+            # As above, there is no common base.
+            raise InferenceError("the model gives no usable answer: its graph cannot be run") from error
+        for (name, shape), values in zip(self._outputs.items(), outputs, strict=True):
+            if not _fits(values.shape, (len(inputs), *shape[1:])):
+                raise InferenceError(f"the model gives no usable answer: '{name}' has shape {values.shape}")
+            if not np.isfinite(values).all():
+                raise InferenceError(f"the model gives no usable answer: '{name}' is not a finite number")
         logits, probabilities, unfamiliarity, *maps = outputs
         return Outputs(logits, probabilities, unfamiliarity, maps[0] if maps else None)
 
@@ -190,7 +243,7 @@ class Classifier:
     def _answer(self, path: Path, loaded: "Future[NDArray[np.float32]]") -> Answer:
         try:
             return Answer(path, self.interpret(self.run([loaded.result()])), None)
-        except PhotoError as error:
+        except (PhotoError, InferenceError) as error:
             return Answer(path, None, str(error))
         except MemoryError:
             return Answer(path, None, TOO_LITTLE_MEMORY)
@@ -240,10 +293,30 @@ def golden_difference(classifier: Classifier, count: int | None = None) -> float
         Runs the bundle.
     count
         Number of golden answers to compare, the least confident first: rounding shows there first. None compares all.
+
+    Raises
+    ------
+    BundleCorruptError
+        A golden picture cannot be decoded, or the graph gives no usable answer to it.
     """
-    largest = 0.0
+    differences = []
     answers = sorted(classifier.bundle.description.golden, key=lambda golden: max(golden.probabilities.values()))
     for golden in answers[:count]:
-        probabilities = classifier.predict(golden.data).probabilities
-        largest = max(largest, *(abs(probabilities[name] - p) for name, p in golden.probabilities.items()))
-    return largest
+        try:
+            probabilities = classifier.predict(golden.data).probabilities
+        except (PhotoError, InferenceError) as error:
+            raise BundleCorruptError(
+                f"bundle {classifier.bundle.folder}: there is no answer to the golden picture {golden.name} ({error}); "
+                "package the model again"
+            ) from error
+        differences += [abs(probabilities[name] - p) for name, p in golden.probabilities.items()]
+    # Unlike the built-in max, numpy's gives NaN if any of them is NaN.
+    return float(np.max(differences))
+
+
+def _fits(actual: Sequence[Any], expected: Shape) -> bool:
+    """Check a shape; in `actual`, axes that are named or None fit any length."""
+    return len(actual) == len(expected) and all(
+        length == wanted or wanted is None or not isinstance(length, int)
+        for length, wanted in zip(actual, expected, strict=True)
+    )

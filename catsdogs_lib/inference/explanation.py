@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from catsdogs_lib.inference.classifier import Classifier, Prediction
+from catsdogs_lib.inference.classifier import Classifier, InferenceError, Prediction
 
 GRID = 7
 """Patches along a side that are occluded, one at a time, for a network without an activation map."""
@@ -71,18 +71,24 @@ def explain(classifier: Classifier, source: bytes | Path) -> Explanation:
     ------
     PhotoError
         The photo cannot be used.
+    InferenceError
+        The graph gives no usable answer to it.
     """
     image = classifier.prepare(source)
     outputs = classifier.run([image.input])
     best = int(outputs.probabilities[0].argmax())
-    if outputs.activation_map is not None:
-        # Class activation map (Zhou et al., 2016), of the predicted class against the others.
-        heat = class_contrast(outputs.activation_map[0], best)
-    else:
-        # Occlusion (Zeiler and Fergus, 2014).
-        contrast = class_contrast(outputs.logits[0], best)
-        occluded = classifier.run(occlude(image.input)).logits
-        heat = (contrast - class_contrast(occluded.T, best)).reshape(GRID, GRID)
+    # Finite logits may differ by more than float32 holds.
+    with np.errstate(over="ignore", invalid="ignore"):
+        if outputs.activation_map is not None:
+            # Class activation map (Zhou et al., 2016), of the predicted class against the others.
+            heat = class_contrast(outputs.activation_map[0], best)
+        else:
+            # Occlusion (Zeiler and Fergus, 2014).
+            contrast = class_contrast(outputs.logits[0], best)
+            occluded = classifier.run(occlude(image.input)).logits
+            heat = (contrast - class_contrast(occluded.T, best)).reshape(GRID, GRID)
+    if not np.isfinite(heat).all():
+        raise InferenceError("the model gives no usable answer: its saliency map is not finite")
     return Explanation(classifier.interpret(outputs), image.square, np.ascontiguousarray(heat, dtype=np.float32))
 
 

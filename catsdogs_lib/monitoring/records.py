@@ -152,4 +152,4 @@ def make(
 
 def write(rows: Iterable[dict[str, Any]], path: Path) -> None:
     """Write records as JSON lines, atomically."""
-    files.write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
+    files.write_text(path, "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows))

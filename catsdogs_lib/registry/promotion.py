@@ -13,7 +13,7 @@ from catsdogs_lib.data import manifest
 from catsdogs_lib.evaluation import gate
 from catsdogs_lib.evaluation.robustness import examine_behaviour
 from catsdogs_lib.inference.bundle import Bundle, BundleVersionError
-from catsdogs_lib.inference.classifier import Classifier
+from catsdogs_lib.inference.classifier import Classifier, InferenceError
 from catsdogs_lib.registry import models
 from catsdogs_lib.training.trainer import label_indices, photo_paths
 
@@ -39,6 +39,8 @@ def judge(raw: Path, table: pd.DataFrame, candidate: Bundle, champion: ModelVers
     ------
     EvaluationError
         Too few such photos are left.
+    InferenceError
+        The candidate gives no usable answer to a photo.
     """
     val = manifest.used(table, "val")
     if champion is None:
@@ -60,12 +62,13 @@ def judge(raw: Path, table: pd.DataFrame, candidate: Bundle, champion: ModelVers
                 f"Not promoted: only {len(paths)} validation photos are left that the champion has not learned from, "
                 f"{gate.MIN_PHOTOS} are needed; add photos, or keep the split that it was trained with.",
             )
+        report = examine_behaviour(candidate, paths, "the candidate")
+        try:
+            champion_report = examine_behaviour(rival, paths, "the champion")
+        except InferenceError as error:
+            return gate.judge(report, labels, val, why_none=f"the champion cannot be compared ({error})")
         ratio = latency_ratio(candidate, rival, paths[:TIMED_PHOTOS])
-        reports = [
-            examine_behaviour(bundle, paths, name)
-            for bundle, name in ((candidate, "the candidate"), (rival, "the champion"))
-        ]
-        return gate.judge(reports[0], labels, val, reports[1], ratio)
+        return gate.judge(report, labels, val, champion_report, ratio)
 
 
 def _alone(raw: Path, val: pd.DataFrame, candidate: Bundle, why: str = "there is no champion yet") -> gate.Verdict:

@@ -48,7 +48,8 @@ class Model:
         decoders = decoder_pool(concurrency)  # first: forked before anything starts a thread
         classifier = Classifier(Bundle.load(locate(folder)), threads or available_threads(), decoders=decoders)
         difference = golden_difference(classifier, count=1)
-        if difference > classifier.bundle.description.graph.tolerance:
+        # Not `>`, which is False for NaN.
+        if not difference <= classifier.bundle.description.graph.tolerance:
             raise BundleCorruptError(
                 f"bundle {classifier.bundle.folder}: answers differ from its golden answers by {difference:.4f} "
                 "on this machine; package the model again, or use the locked dependencies"

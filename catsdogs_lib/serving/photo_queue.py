@@ -10,6 +10,7 @@ from typing import TypeVar
 from starlette.requests import ClientDisconnect, Request
 
 from catsdogs_lib.imaging.decoding import PhotoError
+from catsdogs_lib.inference.classifier import InferenceError
 from catsdogs_lib.serving import problems
 from catsdogs_lib.serving.body_memory import client_of
 from catsdogs_lib.serving.settings import ServiceSettings
@@ -50,7 +51,8 @@ class PhotoQueue:
         Raises
         ------
         ProblemError
-            The queue is full, the photo has waited too long or cannot be used, or there is too little memory for it.
+            The queue is full, the photo has waited too long or cannot be used, there is too little memory for it, or
+            the model gives no usable answer.
         ClientDisconnect
             The client has closed the connection while the photo was waiting.
         """
@@ -64,6 +66,10 @@ class PhotoQueue:
                 self._pass_turn()
         except PhotoError as error:
             raise problems.ProblemError(problems.KINDS[error.kind], str(error)) from None
+        except InferenceError as error:
+            raise problems.ProblemError(
+                problems.NO_ANSWER, "the model gives no usable answer; tell whoever runs the service", cause=str(error)
+            ) from error
         except MemoryError:
             raise problems.ProblemError(
                 problems.TOO_LARGE, "there is too little memory for this photo; scale it down"

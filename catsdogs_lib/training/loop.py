@@ -1,5 +1,6 @@
 """The training loop: epochs with a checkpoint after each, so that a kill loses at most one of them."""
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from catsdogs_lib.common import files, progress
+from catsdogs_lib.common.errors import CatsdogsError
 from catsdogs_lib.training import distillation, distributed
 from catsdogs_lib.training.checkpoint import Epoch, network_outputs
 from catsdogs_lib.training.dataset import PhotoDataset, batches, to_device
@@ -26,6 +28,16 @@ from catsdogs_lib.training.settings import TrainingSettings
 OnEpoch = Callable[[Epoch], None]
 
 STATE_FILE, BEST_FILE, HISTORY_FILE = "state.pt", "best.safetensors", "history.json"
+
+
+class DivergedError(CatsdogsError):
+    """Training has diverged: a loss is not a finite number."""
+
+    def __init__(self, epoch: int) -> None:
+        super().__init__(
+            f"training has diverged in epoch {epoch}: the loss is not a finite number; lower learning_rate"
+        )
+        self.epoch = epoch
 
 
 class Fit(NamedTuple):
@@ -91,6 +103,11 @@ def fit(
     Returns
     -------
     Fit
+
+    Raises
+    ------
+    DivergedError
+        A loss is not a finite number.
     """
     run = TrainingRun(network, train, settings, len(batches(train, settings.batch_size)), teacher)
     history = run.resume(checkpoint)
@@ -104,6 +121,8 @@ def fit(
             if distributed.rank() > 0:
                 return _history(checkpoint)
             loss, accuracy = measure(run.eval_network, validation, settings, run.precision)
+            if not math.isfinite(loss):
+                raise DivergedError(number)
             epoch = Epoch(number, train_loss, loss, accuracy, time.monotonic() - begin if number else 0.0)
             return _save_epoch(history, epoch, run, checkpoint, on_epoch)
 
@@ -203,7 +222,10 @@ class TrainingRun:
             left -= batch
             loss = self.step(images, labels, distributed.loss_weight(len(labels), batch))
             losses.append(loss * len(labels) / (1 if len(labels) < batch else distributed.world_size()))
-        return float(distributed.total(torch.stack(losses).sum()) / len(self.train))
+        mean = float(distributed.total(torch.stack(losses).sum()) / len(self.train))
+        if not math.isfinite(mean):
+            raise DivergedError(number)
+        return mean
 
     def step(self, images: Tensor, labels: Tensor, weight: float = 1.0) -> Tensor:
         """Take one optimizer step, with the loss times `weight`, and return the mean loss in nats on the device."""

@@ -127,6 +127,10 @@ def put(**values):
         (put(probabilities={"cat": 0.9, "dog": 0.9}), ["golden"] * 4 + ["shape"]),
         (put(probabilities={"cat": None, "dog": True}), ["golden"] * 4 + ["shape"]),
         (put(probabilities={"cat": float("nan"), "dog": 1.0}), ["golden"] * 4 + ["shape"]),
+        # The built-in max gives the first number here, however large the tolerance.
+        (put(probabilities={"cat": 1.0, "dog": float("nan")}), ["golden"] * 4 + ["shape"]),
+        (put(latency_seconds=float("inf")), ["golden"] * 4 + ["shape"]),
+        (put(probabilities={"cat": 10**400, "dog": 0.5}), ["golden"] * 4 + ["shape"]),
         (put(model_version="old"), ["shape"]),
     ],
 )

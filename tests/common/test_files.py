@@ -74,3 +74,19 @@ def test_digests_of_a_file_and_its_bytes_agree(tmp_path):
     path.write_bytes(b"abc")
     expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     assert files.sha256(path) == files.sha256_bytes(b"abc") == expected
+
+
+@pytest.mark.parametrize("text", [b"NaN", b'{"a": [-Infinity]}', b"[" * 100_000, b"\xff", b"{", b""])
+def test_what_is_no_json_is_a_value_error(text):
+    with pytest.raises(ValueError):  # noqa: PT011 - json words it
+        files.parse_json(text)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_a_number_that_json_does_not_have_is_not_written(tmp_path, number):
+    path = tmp_path / "value.json"
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        files.write_json(path, {"a": number})
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        files.digest([number])
+    assert not path.exists()

@@ -110,3 +110,34 @@ def test_a_first_model_has_only_to_beat_guessing():
 def test_answers_that_do_not_fit_are_refused():
     with pytest.raises(EvaluationError, match="shape"):
         judge(examined(), LABELS, rows(), examined(probabilities=np.full((3, 2), 0.5, np.float32)))
+
+
+NAN = float("nan")
+
+
+def with_nan(table):
+    table = np.array(table)
+    table[5, 1] = NAN
+    return table
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"probabilities": with_nan(answers(3.0, 0, 3.0))},
+        {"blurred": with_nan(np.full((COUNT, 2), 0.5, np.float32))},
+        {"changed": {**examined().changed, "mirrored": with_nan(answers(3.0, 0, 3.0))}},
+    ],
+)
+def test_answers_that_are_not_finite_are_refused(changes):
+    for candidate, champion in ((examined(**changes), examined()), (examined(), examined(**changes))):
+        with pytest.raises(EvaluationError, match="probabilities must lie in 0..1"):
+            judge(candidate, LABELS, rows(), champion, 1.0)
+    with pytest.raises(EvaluationError, match="probabilities must lie in 0..1"):
+        judge(examined(**changes), LABELS, rows())
+
+
+def test_a_price_that_is_no_number_is_not_paid():
+    assert not judge(examined(), LABELS, rows(), examined(), NAN).promoted
+    assert not judge(examined(megabytes=NAN), LABELS, rows(), examined(), 1.0).promoted
+    assert not judge(examined(), LABELS, rows(), examined(megabytes=NAN), 1.0).promoted

@@ -1,5 +1,6 @@
 import copy
 import io
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -8,10 +9,17 @@ import torch
 from onnx import TensorProto, numpy_helper
 from PIL import Image
 
-from catsdogs_lib.export import model_card
-from catsdogs_lib.export.parity import PARITY_TOLERANCE, ParityError, check_parity, drawn_picture
-from catsdogs_lib.inference.bundle import Bundle
-from catsdogs_lib.inference.classifier import Classifier
+from catsdogs_lib.common.errors import CatsdogsError
+from catsdogs_lib.export import model_card, packaging
+from catsdogs_lib.export.parity import (
+    PARITY_TOLERANCE,
+    ParityError,
+    check_parity,
+    drawn_picture,
+    quantization_parity,
+)
+from catsdogs_lib.inference.bundle import Bundle, Parity
+from catsdogs_lib.inference.classifier import Classifier, InferenceError
 from catsdogs_lib.training.checkpoint import TrainedModel
 
 
@@ -66,6 +74,27 @@ def test_a_graph_that_answers_otherwise_is_refused(model, bundle):
         other.head.bias += torch.tensor([3.0, 0.0])
     with pytest.raises(ParityError, match="differs from the trained model"):
         check_parity(TrainedModel(other, model.record), Classifier(bundle), [])
+
+
+@pytest.mark.parametrize("answers", ["probabilities", "unfamiliarity"])
+def test_a_model_that_answers_nan_has_no_parity(model, bundle, monkeypatch, answers):
+    broken = copy.deepcopy(model.network)
+    with torch.no_grad():
+        (broken.head.bias if answers == "probabilities" else broken.prototypes)[0] = float("nan")
+    with pytest.raises(CatsdogsError, match="not a finite number|differs from the trained model by nan"):
+        check_parity(TrainedModel(broken, model.record), Classifier(bundle), [])
+
+
+def test_a_graph_that_answers_nan_has_no_parity(model, tiny_graph, tiny_description):
+    graph = tiny_graph(unfamiliarity_bias=float("nan"))
+    classifier = packaging.classifier_of(tiny_description(graph), graph)
+    with pytest.raises(InferenceError, match="'unfamiliarity' is not a finite number"):
+        check_parity(model, classifier, [])
+    with pytest.raises(InferenceError, match="'unfamiliarity' is not a finite number"):
+        quantization_parity(Parity(photos=1, max_difference=0), classifier, classifier, [])
+    with pytest.raises(InferenceError, match="'unfamiliarity' is not a finite number"):
+        packaging.write_bundle(Path("nowhere"), tiny_description(graph), graph, Parity(photos=1, max_difference=0))
+    assert not Path("nowhere").exists()
 
 
 def test_golden_answers_hold_both_kinds_as_small_pictures(bundle):

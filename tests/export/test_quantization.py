@@ -5,7 +5,7 @@ import io
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto
+from onnx import TensorProto, numpy_helper
 
 from catsdogs_lib.data.synthetic.render import draw
 from catsdogs_lib.export import quantization
@@ -91,6 +91,17 @@ def test_a_network_from_scratch_is_quantized_too(trained):
     small = quantization.quantize(graph, range(4), lambda _: rng.normal(size=(3, 224, 224)).astype(np.float32))
     # Most of its weights are in one matrix behind the convolutions; they are stored in fp16 before.
     assert len(small) < 0.6 * len(graph)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_not_made_integers(fp32_graph, number):
+    graph = onnx.load_model_from_string(fp32_graph)
+    head = next(value for value in graph.graph.initializer if value.name == "network.head.weight")
+    weights = numpy_helper.to_array(head).copy()
+    weights[0, 0] = number
+    head.CopyFrom(numpy_helper.from_array(weights, head.name))
+    with pytest.raises(quantization.QuantizationError, match="'network.head.weight' are not all finite"):
+        quantization.quantize(graph.SerializeToString(), [], lambda _: None)
 
 
 @pytest.mark.slow

@@ -13,7 +13,8 @@ from onnx import TensorProto, helper
 from catsdogs_lib.data.synthetic.render import draw
 from catsdogs_lib.imaging.decoding import PhotoError
 from catsdogs_lib.inference.bundle import Bundle, BundleCorruptError
-from catsdogs_lib.inference.classifier import Classifier, Outputs, golden_difference
+from catsdogs_lib.inference.classifier import Classifier, InferenceError, Outputs, golden_difference
+from catsdogs_lib.inference.explanation import explain
 
 ROOT = Path(__file__).parents[2]
 
@@ -133,3 +134,82 @@ Classifier(Bundle.load(Path("models/reference")))
 """
     subprocess.run([sys.executable, "-c", code], env=environment | {"HOME": str(tmp_path)}, cwd=ROOT, check=True)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def tiny(tiny_graph, tiny_description):
+    """Makes a classifier with a tiny graph."""
+
+    def made(changes=None, **options):
+        graph = tiny_graph(**options)
+        return Classifier(Bundle(Path(), tiny_description(graph, **(changes or {}))), graph=graph)
+
+    return made
+
+
+def test_a_tiny_graph_answers(tiny):
+    assert 0 < tiny().predict(png("cat", 1)).confidence < 1
+
+
+@pytest.mark.parametrize(
+    ("biases", "name"),
+    [
+        ({"logit_bias": (0.0, float("nan"))}, "logits"),
+        ({"logit_bias": (float("inf"), 0.0)}, "logits"),
+        ({"logit_bias": (0.0, -float("inf"))}, "logits"),
+        ({"unfamiliarity_bias": float("nan")}, "unfamiliarity"),
+    ],
+)
+def test_outputs_that_are_not_finite_are_an_error_that_says_so(tiny, tmp_path, biases, name):
+    broken = tiny(**biases)
+    with pytest.raises(InferenceError, match=f"'{name}' is not a finite number"):
+        broken.predict(png("cat", 1))
+    with pytest.raises(InferenceError, match="not a finite number"):
+        broken.predict_with_statistics(png("cat", 1))
+    with pytest.raises(InferenceError, match="not a finite number"):
+        explain(broken, png("cat", 1))
+    (tmp_path / "photo.png").write_bytes(png("cat", 1))
+    (answer,) = broken.predict_many([tmp_path / "photo.png"])
+    assert answer.prediction is None
+    assert "not a finite number" in answer.error
+
+
+def test_a_map_beyond_float32_is_an_error(tiny):
+    largest = float(np.finfo(np.float32).max)
+    with pytest.raises(InferenceError, match="saliency map"):
+        explain(tiny(logit_bias=(largest, -largest)), png("cat", 1))
+
+
+@pytest.mark.parametrize("biases", [{"logit_bias": (0.0, float("nan"))}, {"unfamiliarity_bias": float("nan")}])
+def test_a_golden_picture_without_a_finite_answer_is_no_agreement(tiny, biases):
+    with pytest.raises(BundleCorruptError, match="no answer to the golden picture cat-1"):
+        golden_difference(tiny(**biases))
+
+
+def test_a_golden_picture_that_is_none_is_refused(tiny):
+    golden = tiny().bundle.description.golden[0].model_copy(update={"png": "bm8gcGhvdG8="})
+    with pytest.raises(BundleCorruptError, match="no answer to the golden picture cat-1"):
+        golden_difference(tiny(changes={"golden": (golden,)}))
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"logit_bias": (0.0, 0.0, 0.0), "classes": 3}, r"'logits' of the graph is a tensor\(float\) of shape"),
+        ({"size": 32}, "does not fit 2 classes and 16 x 16 pixels"),
+    ],
+)
+def test_a_graph_that_does_not_fit_the_description_is_refused(tiny, options, says):
+    with pytest.raises(BundleCorruptError, match=says):
+        tiny(**options)
+
+
+def test_more_probabilities_than_classes_are_an_error_where_the_graph_hides_their_number(tiny):
+    with pytest.raises(InferenceError, match=r"'logits' has shape \(1, 3\)"):
+        tiny(logit_bias=(0.0, 0.0, 0.0), classes="C").predict(png("cat", 1))
+
+
+def test_a_graph_that_cannot_be_run_is_an_error_without_the_runtimes_words(tiny):
+    with pytest.raises(InferenceError) as raised:
+        tiny(photos=7).predict(png("cat", 1))
+    assert str(raised.value) == "the model gives no usable answer: its graph cannot be run"

@@ -456,3 +456,28 @@ def test_log_lines_are_json_with_the_names_of_the_contract(model, photo, capsys)
     assert {"timestamp", "confidence", "latency_seconds", "model_version"} <= set(logged)
     assert "name.png" in logged["filename"]
     assert len(line) < 1000
+
+
+def test_a_model_without_a_finite_answer_is_a_problem_of_the_service(nan_bundle, photo, caplog):
+    telemetry = ServerTelemetry()
+    broken = Model(Classifier(Bundle.load(nan_bundle.folder)))
+    client = TestClient(create_app(broken, telemetry), raise_server_exceptions=False)
+    with caplog.at_level("INFO", "catsdogs"):
+        for path in ("/predict", "/explain"):
+            response = client.post(path, content=photo, headers={"content-type": "image/png"})
+            assert "no usable answer" in refusal(response, "no-answer")
+            fields = caplog.records[-1].fields
+            assert (fields["problem"], "finite" in fields["cause"]) == ("no-answer", True)
+            assert "prediction" not in fields
+    assert telemetry.registry.get_sample_value("problems_total", {"problem": "no-answer"}) == 2
+
+
+def test_a_model_without_a_finite_answer_is_not_loaded(nan_bundle):
+    with pytest.raises(BundleCorruptError, match="'logits' is not a finite number"):
+        Model.load(nan_bundle.folder)
+
+
+def test_a_difference_that_is_no_number_is_not_within_the_tolerance(bundle_folder, monkeypatch):
+    monkeypatch.setattr("catsdogs_lib.serving.model.golden_difference", lambda *_, **__: float("nan"))
+    with pytest.raises(BundleCorruptError, match="differ from its golden answers by nan"):
+        Model.load(bundle_folder)

@@ -124,6 +124,12 @@ def test_the_best_epoch_is_kept_not_the_last(table, paths):
 
 
 @pytest.mark.slow
+def test_training_that_diverges_is_a_sentence(table, paths):
+    settings = FINETUNE.model_copy(update={"epochs": 1, "learning_rate": 1e30})
+    with pytest.raises(loop.DivergedError, match="diverged in epoch 1: .*lower learning_rate"):
+        train(table, paths, settings)
+
+
 def test_fine_tuning_keeps_batch_norm_and_changes_the_rest(table, paths):
     settings = FINETUNE.model_copy(update={"epochs": 1, "learning_rate": 1e-3})
     before = build("efficientnet_lite0", 2)
