@@ -1,4 +1,4 @@
-"""The API key. The service knows only its digest."""
+"""The API key. The service knows only its digest, or two of them while a key is replaced."""
 
 import hashlib
 import hmac
@@ -35,7 +35,7 @@ def require_key(request: Request, settings: ServiceSettings) -> None:
     request
         Names the key in the header `HEADER`.
     settings
-        Hold the key's digest; where they hold none, every request passes.
+        Hold the digests of one or two keys; where they hold none, every request passes.
 
     Raises
     ------
@@ -49,7 +49,8 @@ def require_key(request: Request, settings: ServiceSettings) -> None:
         raise problems.ProblemError(problems.KEY_NEEDED, f"there is no key; send it in the header {HEADER}", _CHALLENGE)
     # Starlette decodes headers as latin-1: encoding gives the bytes that were sent.
     digest = hashlib.sha256(key.encode("latin-1")).hexdigest()
-    if not hmac.compare_digest(digest, settings.key_sha256):
+    # A list: both are compared, whichever matches.
+    if not any([hmac.compare_digest(digest, known) for known in settings.key_digests]):
         raise problems.ProblemError(
             problems.KEY_NEEDED,
             f"the key in the header {HEADER} is not the right one; ask whoever runs the service for it",

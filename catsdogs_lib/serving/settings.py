@@ -10,6 +10,8 @@ from catsdogs_lib.common.errors import SettingsError
 from catsdogs_lib.common.s3 import Address
 
 KEY_COVERAGES = ("all", "writes")
+_DIGEST = "[0-9a-f]{64}"
+_DIGESTS = re.compile(rf"{_DIGEST}((\s*,\s*|\s+){_DIGEST})?")
 
 
 @dataclass(frozen=True)
@@ -44,8 +46,9 @@ class ServiceSettings:
         True if requests come one at a time, as on Lambda: photos are then processed on the event loop's thread,
         since waking another takes milliseconds.
     key_sha256
-        SHA-256 of the key that callers must send, in hexadecimal digits. "" lets everybody in, and turns off every
-        route that writes. The key itself is not kept.
+        SHA-256 of the key that callers must send, in hexadecimal digits; or two, separated by a comma or a space, of
+        which either key will do while callers change from one to the other. "" lets everybody in, and turns off every
+        route that writes. The keys themselves are not kept.
     key_covers
         ``all``: every POST requires the key. ``writes``: a photo in the body of ``/predict`` does not.
     uploads
@@ -83,10 +86,11 @@ class ServiceSettings:
     base_path: str = ""
 
     def __post_init__(self) -> None:
-        if self.key_sha256 and not re.fullmatch("[0-9a-f]{64}", self.key_sha256):
+        if self.key_sha256 and not _DIGESTS.fullmatch(self.key_sha256):
             # The value may be the key itself, by mistake: do not repeat it.
             raise SettingsError(
-                "CATSDOGS_KEY_SHA256", "this is no SHA-256 in 64 hexadecimal digits; 'catsdogs key' prints one"
+                "CATSDOGS_KEY_SHA256",
+                "this is no SHA-256 in 64 hexadecimal digits, nor two with a comma between; 'catsdogs key' prints one",
             )
         if self.key_covers not in KEY_COVERAGES:
             raise SettingsError("CATSDOGS_KEY_COVERS", f"'{self.key_covers}' is none of {', '.join(KEY_COVERAGES)}")
@@ -97,6 +101,11 @@ class ServiceSettings:
                 )
         if not re.fullmatch("(/[A-Za-z0-9._~$-]+)*", self.base_path):
             raise SettingsError("CATSDOGS_BASE_PATH", f"'{self.base_path}' is no path; write it as /prod")
+
+    @property
+    def key_digests(self) -> tuple[str, ...]:
+        """The digests in `key_sha256`: none, one, or two."""
+        return tuple(re.findall(_DIGEST, self.key_sha256))
 
     @property
     def accepts_uploads(self) -> bool:

@@ -305,6 +305,15 @@ def test_pages_of_other_sites_are_not_served(headers, proxy, send):
     problem(send(proxy, headers=headers), 403, "foreign-site")
 
 
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
+def test_a_form_of_another_site_is_not_sent_on(method, proxy, send):
+    """A browser that sends no Origin with a form still says that it navigates across sites."""
+    headers = [("Sec-Fetch-Site", "cross-site"), ("Sec-Fetch-Mode", "navigate"), ("Sec-Fetch-Dest", "document")]
+    problem(send(proxy, method, "/", b"x", headers=headers), 403, "foreign-site")
+    for reading in ("GET", "HEAD"):
+        assert send(proxy, reading, "/", headers=headers)[0] == 200
+
+
 @pytest.mark.parametrize("host", ["rebound.example:80", "[", "[::1", "[x]", "127.0.0.1.rebound.example"])
 def test_a_name_that_another_site_points_here_is_not_served(host, proxy, caplog):
     connection = http.client.HTTPConnection(proxy.removeprefix("http://"))

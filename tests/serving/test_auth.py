@@ -95,6 +95,39 @@ def test_where_only_writing_is_covered_a_photo_needs_no_key(client, photo):
         assert response.status_code == 401, disguised
 
 
+def test_where_only_writing_is_covered_an_explanation_still_needs_the_key(client, photo):
+    opened = client(key_covers="writes")
+    headers = {"content-type": "image/png"}
+    assert opened.post("/explain", content=photo, headers=headers).status_code == 401
+    assert opened.post("/explain", content=photo, headers={**headers, "x-api-key": KEY}).status_code == 200
+    paths = opened.get("/openapi.json").json()["paths"]
+    assert paths["/explain"]["post"]["security"] == [{"key": []}]
+    assert paths["/predict"]["post"]["security"] != paths["/explain"]["post"]["security"]
+
+
+OLD_KEY = "Q1w2E3r4T5y6U7i8O9p0"
+OLD_DIGEST = hashlib.sha256(OLD_KEY.encode()).hexdigest()
+
+
+@pytest.mark.parametrize("between", [",", " ", ", ", "\n", " , "])
+def test_while_a_key_is_replaced_either_opens(client, photo, between):
+    opened = client(key_sha256=f"{OLD_DIGEST}{between}{DIGEST}", uploads=Address("bucket", "uploads"))
+    assert send(opened, photo, OLD_KEY).status_code == send(opened, photo, KEY).status_code == 200
+    for key in (None, "wrong", f"{OLD_KEY},{KEY}", OLD_DIGEST, f"{OLD_DIGEST},{DIGEST}"):
+        assert send(opened, photo, key).status_code == 401
+    assert opened.post("/feedback", headers={"x-api-key": OLD_KEY}).status_code == 400
+    assert opened.post("/feedback", headers={"x-api-key": "wrong"}).status_code == 401
+
+
+def test_both_digests_are_compared_whichever_matches(client, photo, monkeypatch):
+    compared = []
+    monkeypatch.setattr(auth.hmac, "compare_digest", lambda digest, known: compared.append(known) or digest == known)
+    opened = client(key_sha256=f"{DIGEST},{OLD_DIGEST}")
+    for key in (KEY, OLD_KEY, "wrong"):
+        send(opened, photo, key)
+    assert compared == [DIGEST, OLD_DIGEST] * 3
+
+
 def test_the_key_is_in_the_openapi_document_where_there_is_one(client, ask):
     without = ask.get("/openapi.json").json()
     assert "securitySchemes" not in without.get("components", {})
@@ -124,6 +157,8 @@ def test_settings_come_from_the_environment(monkeypatch):
     assert (found.queue_seconds, found.max_client_bytes) == (2.5, 96 * 2**20)
     assert (found.key_sha256, found.key_covers) == (DIGEST, "writes")
     assert found.uploads == Address("a-bucket", "some/uploads")
+    monkeypatch.setenv("CATSDOGS_KEY_SHA256", f" {OLD_DIGEST.upper()},{DIGEST}\n")
+    assert ServiceSettings.from_environment().key_digests == (OLD_DIGEST, DIGEST)
 
 
 @pytest.mark.parametrize(
@@ -132,6 +167,11 @@ def test_settings_come_from_the_environment(monkeypatch):
         ("CATSDOGS_KEY_SHA256", KEY),
         ("CATSDOGS_KEY_SHA256", DIGEST[:-1]),
         ("CATSDOGS_KEY_SHA256", f"{DIGEST[:-1]}g"),
+        ("CATSDOGS_KEY_SHA256", ","),
+        ("CATSDOGS_KEY_SHA256", f"{DIGEST},"),
+        ("CATSDOGS_KEY_SHA256", f"{DIGEST}{DIGEST}"),
+        ("CATSDOGS_KEY_SHA256", f"{DIGEST},{KEY}"),
+        ("CATSDOGS_KEY_SHA256", f"{DIGEST},{DIGEST},{DIGEST}"),
         ("CATSDOGS_KEY_COVERS", "nothing"),
         ("CATSDOGS_UPLOADS", "bucket/uploads"),
         ("CATSDOGS_UPLOADS", "s3://bucket"),

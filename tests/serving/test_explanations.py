@@ -4,6 +4,7 @@ import base64
 import io
 
 import numpy as np
+import pytest
 from PIL import Image
 
 PNG = {"content-type": "image/png"}
@@ -31,6 +32,22 @@ def test_the_picture_alone_is_sent_to_who_accepts_only_that(ask, photo):
     response = ask.post("/explain", content=photo, headers={**PNG, "accept": "image/png"})
     assert response.headers["content-type"] == "image/png"
     assert response.content == base64.b64decode(both.split(",", 1)[1])
+
+
+@pytest.mark.parametrize(
+    ("accept", "media_type"),
+    [
+        ("image/png", "image/png"),
+        (" Image/PNG ; q=0.9", "image/png"),
+        ("image/png, application/json", "application/json"),
+        ("image/png;q=0.1,*/*", "application/json"),
+        ("image/pngx", "application/json"),
+        ("application/json", "application/json"),
+    ],
+)
+def test_the_answer_is_a_picture_only_where_nothing_else_is_accepted(ask, photo, accept, media_type):
+    response = ask.post("/explain", content=photo, headers={**PNG, "accept": accept})
+    assert response.headers["content-type"] == media_type
 
 
 def test_what_is_no_photo_is_refused_as_by_predict(ask):

@@ -27,7 +27,9 @@ T = TypeVar("T")
 
 async def predict(request: Request) -> Response:
     """Classify a photo."""
-    _require_key(request)
+    settings = state_of(request).settings
+    if settings.key_covers == "all" or media_type(request) == JSON_MEDIA_TYPE:
+        auth.require_key(request, settings)
     (prediction, statistics), seconds, version = await _run(request, Classifier.predict_with_statistics)
     record = record_of(request)
     record.prediction, record.statistics, record.prediction_id = prediction, statistics, uuid.uuid4().hex
@@ -36,9 +38,9 @@ async def predict(request: Request) -> Response:
 
 async def explain(request: Request) -> Response:
     """Classify a photo, and show what each place in it contributed."""
-    _require_key(request)
+    auth.require_key(request, state_of(request).settings)
     (explanation, png), seconds, version = await _run(request, _explain)
-    if request.headers.get("accept", "").startswith("image/png"):
+    if _accepts_only_png(request):
         return Response(png, media_type="image/png")
     answer = ExplanationAnswer(
         **explanation.prediction._asdict(),
@@ -51,10 +53,9 @@ async def explain(request: Request) -> Response:
     return JSONResponse(answer.model_dump())
 
 
-def _require_key(request: Request) -> None:
-    settings = state_of(request).settings
-    if settings.key_covers == "all" or media_type(request) == JSON_MEDIA_TYPE:
-        auth.require_key(request, settings)
+def _accepts_only_png(request: Request) -> bool:
+    ranges = ",".join(request.headers.getlist("accept")).split(",")
+    return {accepted.partition(";")[0].strip().lower() for accepted in ranges} == {"image/png"}
 
 
 async def _run(request: Request, function: Callable[[Classifier, bytes], T]) -> tuple[T, float, str]:
@@ -87,15 +88,21 @@ def documentation(settings: ServiceSettings) -> dict[Callable[..., Any], dict[st
     shared = {
         "tags": ["Prediction"],
         "responses": problems.openapi_responses(*statuses),
-        "openapi_extra": photo_body(with_uploads) | optional_key,
     }
+    body = photo_body(with_uploads)
     return {
-        predict: {"summary": "Say what is on a photo", "response_model": PredictionAnswer, **shared},
+        predict: {
+            "summary": "Say what is on a photo",
+            "response_model": PredictionAnswer,
+            "openapi_extra": body | optional_key,
+            **shared,
+        },
         explain: {
             "summary": "Show where the model looked",
             "description": "As /predict, with a map of what each place of the photo added. Whoever accepts image/png "
             "alone gets the picture alone. It is not counted as a prediction and leaves no record.",
             "response_model": ExplanationAnswer,
+            "openapi_extra": body,
             **shared,
         },
     }
