@@ -108,10 +108,10 @@ events: $(INSTALLED) ## Write the sample events of lambda/events anew
 tools: $(foreach name,sam checkov moto dvc checks,.venv-$(name)/.installed) .venv-checks/actionlint/.installed ## Make the environments of SAM, checkov, moto and other checkers, once
 
 .PHONY: audit
-audit: .venv-checks/.installed ## Ask PyPI whether it knows weaknesses of anything that is locked
-	@for lock in requirements/*.lock lambda/requirements.txt; do echo "$$lock" && \
-		.venv-checks/bin/pip-audit --disable-pip --require-hashes --progress-spinner off --requirement "$$lock" || found=yes; \
-		done; [ -z "$$found" ]
+audit: .venv-checks/.installed ## Ask PyPI whether it knows weaknesses of anything that is locked; what it does not know fails
+	@for lock in requirements/*.lock lambda/requirements.txt; do echo "$$lock" && grep --quiet == "$$lock" && \
+		.venv-checks/bin/pip-audit --strict --disable-pip --require-hashes --progress-spinner off --requirement "$$lock" \
+		|| failed=yes; done; [ -z "$$failed" ]
 
 .PHONY: hooks
 hooks: $(INSTALLED) .venv-checks/.installed ## Have git check what is committed (.pre-commit-config.yaml)
