@@ -252,3 +252,27 @@ def test_every_odd_file_is_answered_or_refused_in_bounded_memory(edge, bundle_fo
     assert all("error" in line or line["prediction"] in {"cat", "dog"} for line in lines)
     # Two photos at a time, the runtime and the graph: far from what a bomb would take.
     assert int(done.stderr.split("grown ")[1]) < 500_000, "kilobytes"
+
+
+def test_a_model_without_a_finite_answer_is_an_error_for_each_photo(nan_bundle, tmp_path):
+    draw("cat", 1, (64, 64)).save(tmp_path / "cat.png")
+    done = catsdogs("predict", "--json", tmp_path / "cat.png", "--bundle", nan_bundle.folder)
+    assert done.returncode == 1, done.stderr
+    assert "NaN" not in done.stdout
+    row = json.loads(done.stdout)
+    assert row.keys() == {"path", "error"}
+    assert row["error"] == "the model gives no usable answer: 'logits' is not a finite number"
+    done = catsdogs("explain", tmp_path / "cat.png", "-o", tmp_path / "why.png", "--bundle", nan_bundle.folder)
+    assert "not a finite number" in refused(done)
+
+
+def test_score_counts_a_photo_without_a_finite_answer_as_unanswered(nan_bundle, tmp_path):
+    import pandas as pd
+
+    (tmp_path / "photos").mkdir()
+    draw("cat", 1, (64, 64)).save(tmp_path / "photos" / "cat.png")
+    done = catsdogs("score", tmp_path / "photos", tmp_path / "out", "--bundle", nan_bundle.folder)
+    assert done.returncode == 1, done.stderr
+    assert "0 answered, 1 not" in done.stdout
+    (error,) = pd.read_parquet(tmp_path / "out")["error"]
+    assert "not a finite number" in error

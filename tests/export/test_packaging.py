@@ -1,6 +1,5 @@
 import copy
 import io
-from pathlib import Path
 
 import numpy as np
 import onnx
@@ -10,7 +9,7 @@ from onnx import TensorProto, numpy_helper
 from PIL import Image
 
 from catsdogs_lib.common.errors import CatsdogsError
-from catsdogs_lib.export import model_card, packaging
+from catsdogs_lib.export import model_card, packaging, parity
 from catsdogs_lib.export.parity import (
     PARITY_TOLERANCE,
     ParityError,
@@ -78,6 +77,7 @@ def test_a_graph_that_answers_otherwise_is_refused(model, bundle):
 
 @pytest.mark.parametrize("answers", ["probabilities", "unfamiliarity"])
 def test_a_model_that_answers_nan_has_no_parity(model, bundle, monkeypatch, answers):
+    monkeypatch.setattr(parity, "PARITY_PHOTOS", 2)
     broken = copy.deepcopy(model.network)
     with torch.no_grad():
         (broken.head.bias if answers == "probabilities" else broken.prototypes)[0] = float("nan")
@@ -85,7 +85,8 @@ def test_a_model_that_answers_nan_has_no_parity(model, bundle, monkeypatch, answ
         check_parity(TrainedModel(broken, model.record), Classifier(bundle), [])
 
 
-def test_a_graph_that_answers_nan_has_no_parity(model, tiny_graph, tiny_description):
+def test_a_graph_that_answers_nan_has_no_parity(model, tiny_graph, tiny_description, monkeypatch, tmp_path):
+    monkeypatch.setattr(parity, "PARITY_PHOTOS", 2)
     graph = tiny_graph(unfamiliarity_bias=float("nan"))
     classifier = packaging.classifier_of(tiny_description(graph), graph)
     with pytest.raises(InferenceError, match="'unfamiliarity' is not a finite number"):
@@ -93,8 +94,8 @@ def test_a_graph_that_answers_nan_has_no_parity(model, tiny_graph, tiny_descript
     with pytest.raises(InferenceError, match="'unfamiliarity' is not a finite number"):
         quantization_parity(Parity(photos=1, max_difference=0), classifier, classifier, [])
     with pytest.raises(InferenceError, match="'unfamiliarity' is not a finite number"):
-        packaging.write_bundle(Path("nowhere"), tiny_description(graph), graph, Parity(photos=1, max_difference=0))
-    assert not Path("nowhere").exists()
+        packaging.write_bundle(tmp_path / "bundle", tiny_description(graph), graph, Parity(photos=1, max_difference=0))
+    assert not any(tmp_path.iterdir())
 
 
 def test_golden_answers_hold_both_kinds_as_small_pictures(bundle):
