@@ -19,7 +19,7 @@ from catsdogs_lib.inference.bundle import (
     Description,
     locate,
 )
-from catsdogs_lib.serving.model import Model
+from catsdogs_lib.serving import model as serving
 
 
 @pytest.fixture
@@ -285,8 +285,12 @@ def mutated(value, rng):
     return value
 
 
-def test_mutations_end_in_an_error_of_the_bundle_or_in_a_bundle_that_works(tmp_path, tiny_graph, tiny_description):
+def test_mutations_end_in_an_error_of_the_bundle_or_in_a_bundle_that_works(
+    tmp_path, tiny_graph, tiny_description, monkeypatch
+):
     """Bytes and values: what still is a description gets its seal, so that values reach the model."""
+    decoders = serving.decoder_pool(1)  # starting one takes longer than all the rest of loading
+    monkeypatch.setattr(serving, "decoder_pool", lambda _: decoders)
     graph = tiny_graph()
     folder = Bundle.write(tmp_path / "tiny", tiny_description(graph), graph).folder
     path, rng = folder / "model.json", random.Random(17)
@@ -300,7 +304,7 @@ def test_mutations_end_in_an_error_of_the_bundle_or_in_a_bundle_that_works(tmp_p
             damaged[rng.randrange(len(damaged))] = rng.randrange(256)
             path.write_bytes(damaged)
         try:
-            model = Model.load(folder)
+            model = serving.Model.load(folder)
         except BundleError as error:
             assert len(str(error)) < 500
         else:
