@@ -129,6 +129,11 @@ def edge() -> Path:
 
 
 @pytest.fixture(scope="session")
+def hostile() -> Path:
+    return shared("hostile")
+
+
+@pytest.fixture(scope="session")
 def pets() -> Path:
     return shared("pets")
 

@@ -6,19 +6,19 @@ Images that would be expensive to decode are rejected from their headers.
 import errno
 import io
 import stat
+from collections.abc import Collection
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from catsdogs_lib.common import malloc
 from catsdogs_lib.common.errors import CatsdogsError
-from catsdogs_lib.imaging import header_limits
+from catsdogs_lib.imaging import causes, header_limits, structure_limits
+from catsdogs_lib.imaging.pixels import to_rgb
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
-"""Formats that are decoded, by their names in Pillow.
+"""Formats that are decoded by default, by their names in Pillow.
 
 AVIF is not among them: a file of 3 KB that claims 300 x 300 pixels can make its decoder allocate 400 MB, and Pillow
 offers no way to find out beforehand.
@@ -52,18 +52,12 @@ MAX_PIXELS_PROGRESSIVE_JPEG = 25_000_000
 """A progressive JPEG, or one with a scan for each component, is held in memory whole: up to 8 bytes a pixel."""
 MAX_PIXELS = 12_600_000
 """Other formats are decoded whole, at up to 17 bytes a pixel (WebP); 12-megapixel phone photos still pass."""
-MAX_JPEG_SCANS = 32
-"""Each scan decodes the whole photo again; encoders write about ten."""
-MAX_JPEG_SEGMENTS = 2000
-"""Segments before the pixels of a JPEG; depth maps take a few hundred."""
-MAX_EXIF_SEGMENTS = 4
-"""Segments of a JPEG that hold EXIF; encoders write one."""
+MAX_SIDE = 65_535
+"""Pillow keeps a pointer for each row, which a photo of one column would fill memory with."""
+MAX_JPEG_SCANNED_PIXELS = 400_000_000
+"""Pixels of all scans of a JPEG together, at 1.5 ns each; a photo of 25 megapixels may have 16 scans."""
 MAX_EXIF_BYTES = 2**20
 """Longer EXIF is not parsed; a JPEG segment holds 64 kB."""
-MAX_CHUNKS = 20_000
-"""Chunks of a PNG, blocks before the first frame of a GIF; encoders write one for every 8 kB or more."""
-MAX_TIFF_NUMBERS = 2**18
-"""Numbers in the directories of a TIFF; a 16-bit palette alone has 196,608."""
 
 OUT_OF_MEMORY = "the photo takes more memory to decode than is allowed; scale it down, or save it as a baseline JPEG"
 
@@ -88,6 +82,29 @@ class NotAnImageError(PhotoError):
     kind = "not-a-photo"
 
 
+class Base64Error(NotAnImageError):
+    """The bytes are a photo in base64."""
+
+    kind = "base64-body"
+
+
+class MangledError(NotAnImageError):
+    """The bytes were treated as text on the way, which destroyed them."""
+
+    kind = "body-as-text"
+
+
+class UnsupportedVariantError(PhotoError):
+    """The photo is in one of `FORMATS`, in a variant that no decoder here reads."""
+
+    kind = "unsupported-variant"
+
+    def __init__(self, name: str, variant: str) -> None:
+        super().__init__(
+            f"this variant of {display_name(name)} is not supported ({variant}); save it as an 8-bit JPEG or PNG"
+        )
+
+
 class PhotoTooLargeError(PhotoError):
     """The photo exceeds a limit on bytes, pixels or structure."""
 
@@ -95,7 +112,7 @@ class PhotoTooLargeError(PhotoError):
 
 
 class UndecodableError(PhotoError):
-    """The photo has a valid header, but its pixels cannot be decoded."""
+    """The photo is damaged: its header or its pixels cannot be decoded."""
 
 
 class Header(NamedTuple):
@@ -112,13 +129,20 @@ class Header(NamedTuple):
     orientation: int
 
 
-def open_photo(source: bytes | Path) -> Image.Image:
+def display_name(name: str) -> str:
+    """Write the name of a format as people do."""
+    return "WebP" if name == "WEBP" else name
+
+
+def open_photo(source: bytes | Path, formats: Collection[str] = FORMATS) -> Image.Image:
     """Open a photo and check its header against the limits, without decoding pixels.
 
     Parameters
     ----------
     source
         The bytes of a photo, or the path of a file.
+    formats
+        Those of `FORMATS` that are read.
 
     Returns
     -------
@@ -128,34 +152,60 @@ def open_photo(source: bytes | Path) -> Image.Image:
     Raises
     ------
     NotAnImageError
-        The photo is empty, missing, or not in one of `FORMATS`.
+        The photo is empty, missing, in base64, or not in one of `formats`.
     PhotoTooLargeError
-        The photo has too many bytes or pixels.
+        The photo has too many bytes, pixels or parts.
+    UnsupportedVariantError
+        No decoder reads this variant of the format.
+    UndecodableError
+        The header is damaged.
     """
     data = _read_bytes(source)
     if not data:
         raise NotAnImageError("the file is empty; choose another photo")
-    jpeg = header_limits.read_jpeg(data, MAX_JPEG_SEGMENTS)
-    _reject_costly(data, jpeg)
+    if causes.is_mangled(data):
+        raise MangledError(
+            "the photo is damaged: a gateway treated the body as text; set binary media types there "
+            "(image/*, multipart/form-data)"
+        )
+    jpeg = header_limits.read_jpeg(data, structure_limits.MAX_JPEG_SEGMENTS)
+    if "JPEG" in formats:
+        _reject_unsupported("JPEG", causes.unsupported_jpeg(data))
+    excess = structure_limits.excess(data, jpeg)
+    if excess is not None:
+        raise PhotoTooLargeError(excess)
     try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        image = Image.open(io.BytesIO(data), formats=tuple(formats))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise PhotoTooLargeError("the photo has far more pixels than are decoded; scale it down") from None
     except MemoryError:
         raise
     except Exception:
         # Plugins raise all kinds of errors on a broken header.
-        names = ", ".join("WebP" if name == "WEBP" else name for name in FORMATS)
-        unread = header_limits.unread_format(data)
-        reason = f"{unread} is not read" if unread else "not a photo that can be read"
-        raise NotAnImageError(f"{reason}; use one of {names}") from None
-    pixels, limit = image.width * image.height, _max_pixels(image, jpeg)
-    if pixels > limit:
-        raise PhotoTooLargeError(
-            f"the photo has {image.width} x {image.height} pixels ({pixels / 1e6:.1f} megapixels), more than the "
-            f"{limit / 1e6:.4g} megapixels read of this format; scale it down"
-        )
+        raise _unopened(data, formats) from None
+    if image.mode == "LAB":
+        raise UnsupportedVariantError(str(image.format), "CIELAB")
+    _reject_large(image, jpeg)
     return image
+
+
+def _reject_unsupported(name: str, variant: str | None) -> None:
+    if variant is not None:
+        raise UnsupportedVariantError(name, variant)
+
+
+def _unopened(data: bytes, formats: Collection[str]) -> PhotoError:
+    # The error for a file that Pillow cannot open.
+    name, names = causes.format_of(data), ", ".join(display_name(name) for name in formats)
+    if name is not None and name in formats:
+        variant = causes.unsupported_variant(data)
+        if variant is not None:
+            return UnsupportedVariantError(name, variant)
+        return UndecodableError("the photo's header is damaged; send it again whole, or save it anew")
+    if causes.is_base64(data):
+        return Base64Error("the body is base64 text; send bytes")
+    reason = f"{display_name(name)} is not read" if name else "not a photo that can be read"
+    return NotAnImageError(f"{reason}; use one of {names}")
 
 
 def _read_bytes(source: bytes | Path) -> bytes:
@@ -175,19 +225,17 @@ def _read_bytes(source: bytes | Path) -> bytes:
     return data
 
 
-def _reject_costly(data: bytes, jpeg: header_limits.JpegStructure | None) -> None:
-    # Costs that the size in the header does not show.
-    if jpeg is not None and (
-        jpeg.segments > MAX_JPEG_SEGMENTS or jpeg.exif_segments > MAX_EXIF_SEGMENTS or jpeg.scans > MAX_JPEG_SCANS
-    ):
-        raise PhotoTooLargeError("the JPEG is made of far too many parts; save it anew")
-    if header_limits.count_png_chunks(data, MAX_CHUNKS) > MAX_CHUNKS:
-        raise PhotoTooLargeError("the PNG is made of far too many parts; save it anew")
-    if header_limits.count_gif_blocks(data, MAX_CHUNKS) > MAX_CHUNKS:
-        raise PhotoTooLargeError("the GIF is made of far too many parts; save it anew")
-    tiff = header_limits.read_tiff(data)
-    if tiff is not None and (tiff.numbers > MAX_TIFF_NUMBERS or tiff.tile_pixels > MAX_PIXELS):
-        raise PhotoTooLargeError("the TIFF is made of far too many or too large parts; save it as JPEG")
+def _reject_large(image: Image.Image, jpeg: header_limits.JpegStructure | None) -> None:
+    pixels, limit = image.width * image.height, _max_pixels(image, jpeg)
+    if pixels > limit:
+        raise PhotoTooLargeError(
+            f"the photo has {image.width} x {image.height} pixels ({pixels / 1e6:.1f} megapixels), more than the "
+            f"{limit / 1e6:.4g} megapixels read of this format; scale it down"
+        )
+    if max(image.size) > MAX_SIDE:
+        raise PhotoTooLargeError(
+            f"the photo has {image.width} x {image.height} pixels, a side longer than {MAX_SIDE}; crop it"
+        )
 
 
 def _max_pixels(image: Image.Image, jpeg: header_limits.JpegStructure | None) -> int:
@@ -195,7 +243,9 @@ def _max_pixels(image: Image.Image, jpeg: header_limits.JpegStructure | None) ->
         return MAX_PIXELS
     if jpeg is None:
         raise UndecodableError("the photo ends before its first pixel; send it again whole")
-    return MAX_PIXELS_BASELINE_JPEG if jpeg.streamed else MAX_PIXELS_PROGRESSIVE_JPEG
+    if jpeg.streamed:
+        return MAX_PIXELS_BASELINE_JPEG
+    return min(MAX_PIXELS_PROGRESSIVE_JPEG, MAX_JPEG_SCANNED_PIXELS // jpeg.scans)
 
 
 def read_header(image: Image.Image) -> Header:
@@ -230,6 +280,8 @@ def decode(image: Image.Image, short_side: int | None = None) -> Image.Image:
     ------
     UndecodableError
         The pixels are truncated or corrupt.
+    UnsupportedVariantError
+        No decoder here reads them.
     """
     orientation = read_header(image).orientation
     c_errno = malloc.c_errno()
@@ -238,19 +290,34 @@ def decode(image: Image.Image, short_side: int | None = None) -> Image.Image:
         if short_side is not None:
             image.draft(None, (short_side, short_side))
         image.load()
-        rgb = _to_rgb(image)
+        rgb = to_rgb(image)
     except MemoryError:
         raise
+    except Image.DecompressionBombError:
+        raise PhotoTooLargeError("the photo has far more pixels than are decoded; scale it down") from None
     except Exception as error:
         # Decoders in C report a failed allocation as damage.
         if c_errno.value == errno.ENOMEM:
             raise PhotoTooLargeError(OUT_OF_MEMORY) from None
         # Decoders raise half a dozen kinds of errors on hostile bytes.
-        raise UndecodableError(f"the photo is damaged and cannot be decoded ({error}); send it again whole") from None
+        raise _undecoded(image, error) from None
     # Pillow transposes a TIFF itself when it loads it.
     transpose = None if image.format == "TIFF" else _TRANSPOSE.get(orientation)
     return rgb.transpose(transpose) if transpose is not None else rgb
 
+
+def _undecoded(image: Image.Image, error: Exception) -> PhotoError:
+    # Pillow's words mean nothing to people, but those for an early end are always the same.
+    compression = _TIFF_CODECS_OF_SOME_BUILDS.get(str(image.info.get("compression")))
+    if compression is not None:
+        return UnsupportedVariantError("TIFF", f"{compression} compression")
+    if isinstance(error, EOFError) or any(words in str(error) for words in ("truncated", "not enough image data")):
+        return UndecodableError("the photo ends too early and cannot be decoded; send it again whole")
+    return UndecodableError("the photo is damaged and cannot be decoded; send it again whole")
+
+
+_TIFF_CODECS_OF_SOME_BUILDS = {"webp": "WebP", "zstd": "Zstandard", "lzma": "LZMA"}
+"""Compressions of TIFF that not every Pillow has, by their names there."""
 
 _TRANSPOSE = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -263,37 +330,6 @@ _TRANSPOSE = {
 }
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith(("I", "F")):
-        image = _to_8_bits(image)
-    if image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        white = Image.new("RGB", image.size, (255, 255, 255))
-        white.paste(rgba, mask=rgba.getchannel("A"))
-        return white
-    return image.convert("RGB")
-
-
-def _to_8_bits(image: Image.Image) -> Image.Image:
-    # 16 bits and more: Pillow's own conversion clips everything above 255 to white. A band of rows at a time,
-    # since the whole photo in float64 takes 8 bytes a pixel.
-    values = np.asarray(image)
-    bands = range(0, image.height, max(1, 2**19 // image.width))
-    height = bands.step
-
-    def finite(top: int) -> NDArray[np.float64]:
-        band = values[top : top + height].astype(np.float64)
-        return np.nan_to_num(band, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
-
-    brightest = max(float(finite(top).max()) for top in bands)
-    unit = image.mode == "F" and brightest <= 1.0
-    scale = 255.0 if unit else 1.0 if brightest <= 255.0 else 255.0 / max(brightest, 65535.0)
-    grey = np.empty(values.shape, np.uint8)
-    for top in bands:
-        grey[top : top + height] = np.clip(finite(top) * scale, 0, 255)
-    return Image.fromarray(grey)
-
-
-def read(source: bytes | Path, short_side: int | None = None) -> Image.Image:
+def read(source: bytes | Path, short_side: int | None = None, formats: Collection[str] = FORMATS) -> Image.Image:
     """Open and decode a photo; see `open_photo` and `decode`."""
-    return decode(open_photo(source), short_side)
+    return decode(open_photo(source, formats), short_side)

@@ -1,13 +1,15 @@
 """What a file's structure says about the cost of decoding it."""
 
 import io
+import random
 import struct
+import time
 import zlib
 
 import pytest
 
 from catsdogs_lib.data.synthetic.render import draw
-from catsdogs_lib.imaging import decoding, header_limits
+from catsdogs_lib.imaging import decoding, header_limits, structure_limits
 
 
 def saved(name, **options):
@@ -74,6 +76,75 @@ def test_a_jpeg_of_very_many_scans_is_refused():
     assert decoding.read(before + 4 * last + b"\xff\xd9").size == draw("cat", 3).size
     with pytest.raises(decoding.PhotoTooLargeError, match="parts"):
         decoding.open_photo(before + 40 * last + b"\xff\xd9")
+
+
+def repeated(scans):
+    """A real progressive JPEG with that many scans: its last one again and again."""
+    before, last = scans_of(saved("JPEG", progressive=True))
+    first = before.count(b"\xff\xda")
+    return before + (scans - first) * last + b"\xff\xd9"
+
+
+def test_as_many_scans_as_the_limit_are_decoded_and_one_more_is_refused():
+    assert header_limits.read_jpeg(repeated(32), 999).scans == 32
+    assert decoding.read(repeated(32)).size == draw("cat", 3).size
+    with pytest.raises(decoding.PhotoTooLargeError, match="parts"):
+        decoding.open_photo(repeated(33))
+
+
+def test_scans_are_counted_with_restart_markers_and_stuffed_bytes_between_them():
+    data = saved("JPEG", progressive=True, restart_marker_rows=1, quality=95)
+    assert data.count(b"\xff\xd0") > 20
+    assert data.count(b"\xff\0") > 20
+    scans = header_limits.read_jpeg(data, 999).scans
+    assert scans == header_limits.read_jpeg(saved("JPEG", progressive=True, quality=95), 999).scans
+
+
+def test_a_scan_that_a_comment_mentions_is_none():
+    before, last = scans_of(saved("JPEG", progressive=True))
+    comment = b"\xff\xfe" + struct.pack(">H", 2 + 200) + b"\xff\xda" * 100
+    data = before + comment + last + b"\xff\xd9"
+    assert (
+        header_limits.read_jpeg(data, 999).scans == header_limits.read_jpeg(saved("JPEG", progressive=True), 999).scans
+    )
+    assert decoding.read(data).size == draw("cat", 3).size
+
+
+RANDOM = random.Random(0).randbytes(4_000_000)
+MP4 = b"\0\0\0\x18ftypmp42\0\0\0\0isommp42" + struct.pack(">L", len(RANDOM) + 8) + b"mdat" + RANDOM
+
+
+@pytest.mark.parametrize("progressive", [False, True], ids=["baseline", "progressive"])
+@pytest.mark.parametrize(
+    "behind",
+    [RANDOM, MP4, saved("JPEG"), repeated(32) * 2, b"\xff\xda" * 1000, bytes(1_000_000)],
+    ids=["random", "video", "JPEG", "progressive JPEGs", "scan markers", "zeros"],
+)
+def test_a_jpeg_with_data_after_its_end_is_the_same_photo(behind, progressive):
+    data = saved("JPEG", progressive=progressive)
+    assert decoding.read(data + behind).tobytes() == decoding.read(data).tobytes()
+
+
+def test_the_first_photo_of_an_mpo_is_read():
+    data = saved("MPO", save_all=True, append_images=[draw("dog", 4)], progressive=True)
+    assert decoding.read(data).tobytes() == decoding.read(saved("JPEG", progressive=True)).tobytes()
+
+
+@pytest.mark.parametrize("behind", [bytes(1_000_000), RANDOM], ids=["zeros", "random"])
+def test_a_png_with_data_after_its_end_is_the_same_photo(behind):
+    assert decoding.read(saved("PNG") + behind).tobytes() == decoding.read(saved("PNG")).tobytes()
+
+
+@pytest.mark.parametrize(
+    "flood",
+    [b"\xff\xfe\0\2", b"\xff\0", b"\xff\xd0", b"\xff\1", b"\xff\xff", b"\xff\xda\0\2", b"\0\0"],
+    ids=["comments", "stuffed bytes", "restart markers", "markers", "fill bytes", "scans", "zeros"],
+)
+def test_25_megabytes_behind_a_scan_are_parsed_in_half_a_second(flood):
+    data = saved("JPEG", progressive=True)[:-2] + flood * (25_000_000 // len(flood))
+    start = time.process_time()
+    header_limits.read_jpeg(data, structure_limits.MAX_JPEG_SEGMENTS)
+    assert time.process_time() - start < 0.5
 
 
 def chunk(kind, content=b""):
