@@ -14,11 +14,11 @@ from PIL import Image
 
 from catsdogs_lib.common import malloc
 from catsdogs_lib.common.errors import CatsdogsError
-from catsdogs_lib.imaging import causes, header_limits, structure_limits
+from catsdogs_lib.imaging import causes, header_limits, heic, structure_limits
 from catsdogs_lib.imaging.pixels import to_rgb
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
-"""Formats that are decoded by default, by their names in Pillow.
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "HEIC")
+"""Formats that are decoded, by their names in Pillow; HEIC where the extra ``heic`` is installed.
 
 AVIF is not among them: a file of 3 KB that claims 300 x 300 pixels can make its decoder allocate 400 MB, and Pillow
 offers no way to find out beforehand.
@@ -85,7 +85,7 @@ class NotAnImageError(PhotoError):
 class Base64Error(NotAnImageError):
     """The bytes are a photo in base64."""
 
-    kind = "base64-body"
+    kind = "text-encoded"
 
 
 class MangledError(NotAnImageError):
@@ -98,11 +98,6 @@ class UnsupportedVariantError(PhotoError):
     """The photo is in one of `FORMATS`, in a variant that no decoder here reads."""
 
     kind = "unsupported-variant"
-
-    def __init__(self, name: str, variant: str) -> None:
-        super().__init__(
-            f"this variant of {display_name(name)} is not supported ({variant}); save it as an 8-bit JPEG or PNG"
-        )
 
 
 class PhotoTooLargeError(PhotoError):
@@ -169,13 +164,14 @@ def open_photo(source: bytes | Path, formats: Collection[str] = FORMATS) -> Imag
             "(image/*, multipart/form-data)"
         )
     jpeg = header_limits.read_jpeg(data, structure_limits.MAX_JPEG_SEGMENTS)
-    if "JPEG" in formats:
-        _reject_unsupported("JPEG", causes.unsupported_jpeg(data))
+    variant = causes.unsupported_jpeg(data)
+    if variant is not None and "JPEG" in formats:
+        raise _unsupported("JPEG", variant)
     excess = structure_limits.excess(data, jpeg)
     if excess is not None:
         raise PhotoTooLargeError(excess)
     try:
-        image = Image.open(io.BytesIO(data), formats=tuple(formats))
+        image = _open(data, formats)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise PhotoTooLargeError("the photo has far more pixels than are decoded; scale it down") from None
     except MemoryError:
@@ -184,28 +180,36 @@ def open_photo(source: bytes | Path, formats: Collection[str] = FORMATS) -> Imag
         # Plugins raise all kinds of errors on a broken header.
         raise _unopened(data, formats) from None
     if image.mode == "LAB":
-        raise UnsupportedVariantError(str(image.format), "CIELAB")
+        raise _unsupported(str(image.format), "CIELAB")
     _reject_large(image, jpeg)
     return image
 
 
-def _reject_unsupported(name: str, variant: str | None) -> None:
-    if variant is not None:
-        raise UnsupportedVariantError(name, variant)
+def _open(data: bytes, formats: Collection[str]) -> Image.Image:
+    if "HEIC" in formats and heic.is_heic(data) and heic.is_installed():
+        return heic.open_heic(data)
+    return Image.open(io.BytesIO(data), formats=tuple(name for name in formats if name != "HEIC"))
+
+
+def _unsupported(name: str, variant: str) -> UnsupportedVariantError:
+    return UnsupportedVariantError(
+        f"this variant of {display_name(name)} is not supported ({variant}); save it as an 8-bit JPEG or PNG"
+    )
 
 
 def _unopened(data: bytes, formats: Collection[str]) -> PhotoError:
     # The error for a file that Pillow cannot open.
-    name, names = causes.format_of(data), ", ".join(display_name(name) for name in formats)
-    if name is not None and name in formats:
+    available = [name for name in formats if name != "HEIC" or heic.is_installed()]
+    name = "HEIC" if heic.is_heic(data) else causes.format_of(data)
+    if name is not None and name in available:
         variant = causes.unsupported_variant(data)
         if variant is not None:
-            return UnsupportedVariantError(name, variant)
+            return _unsupported(name, variant)
         return UndecodableError("the photo's header is damaged; send it again whole, or save it anew")
     if causes.is_base64(data):
         return Base64Error("the body is base64 text; send bytes")
     reason = f"{display_name(name)} is not read" if name else "not a photo that can be read"
-    return NotAnImageError(f"{reason}; use one of {names}")
+    return NotAnImageError(f"{reason}; use one of {', '.join(map(display_name, available))}")
 
 
 def _read_bytes(source: bytes | Path) -> bytes:
@@ -256,8 +260,12 @@ def read_header(image: Image.Image) -> Header:
     except Exception:
         orientation = 1  # a photo with broken EXIF is still a photo
     valid = isinstance(orientation, int) and 1 <= orientation <= 8
-    name = "JPEG" if image.format == "MPO" else str(image.format)
-    return Header(name, image.width, image.height, image.mode, int(orientation) if valid else 1)
+    name = str(image.format)
+    return Header(_CONTAINERS.get(name, name), image.width, image.height, image.mode, int(orientation) if valid else 1)
+
+
+_CONTAINERS = {"MPO": "JPEG", "HEIF": "HEIC"}
+"""Formats whose names in Pillow are those of the container around the photo."""
 
 
 def decode(image: Image.Image, short_side: int | None = None) -> Image.Image:
@@ -310,7 +318,7 @@ def _undecoded(image: Image.Image, error: Exception) -> PhotoError:
     # Pillow's words mean nothing to people, but those for an early end are always the same.
     compression = _TIFF_CODECS_OF_SOME_BUILDS.get(str(image.info.get("compression")))
     if compression is not None:
-        return UnsupportedVariantError("TIFF", f"{compression} compression")
+        return _unsupported("TIFF", f"{compression} compression")
     if isinstance(error, EOFError) or any(words in str(error) for words in ("truncated", "not enough image data")):
         return UndecodableError("the photo ends too early and cannot be decoded; send it again whole")
     return UndecodableError("the photo is damaged and cannot be decoded; send it again whole")

@@ -42,7 +42,7 @@ CONTENT_ENCODING = Kind(
 )
 TEXT_ENCODED = Kind("text-encoded", 415, "The photo is encoded as text", "Send its bytes, not base64 or other text.")
 UNDECODABLE = Kind("undecodable", 422, "The photo is damaged", "Its head can be read, but its pixels cannot.")
-BASE64_BODY = Kind("base64-body", 415, "The photo is base64 text", "Send the bytes of the photo, not their text.")
+TEXT_ENCODED = Kind("text-encoded", 415, "The photo is encoded as text", "Send its bytes, not base64 or other text.")
 BODY_AS_TEXT = Kind("body-as-text", 415, "The photo was treated as text", "Set binary media types on the gateway.")
 UNSUPPORTED_VARIANT = Kind(
     "unsupported-variant", 415, "Variant of a format not supported", "Save the photo as an 8-bit JPEG or PNG."
@@ -73,7 +73,7 @@ KINDS: dict[str, Kind] = {
         CONTENT_ENCODING,
         TEXT_ENCODED,
         UNDECODABLE,
-        BASE64_BODY,
+        TEXT_ENCODED,
         BODY_AS_TEXT,
         UNSUPPORTED_VARIANT,
         INTERNAL,

@@ -44,7 +44,7 @@ def refusal(data):
     ids=["standard", "URL-safe", "lines", "CRLF", "quoted", "data URI", "data URI with a charset"],
 )
 def test_base64_is_named(name, encode):
-    assert refusal(encode(saved(name))) == ("base64-body", "the body is base64 text; send bytes")
+    assert refusal(encode(saved(name))) == ("text-encoded", "the body is base64 text; send bytes")
 
 
 @pytest.mark.parametrize("text", [b"this is no photo", b"/work/shared/data/photo.jpg", b"x" * 99, b"BMW 320, BMW 330"])

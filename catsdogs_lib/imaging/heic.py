@@ -1,0 +1,39 @@
+"""HEIC, which libheif decodes where the extra ``heic`` is installed."""
+
+import importlib.util
+import io
+
+from PIL import Image
+
+_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis"})
+_AVIF_BRANDS = frozenset({b"avif", b"avis"})
+MAX_BRAND_BYTES = 64
+
+
+def is_installed() -> bool:
+    """Tell whether pillow-heif is there; it is not imported."""
+    return importlib.util.find_spec("pillow_heif") is not None
+
+
+def is_heic(data: bytes) -> bool:
+    """Tell whether a file declares to be HEIC: a still photo, in HEVC."""
+    if data[4:8] != b"ftyp":
+        return False
+    end = min(int.from_bytes(data[:4], "big"), MAX_BRAND_BYTES)
+    brands = {data[8:12], *(data[at : at + 4] for at in range(16, end, 4))}
+    return bool(brands & _BRANDS) and not brands & _AVIF_BRANDS
+
+
+def open_heic(data: bytes) -> Image.Image:
+    """Open the primary image of a HEIC, without decoding pixels; it has 8 bits and is upright once it is loaded.
+
+    Raises
+    ------
+    Exception
+        The file is damaged; plugins of Pillow raise all kinds of errors.
+    """
+    import pillow_heif  # noqa: PLC0415 - an extra, which most photos do without
+
+    # Of the images in the file, the main one alone; in one thread, like all other photos.
+    pillow_heif.register_heif_opener(decode_threads=1, thumbnails=False, depth_images=False, aux_images=False)
+    return Image.open(io.BytesIO(data), formats=("HEIF",))
