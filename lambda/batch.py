@@ -22,6 +22,7 @@ from catsdogs_lib.batch.s3_events import DeadLetters, S3Batch, S3PhotoProcessor
 from catsdogs_lib.common.s3 import Address, Storage
 from catsdogs_lib.inference.classifier import Classifier
 from catsdogs_lib.serving.model import Model
+from catsdogs_lib.serving.settings import ServiceSettings
 
 SERVICE = os.environ.get("POWERTOOLS_SERVICE_NAME", "catsdogs")
 IDEMPOTENCY_SECONDS = 14 * 24 * 3600
@@ -34,7 +35,7 @@ warnings.filterwarnings("ignore", module="PIL")
 
 
 def _load() -> Classifier:
-    classifier = Model.load().classifier
+    classifier = Model.load(formats=ServiceSettings.from_environment().formats).classifier
     assert classifier is not None
     return classifier
 

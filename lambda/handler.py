@@ -42,7 +42,7 @@ warnings.filterwarnings("ignore", module="PIL")
 
 def _load() -> Model:
     try:
-        model = Model.load()
+        model = Model.load(formats=settings.formats)
     except BundleError as error:
         # A function that fails during init answers a bare 502 forever. Callers need not know our folders.
         logger.exception("no model", extra={"reason": str(error)})

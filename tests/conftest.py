@@ -85,6 +85,7 @@ def pytest_runtest_setup(item):
 SETTINGS = (
     "CATSDOGS_BUNDLE",
     "CATSDOGS_CLIENT_MIB",
+    "CATSDOGS_FORMATS",
     "CATSDOGS_IMAGE",
     "CATSDOGS_KEY",
     "CATSDOGS_KEY_COVERS",

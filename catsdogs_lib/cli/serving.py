@@ -45,7 +45,7 @@ def serve(host: str, port: int, folder: Path | None, threads: int | None, fd: in
     from catsdogs_lib.serving.model import Model
 
     limits = settings.ServiceSettings.from_environment()
-    model = Model.load(folder, threads)
+    model = Model.load(folder, threads, formats=limits.formats)
     bundle = model.classifier.bundle if model.classifier else None
     metrics_prometheus.log_to_stdout()
     service = app.create_app(model, metrics_prometheus.ServerTelemetry(bundle), limits)

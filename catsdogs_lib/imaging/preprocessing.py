@@ -1,5 +1,6 @@
 """From a photo to the input of a model. Training, evaluation and serving share it, so that they cannot disagree."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,7 +56,9 @@ def normalise(image: Image.Image, preprocessing: Preprocessing) -> NDArray[np.fl
     return planes
 
 
-def model_input(source: bytes | Path, preprocessing: Preprocessing) -> NDArray[np.float32]:
+def model_input(
+    source: bytes | Path, preprocessing: Preprocessing, formats: Collection[str] = decoding.FORMATS
+) -> NDArray[np.float32]:
     """Read a photo as model input.
 
     Parameters
@@ -64,6 +67,8 @@ def model_input(source: bytes | Path, preprocessing: Preprocessing) -> NDArray[n
         The bytes of a photo, or the path of a file.
     preprocessing
         The model's.
+    formats
+        Those of `decoding.FORMATS` that are read.
 
     Returns
     -------
@@ -74,4 +79,5 @@ def model_input(source: bytes | Path, preprocessing: Preprocessing) -> NDArray[n
     PhotoError
         The photo cannot be used.
     """
-    return normalise(centre_square(decoding.read(source, preprocessing.size), preprocessing.size), preprocessing)
+    image = decoding.read(source, preprocessing.size, formats)
+    return normalise(centre_square(image, preprocessing.size), preprocessing)

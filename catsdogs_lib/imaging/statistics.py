@@ -1,5 +1,6 @@
 """Image statistics that are logged in place of the image."""
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
@@ -45,7 +46,9 @@ def sharpness(luma: NDArray[np.float32]) -> float:
     return float((luma[:-2, 1:-1] + luma[2:, 1:-1] + luma[1:-1, :-2] + luma[1:-1, 2:] - 4 * centre).var())
 
 
-def square_with_statistics(source: bytes | Path, size: int) -> tuple[ImageStatistics, bytes]:
+def square_with_statistics(
+    source: bytes | Path, size: int, formats: Collection[str] = decoding.FORMATS
+) -> tuple[ImageStatistics, bytes]:
     """Read a photo as the centre square that the model gets, with its statistics.
 
     Returns
@@ -58,7 +61,7 @@ def square_with_statistics(source: bytes | Path, size: int) -> tuple[ImageStatis
     PhotoError
         The photo cannot be used.
     """
-    image = decoding.open_photo(source)
+    image = decoding.open_photo(source, formats)
     header = decoding.read_header(image)
     square = centre_square(decoding.decode(image, size), size)
     grey = luma(square)

@@ -2,7 +2,7 @@
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from catsdogs_lib.imaging.decoder_pool import DecoderPool
-from catsdogs_lib.imaging.decoding import PhotoError
+from catsdogs_lib.imaging.decoding import FORMATS, PhotoError
 from catsdogs_lib.imaging.preprocessing import normalise
 from catsdogs_lib.imaging.statistics import ImageStatistics, square_with_statistics
 from catsdogs_lib.inference.bundle import Bundle, BundleCorruptError, BundleError
@@ -107,6 +107,8 @@ class Classifier:
         The bytes of the graph, if it is not yet in the bundle's folder.
     decoders
         Decode photos; None takes one pool that all classifiers share, with a process for each core.
+    formats
+        Those of `FORMATS` in which photos are read.
 
     Raises
     ------
@@ -120,8 +122,10 @@ class Classifier:
         threads: int | None = None,
         graph: bytes | None = None,
         decoders: DecoderPool | None = None,
+        formats: Collection[str] = FORMATS,
     ) -> None:
         self.bundle = bundle
+        self.formats = formats
         self.decoders = decoders or _shared_decoders()
         # After the decoders are forked, since it starts threads. By default it sends telemetry to its makers and writes
         # below the home folder.
@@ -185,7 +189,7 @@ class Classifier:
         """Read a photo as model input, with its centre square and statistics; raises `PhotoError` if it is unusable."""
         preprocessing = self.bundle.description.preprocessing
         side = preprocessing.size
-        statistics, pixels = self.decoders.call(source, side)
+        statistics, pixels = self.decoders.call(source, side, list(self.formats))
         square = Image.frombytes("RGB", (side, side), pixels)
         return PreparedImage(square, normalise(square, preprocessing), ImageStatistics(*statistics))
 

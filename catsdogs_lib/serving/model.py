@@ -1,9 +1,11 @@
 """The model in service: a classifier that has reproduced a golden answer, or the reason why there is none."""
 
 import os
+from collections.abc import Collection
 from pathlib import Path
 
 from catsdogs_lib.common.malloc import return_large_blocks
+from catsdogs_lib.imaging.decoding import FORMATS
 from catsdogs_lib.inference.bundle import Bundle, BundleCorruptError, locate
 from catsdogs_lib.inference.classifier import Classifier, decoder_pool, golden_difference
 
@@ -27,7 +29,13 @@ class Model:
         self.reason = reason
 
     @classmethod
-    def load(cls, folder: Path | None = None, threads: int | None = None, concurrency: int = 1) -> "Model":
+    def load(
+        cls,
+        folder: Path | None = None,
+        threads: int | None = None,
+        concurrency: int = 1,
+        formats: Collection[str] = FORMATS,
+    ) -> "Model":
         """Load a bundle, and check its least confident golden answer, which also warms the model up.
 
         Parameters
@@ -38,6 +46,8 @@ class Model:
             Threads for one inference; None takes `available_threads`.
         concurrency
             Photos that are decoded at once.
+        formats
+            Those of `FORMATS` in which photos are read.
 
         Raises
         ------
@@ -54,6 +64,8 @@ class Model:
                 f"bundle {classifier.bundle.folder}: answers differ from its golden answers by {difference:.4f} "
                 "on this machine; package the model again, or use the locked dependencies"
             )
+        # Not before: the golden pictures may be in a format that is turned off.
+        classifier.formats = formats
         return cls(classifier)
 
 

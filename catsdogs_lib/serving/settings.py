@@ -8,6 +8,8 @@ from typing import Self
 
 from catsdogs_lib.common.errors import SettingsError
 from catsdogs_lib.common.s3 import Address
+from catsdogs_lib.imaging import heic
+from catsdogs_lib.imaging.decoding import FORMATS
 
 KEY_COVERAGES = ("all", "writes")
 _DIGEST = "[0-9a-f]{64}"
@@ -60,6 +62,8 @@ class ServiceSettings:
         On Lambda they are ignored: there the Function URL alone answers for CORS.
     base_path
         Path that an API Gateway stage or a custom domain puts before ours, e.g. ``/prod``; "" without one. Lambda only.
+    formats
+        Formats in which photos are read; one in another gets 415.
 
     Raises
     ------
@@ -84,6 +88,7 @@ class ServiceSettings:
     upload_seconds: int = 300
     cors_origins: tuple[str, ...] = ()
     base_path: str = ""
+    formats: tuple[str, ...] = FORMATS
 
     def __post_init__(self) -> None:
         if self.key_sha256 and not _DIGESTS.fullmatch(self.key_sha256):
@@ -101,6 +106,11 @@ class ServiceSettings:
                 )
         if not re.fullmatch("(/[A-Za-z0-9._~$-]+)*", self.base_path):
             raise SettingsError("CATSDOGS_BASE_PATH", f"'{self.base_path}' is no path; write it as /prod")
+        for name in self.formats:
+            if name not in FORMATS:
+                raise SettingsError("CATSDOGS_FORMATS", f"'{name[:40]}' is not read; use some of {', '.join(FORMATS)}")
+        if "HEIC" in self.formats and self.formats != FORMATS and not heic.is_installed():
+            raise SettingsError("CATSDOGS_FORMATS", "HEIC needs more tools: pip install 'catsdogs[heic]'")
 
     @property
     def key_digests(self) -> tuple[str, ...]:
@@ -114,10 +124,11 @@ class ServiceSettings:
 
     @classmethod
     def from_environment(cls) -> Self:
-        """Read the ``CATSDOGS_`` variables of key, uploads, CORS, base path, queue and body memory."""
+        """Read the ``CATSDOGS_`` variables of key, uploads, CORS, base path, formats, queue and body memory."""
         uploads = os.environ.get(name := "CATSDOGS_UPLOADS", "")
         origins = (origin.strip().rstrip("/") for origin in os.environ.get("CATSDOGS_CORS_ORIGINS", "").split(","))
         base_path = os.environ.get("CATSDOGS_BASE_PATH", "").strip().strip("/")
+        formats = (name.strip().upper() for name in os.environ.get("CATSDOGS_FORMATS", "").split(","))
         return cls(
             key_sha256=os.environ.get("CATSDOGS_KEY_SHA256", "").strip().lower(),
             key_covers=os.environ.get("CATSDOGS_KEY_COVERS", "") or KEY_COVERAGES[0],
@@ -126,6 +137,7 @@ class ServiceSettings:
             base_path=f"/{base_path}" if base_path else "",
             queue_seconds=_positive_number("CATSDOGS_QUEUE_SECONDS", cls.queue_seconds),
             max_client_bytes=int(_positive_number("CATSDOGS_CLIENT_MIB", cls.max_client_bytes / 2**20) * 2**20),
+            formats=tuple(dict.fromkeys(name for name in formats if name)) or FORMATS,
         )
 
 

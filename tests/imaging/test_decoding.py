@@ -153,6 +153,15 @@ def test_a_missing_file_and_a_folder_are_refused_in_a_sentence(tmp_path):
         decoding.read(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["GIF", "BMP", "TIFF"])
+def test_a_format_that_is_turned_off_is_refused_by_name(name):
+    data, formats = encode(half_red(), name), ("JPEG", "PNG", "WEBP")
+    for read in (decoding.open_photo, lambda data, formats: model_input(data, Preprocessing(), formats)):
+        with pytest.raises(NotAnImageError, match=f"^{name} is not read; use one of JPEG, PNG, WebP$"):
+            read(data, formats)
+    assert model_input(encode(half_red(), "WEBP"), Preprocessing(), formats).shape == (3, 224, 224)
+
+
 def test_every_odd_file_gets_pixels_or_a_sentence(edge):
     answered = refused = 0
     for path in sorted(edge.rglob("*")):

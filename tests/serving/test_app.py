@@ -102,6 +102,17 @@ def test_what_is_no_photo_gets_a_sentence(ask, request_, name, says):
     assert says in refusal(ask.post("/predict", **request_), name)
 
 
+def test_a_service_can_narrow_the_formats(model, telemetry, photo):
+    # The golden pictures are PNG: they are checked all the same.
+    client = TestClient(create_app(Model.load(model.classifier.bundle.folder, formats=("JPEG", "WEBP")), telemetry))
+    for path in ("/predict", "/explain"):
+        detail = refusal(client.post(path, files={"file": ("a.png", photo)}), "not-a-photo")
+        assert detail == "PNG is not read; use one of JPEG, WebP"
+    stream = io.BytesIO()
+    Image.open(io.BytesIO(photo)).save(stream, "WEBP")
+    assert client.post("/predict", files={"file": ("a.webp", stream.getvalue())}).status_code == 200
+
+
 def test_a_damaged_photo_is_undecodable(ask, photo):
     detail = refusal(ask.post("/predict", files={"file": ("a.png", photo[: len(photo) // 2])}), "undecodable")
     assert "send it again whole" in detail

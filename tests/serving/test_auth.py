@@ -145,7 +145,7 @@ def test_the_key_is_in_the_openapi_document_where_there_is_one(client, ask):
 
 def test_settings_come_from_the_environment(monkeypatch):
     limits = "CATSDOGS_QUEUE_SECONDS", "CATSDOGS_CLIENT_MIB"
-    for name in ("CATSDOGS_KEY_SHA256", "CATSDOGS_KEY_COVERS", "CATSDOGS_UPLOADS", *limits):
+    for name in ("CATSDOGS_KEY_SHA256", "CATSDOGS_KEY_COVERS", "CATSDOGS_UPLOADS", "CATSDOGS_FORMATS", *limits):
         monkeypatch.setenv(name, "")  # as CloudFormation passes what is not set
     assert ServiceSettings.from_environment() == ServiceSettings()
     monkeypatch.setenv("CATSDOGS_KEY_SHA256", DIGEST.upper())
@@ -153,8 +153,10 @@ def test_settings_come_from_the_environment(monkeypatch):
     monkeypatch.setenv("CATSDOGS_UPLOADS", "s3://a-bucket/some/uploads/")
     for name, value in zip(limits, ("2.5", "96"), strict=True):
         monkeypatch.setenv(name, value)
+    monkeypatch.setenv("CATSDOGS_FORMATS", "jpeg, PNG,WEBP,PNG")
     found = ServiceSettings.from_environment()
     assert (found.queue_seconds, found.max_client_bytes) == (2.5, 96 * 2**20)
+    assert found.formats == ("JPEG", "PNG", "WEBP")
     assert (found.key_sha256, found.key_covers) == (DIGEST, "writes")
     assert found.uploads == Address("a-bucket", "some/uploads")
     monkeypatch.setenv("CATSDOGS_KEY_SHA256", f" {OLD_DIGEST.upper()},{DIGEST}\n")
@@ -179,6 +181,7 @@ def test_settings_come_from_the_environment(monkeypatch):
         ("CATSDOGS_UPLOADS", "s3://Bad_Bucket/uploads"),
         *(("CATSDOGS_QUEUE_SECONDS", value) for value in ("0", "-1", "nan", "inf", "ten")),
         ("CATSDOGS_CLIENT_MIB", "0"),
+        ("CATSDOGS_FORMATS", "JPEG,AVIF"),
     ],
 )
 def test_a_setting_that_cannot_be_used_is_named_and_a_key_in_its_place_is_not_repeated(name, value, monkeypatch):
