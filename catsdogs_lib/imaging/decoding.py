@@ -54,8 +54,8 @@ MAX_PIXELS = 12_600_000
 """Other formats are decoded whole, at up to 17 bytes a pixel (WebP); 12-megapixel phone photos still pass."""
 MAX_SIDE = 65_535
 """Pillow keeps a pointer for each row, which a photo of one column would fill memory with."""
-MAX_JPEG_SCANNED_PIXELS = 400_000_000
-"""Pixels of all scans of a JPEG together, at 1.5 ns each; a photo of 25 megapixels may have 16 scans."""
+MAX_JPEG_SCANNED_PIXELS = 450_000_000
+"""Pixels of all scans of a JPEG together, at 1.5 ns each: 25 megapixels in the 18 scans that libjpeg writes of CMYK."""
 MAX_EXIF_BYTES = 2**20
 """Longer EXIF is not parsed; a JPEG segment holds 64 kB."""
 
