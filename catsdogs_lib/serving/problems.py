@@ -41,12 +41,11 @@ CONTENT_ENCODING = Kind(
     "content-encoding", 415, "The body is compressed", "Send it without Content-Encoding, as Accept-Encoding says."
 )
 TEXT_ENCODED = Kind("text-encoded", 415, "The photo is encoded as text", "Send its bytes, not base64 or other text.")
-UNDECODABLE = Kind("undecodable", 422, "The photo is damaged", "Its head can be read, but its pixels cannot.")
-TEXT_ENCODED = Kind("text-encoded", 415, "The photo is encoded as text", "Send its bytes, not base64 or other text.")
 BODY_AS_TEXT = Kind("body-as-text", 415, "The photo was treated as text", "Set binary media types on the gateway.")
 UNSUPPORTED_VARIANT = Kind(
     "unsupported-variant", 415, "Variant of a format not supported", "Save the photo as an 8-bit JPEG or PNG."
 )
+UNDECODABLE = Kind("undecodable", 422, "The photo is damaged", "Its head can be read, but its pixels cannot.")
 INTERNAL = Kind("internal-error", 500, "Unexpected error", "A mistake of ours. It was logged under the request id.")
 NOT_READY = Kind("not-ready", 503, "No model loaded", "Whoever runs the service has to mend that.")
 NO_ANSWER = Kind("no-answer", 503, "The model gives no answer", "Whoever runs the service has to mend the model.")
@@ -72,10 +71,9 @@ KINDS: dict[str, Kind] = {
         NOT_A_PHOTO,
         CONTENT_ENCODING,
         TEXT_ENCODED,
-        UNDECODABLE,
-        TEXT_ENCODED,
         BODY_AS_TEXT,
         UNSUPPORTED_VARIANT,
+        UNDECODABLE,
         INTERNAL,
         NOT_READY,
         NO_ANSWER,
