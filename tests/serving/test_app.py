@@ -94,7 +94,7 @@ def test_an_unsure_answer_says_why(ask, model):
         ({"content": b"x" * 99, "headers": {"content-type": "text/plain"}}, "not-a-photo", "'text/plain' is not read"),
         ({"content": b"x" * 99}, "not-a-photo", "no content type"),
         ({"files": {"file": ("a.jpg", b"this is text")}}, "not-a-photo", "use one of JPEG, PNG"),
-        ({"files": {"file": ("a.heic", b"\0\0\0\x18ftypheic" + bytes(99))}}, "not-a-photo", "HEIC is not read"),
+        ({"files": {"file": ("a.avif", b"\0\0\0\x18ftypavif" + bytes(99))}}, "not-a-photo", "AVIF is not read"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
