@@ -19,6 +19,8 @@ from catsdogs_lib.training import distributed
 
 MAX_WORKERS = 16
 """Maximum number of processes that read photos."""
+MIN_PHOTOS_FOR_WORKERS = 64
+"""Minimum number of photos at which such processes pay off: each takes about 0.3 s of CPU time to start."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,7 @@ def augmented_rows(
 
 
 def batches(photos: PhotoDataset, batch_size: int, shuffle: bool = False) -> "DataLoader[tuple[Tensor, int]]":
-    """Read `photos` in batches in worker processes.
+    """Read `photos` in batches, many of them in worker processes.
 
     Returns
     -------
@@ -114,9 +116,8 @@ def batches(photos: PhotoDataset, batch_size: int, shuffle: bool = False) -> "Da
         seed and epoch; each of several processes gets its share of a batch (`distributed`).
     """
     entropy = np.random.SeedSequence((photos.seed, photos.epoch)).generate_state(1)
-    workers = (
-        min(MAX_WORKERS, len(os.sched_getaffinity(0)) // distributed.world_size()) if len(photos) > batch_size else 0
-    )
+    several = len(photos) > batch_size and len(photos) >= MIN_PHOTOS_FOR_WORKERS
+    workers = min(MAX_WORKERS, len(os.sched_getaffinity(0)) // distributed.world_size()) if several else 0
     order = torch.Generator().manual_seed(int(entropy[0]))
     options: dict[str, Any] = {
         "num_workers": workers,

@@ -5,6 +5,7 @@ import torch
 from catsdogs_lib.data.synthetic.render import draw
 from catsdogs_lib.imaging import decoding
 from catsdogs_lib.imaging.preprocessing import Preprocessing, centre_square, model_input
+from catsdogs_lib.training import dataset
 from catsdogs_lib.training.dataset import Augmentation, PhotoDataset, augmented_rows, batches
 
 
@@ -51,10 +52,13 @@ def test_without_augmentation_there_is_nothing_augmented(paths):
         PhotoDataset(paths, [0] * 6, Preprocessing()).augmented(0)
 
 
-def test_workers_do_not_change_the_batches(paths):
+def test_workers_do_not_change_the_batches(paths, monkeypatch):
     photos = PhotoDataset(paths, range(6), Preprocessing(), Augmentation(0.5, 0.2), seed=3, epoch=2)
-    with_workers = list(batches(photos, 2, shuffle=True))
     alone = list(batches(photos, 6, shuffle=True))
+    assert batches(photos, 2).num_workers == 0, "so few are read at once"
+    monkeypatch.setattr(dataset, "MIN_PHOTOS_FOR_WORKERS", 6)
+    assert batches(photos, 2).num_workers > 0
+    with_workers = list(batches(photos, 2, shuffle=True))
     assert torch.equal(torch.cat([x for x, _ in with_workers]), alone[0][0])
     assert torch.cat([y for _, y in with_workers]).tolist() == alone[0][1].tolist() != list(range(6))
 
