@@ -224,20 +224,21 @@ def test_settings_that_cannot_be_used_are_named(tmp_path, settings, field):
     assert not (tmp_path / "s").exists()
 
 
+@pytest.fixture(scope="module")
+def drawn() -> dict[str, list[Image.Image]]:
+    """320 small pictures of each kind."""
+    return {kind: [draw(kind, seed, (64, 64)) for seed in range(320)] for kind in KINDS}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("kinds", "side"), [(("cat", "dog"), 32), (("cat", "dog"), 64), (KINDS, 32)])
-def test_colours_at_fixed_places_do_not_tell_the_kinds_apart(kinds, side):
+def test_colours_at_fixed_places_do_not_tell_the_kinds_apart(kinds, side, drawn):
     from sklearn.linear_model import LogisticRegression
 
-    seeds, small = range(320), (side, side)
-    pixels = np.stack(
-        [
-            np.asarray(draw(kind, seed, (64, 64)).resize(small, Image.Resampling.BOX), dtype=np.float64).ravel() / 255
-            for seed in seeds
-            for kind in kinds
-        ]
-    )
-    labels = np.array([kind for _ in seeds for kind in range(len(kinds))])
+    pictures = [picture for same_seed in zip(*map(drawn.get, kinds), strict=True) for picture in same_seed]
+    small = [picture.resize((side, side), Image.Resampling.BOX) for picture in pictures]
+    pixels = np.stack([np.asarray(picture, dtype=np.float64).ravel() / 255 for picture in small])
+    labels = np.arange(len(pictures)) % len(kinds)
     train = np.arange(len(labels)) < 200 * len(kinds)  # 200 a class, as the pretrained features get
     pixels -= pixels[train].mean(axis=0)
     # The weights of a penalised linear model lie in the span of its training pictures: nothing is lost, much time won.
