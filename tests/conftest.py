@@ -41,7 +41,7 @@ HARD = (
 """How a container runs here: Lambda's limits, and nothing to write on but /tmp."""
 
 
-LEARNING = {"data", "evaluation", "export", "monitoring", "notebooks", "pipeline", "registry", "training"}
+LEARNING = {"data", "evaluation", "export", "monitoring", "notebooks", "pipeline", "registry", "training", "upgrade"}
 """Folders of tests that need the tools of training."""
 
 
