@@ -17,7 +17,7 @@ def base(tmp_path_factory, wheel):
     """A fresh virtual environment with the locked base dependencies and the project."""
     folder = tmp_path_factory.mktemp("base")
     subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-    pip = [folder / "bin" / "python", "-m", "pip", "install", "--quiet"]
+    pip = [folder / "bin" / "python", "-m", "pip", "install", "--quiet", "--no-compile"]
     subprocess.run([*pip, "--require-hashes", "-r", ROOT / "requirements" / "base.lock"], check=True)
     subprocess.run([*pip, "--no-deps", wheel], check=True)
     return folder
