@@ -11,7 +11,7 @@ from catsdogs_lib.cli.command_line import cli
 from catsdogs_lib.common import files
 from catsdogs_lib.inference.bundle import Bundle
 from catsdogs_lib.pipeline.stages import evaluate, package, train
-from catsdogs_lib.registry import models
+from catsdogs_lib.registry import models, tracking
 from catsdogs_lib.training.settings import TrainingSettings
 
 
@@ -59,6 +59,7 @@ def test_a_worse_candidate_becomes_champion_by_force_alone_until_a_better_one_co
 
 @pytest.mark.slow
 def test_the_champion_is_fetched_with_its_validation_records(copy, packaged):
+    tracking.connect(copy.tracking_uri, copy.artifacts)  # what ran before may have left another store
     files.remove(copy.bundle)
     copy.reference.unlink()
     done = catsdogs("champion", "--to", copy.root)
