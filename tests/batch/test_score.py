@@ -252,7 +252,7 @@ def test_a_missing_module_names_its_extra(module, folder, tmp_path, plain_enviro
 @pytest.mark.slow
 def test_memory_of_all_processes_is_flat(many, tmp_path, commands):
     start, _ = commands
-    count = 1500
+    count = 800
     taken = []
     with start(many(count), tmp_path / "out") as process:
         every = [psutil.Process(process.pid)]
