@@ -121,6 +121,11 @@ hooks: $(INSTALLED) .venv-checks/.installed ## Have git check what is committed 
 soak: $(INSTALLED) ## Load the server for ten minutes, one file in ten hostile, slow senders, a restart; MINUTES
 	@python scripts/soak.py $(if $(MINUTES),--minutes $(MINUTES))
 
+DOORS ?= serve function-url predict score attacks
+.PHONY: hostile
+hostile: $(INSTALLED) ## Send hostile files and 2 000 mutations through every door, measured, into build/hostile; DOORS, as root
+	@python scripts/hostile.py --doors $(DOORS)
+
 # Other servers and trainings to measure beside: what pins packages of its own in environments of its own, torch (5 GB)
 # from the project's.
 .venv-litserve/.installed .venv-bentoml/.installed .venv-fastai/.installed: .venv-%/.installed: requirements/%.lock $(INSTALLED)

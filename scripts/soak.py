@@ -21,13 +21,11 @@ import re
 import signal
 import socket
 import statistics
-import struct
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-import zlib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,6 +40,7 @@ ROOT = Path(__file__).parents[1]
 SHARED = Path(os.environ.get("CATSDOGS_SHARED", ROOT / "../shared")).resolve() / "data"
 sys.path[:0] = [str(ROOT / "tests")]
 
+from hostile_files import bomb  # noqa: E402
 from mutations import bare, multipart, mutations  # noqa: E402
 
 HOSTILE = 0.1
@@ -266,16 +265,6 @@ def hostile_requests(photos: list[bytes], edge: Path, seed: int) -> Iterator[tup
             case _:
                 mutated = next(changed)
                 yield mutated.name, wire(mutated.request)
-
-
-def bomb(width: int, height: int) -> bytes:
-    """A PNG of some kilobytes that claims many pixels."""
-
-    def chunk(name: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(10**6))) + chunk(b"IEND", b"")
 
 
 def read_photos(folder: Path) -> list[bytes]:

@@ -5,6 +5,7 @@ The same photos, seed and count give the same requests.
 
 import io
 import random
+import struct
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -100,14 +101,24 @@ def mutations(photos: Sequence[bytes], count: int, seed: int = 0) -> Iterator[Mu
         How many, and which.
     """
     chance = random.Random(seed)
-    kinds = list(_KINDS)
+    kinds = list(_PHOTO_KINDS | _REQUEST_KINDS)
     for number in range(count):
         kind = kinds[number % len(kinds)]
-        photo = chance.choice(photos)
-        made = _KINDS[kind](chance, photo, chance.choice(photos))
-        if isinstance(made, bytes):
-            made = chance.choice((bare, multipart))(made)
-        yield Mutation(f"{kind} {number}", made)
+        photo, other = chance.choice(photos), chance.choice(photos)
+        if kind in _PHOTO_KINDS:
+            request = chance.choice((bare, multipart))(_PHOTO_KINDS[kind](chance, photo, other))
+        else:
+            request = _REQUEST_KINDS[kind](chance, photo, other)
+        yield Mutation(f"{kind} {number}", request)
+
+
+def mutated_photos(photos: Sequence[bytes], count: int, seed: int = 0) -> Iterator[tuple[str, bytes]]:
+    """Make files out of photos, as `mutations` makes requests: the kind with its number, and the bytes."""
+    chance = random.Random(seed)
+    kinds = list(_PHOTO_KINDS)
+    for number in range(count):
+        kind = kinds[number % len(kinds)]
+        yield f"{kind} {number}", _PHOTO_KINDS[kind](chance, chance.choice(photos), chance.choice(photos))
 
 
 def _bits(chance: random.Random, photo: bytes, _: bytes) -> bytes:
@@ -165,6 +176,36 @@ def _spliced(chance: random.Random, photo: bytes, other: bytes) -> bytes:
     return photo[: chance.randrange(len(photo))] + other[chance.randrange(len(other)) :]
 
 
+def _parts(chance: random.Random, photo: bytes, _: bytes) -> bytes:
+    """A whole chunk of a PNG, or segment of a JPEG, repeated."""
+    begin, end = chance.choice(_spans(photo))
+    copies = min(chance.choice((1, 2, 40, 1000)), 2**22 // max(1, end - begin))
+    return photo[:end] + photo[begin:end] * copies + photo[end:]
+
+
+def _lengths(chance: random.Random, photo: bytes, _: bytes) -> bytes:
+    """Another length in a chunk, a segment, or the head of a format that has neither."""
+    changed, (begin, end) = bytearray(photo), chance.choice(_spans(photo))
+    width = 4 if photo.startswith(b"\x89PNG") else 2
+    at = begin + 2 if photo.startswith(b"\xff\xd8") else begin
+    largest = 256**width - 1
+    value = chance.choice((0, 1, 2, end - begin + 1, largest // 2, largest, chance.randrange(largest)))
+    changed[at : at + width] = (value % (largest + 1)).to_bytes(width, chance.choice(("big", "little")))
+    return bytes(changed)
+
+
+def _spans(photo: bytes) -> list[tuple[int, int]]:
+    """The bounds of a PNG's chunks or a JPEG's segments, a few at most; else of words in the first kilobyte."""
+    spans = []
+    if photo.startswith((b"\x89PNG", b"\xff\xd8")):
+        at, is_png = (8, True) if photo.startswith(b"\x89PNG") else (2, False)
+        while at + 4 <= len(photo) and len(spans) < 50 and (is_png or photo[at] == 0xFF):
+            length = struct.unpack_from(">I", photo, at)[0] + 12 if is_png else photo[at + 2] * 256 + photo[at + 3] + 2
+            spans.append((at, at + length))
+            at += length
+    return spans or [(at, at + 4) for at in range(0, max(1, min(len(photo), 1024)), 4)]
+
+
 def _typed(chance: random.Random, photo: bytes, _: bytes) -> HttpRequest:
     body = photo if chance.random() < 0.5 else form(photo)
     return bare(body, chance.choice(CONTENT_TYPES))
@@ -214,13 +255,17 @@ def _form_parts(chance: random.Random, photo: bytes, other: bytes) -> HttpReques
     return bare(body, f"multipart/form-data; boundary={BOUNDARY}")
 
 
-_KINDS: dict[str, Callable[[random.Random, bytes, bytes], bytes | HttpRequest]] = {
+_PHOTO_KINDS: dict[str, Callable[[random.Random, bytes, bytes], bytes]] = {
     "bits": _bits,
     "cut": _cut,
     "head": _head,
     "sizes": _sizes,
     "segments": _segments,
     "spliced": _spliced,
+    "parts": _parts,
+    "lengths": _lengths,
+}
+_REQUEST_KINDS: dict[str, Callable[[random.Random, bytes, bytes], HttpRequest]] = {
     "type": _typed,
     "name": _named,
     "form head": _form_head,

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from starlette.testclient import TestClient
@@ -44,15 +45,21 @@ def photo(model) -> bytes:
 
 
 @pytest.fixture(scope="session")
-def served_address():
-    """The address of `catsdogs serve` with the reference bundle, a process of its own."""
+def served():
+    """`catsdogs serve` with the reference bundle, a process of its own: its `address` and `pid`."""
     command = [sys.executable, "-m", "catsdogs_lib", "serve", "--port", "0", "--bundle", REFERENCE]
     with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
         try:
             line = process.stderr.readline()
-            yield re.search(r"http://\S+:\d+", line)[0]
+            yield SimpleNamespace(address=re.search(r"http://\S+:\d+", line)[0], pid=process.pid)
         finally:
             process.terminate()
+
+
+@pytest.fixture(scope="session")
+def served_address(served):
+    """The address of that server."""
+    return served.address
 
 
 class RawClient:

@@ -1,0 +1,145 @@
+"""Memory and processor time of a process with all its descendants, from Linux's /proc."""
+
+import contextlib
+import os
+import threading
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+TICK = os.sysconf("SC_CLK_TCK")
+PROC = Path("/proc")
+
+
+class ProcessTree:
+    """A process and its descendants, whichever live at the moment.
+
+    Parameters
+    ----------
+    root
+        Process id of the first.
+    """
+
+    def __init__(self, root: int) -> None:
+        self.root = root
+
+    def pids(self) -> list[int]:
+        """List the processes that live, the root first."""
+        pids = [self.root]
+        for pid in pids:  # grows while it is read
+            pids += self._children(pid)
+        return pids
+
+    @staticmethod
+    def _children(pid: int) -> list[int]:
+        children: list[int] = []
+        with contextlib.suppress(OSError):
+            for task in (PROC / str(pid) / "task").iterdir():
+                children += map(int, (task / "children").read_text().split())
+        return children
+
+    def workers(self, command: bytes) -> set[int]:
+        """List the children of the root, without theirs, whose command line holds some words."""
+        pids = set()
+        for pid in self._children(self.root):
+            with contextlib.suppress(OSError):
+                if command in (PROC / str(pid) / "cmdline").read_bytes():
+                    pids.add(pid)
+        return pids
+
+    def bytes(self) -> int:
+        """Add up the proportional set sizes: pages that several processes share count once."""
+        return sum(_kilobytes(pid, "smaps_rollup", "Pss:") for pid in self.pids()) * 1024
+
+    def resident(self) -> dict[int, int]:
+        """Get the resident bytes of each process."""
+        return {pid: _kilobytes(pid, "status", "VmRSS:") * 1024 for pid in self.pids()}
+
+    def peaks(self) -> dict[int, int]:
+        """Get the most bytes that were resident in each process since `reset_peaks`."""
+        return {pid: _kilobytes(pid, "status", "VmHWM:") * 1024 for pid in self.pids()}
+
+    def reset_peaks(self) -> None:
+        """Let `peaks` begin anew."""
+        for pid in self.pids():
+            with contextlib.suppress(OSError):
+                (PROC / str(pid) / "clear_refs").write_text("5")
+
+    def cpu_seconds(self) -> float:
+        """Add up the processor time, that of descendants which have ended and been waited for included."""
+        ticks = 0
+        for pid in self.pids():
+            with contextlib.suppress(OSError):
+                # The name in parentheses may hold spaces; utime is the 14th field, cstime the 17th.
+                fields = (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
+                ticks += sum(map(int, fields[11:15]))
+        return ticks / TICK
+
+
+def _kilobytes(pid: int, file: str, name: str) -> int:
+    with contextlib.suppress(OSError):
+        for line in (PROC / str(pid) / file).read_text().splitlines():
+            if line.startswith(name):
+                return int(line.split()[1])
+    return 0
+
+
+class MemoryWatch:
+    """A thread that samples a tree's memory; a context manager.
+
+    Parameters
+    ----------
+    tree
+        Its processes.
+    interval
+        Seconds between two samples.
+    """
+
+    def __init__(self, tree: ProcessTree, interval: float = 0.02) -> None:
+        self._tree, self._interval = tree, interval
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._sample, daemon=True)
+        self.samples: list[int] = []
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._end.set()
+        self._thread.join()
+
+    def take(self) -> int:
+        """Return the most bytes seen since the last call."""
+        samples, self.samples = self.samples, []
+        return max([self._tree.bytes(), *samples])
+
+    def _sample(self) -> None:
+        while not self._end.wait(self._interval):
+            self.samples.append(self._tree.bytes())
+
+
+class Idle:
+    """A tree at rest, against which growth is measured."""
+
+    def __init__(self, tree: ProcessTree) -> None:
+        self._tree = tree
+        self.total, self.each = tree.bytes(), tree.resident()
+
+    def growth(self, most: int) -> int:
+        """Compute how much memory was needed beyond that: `most` sampled in all, or the exact peak of any process."""
+        peaks = self._tree.peaks()
+        exact = max((peaks[pid] - self.each[pid] for pid in peaks.keys() & self.each.keys()), default=0)
+        return max(0, most - self.total, exact)
+
+
+def wait_for_rest(tree: ProcessTree, seconds: float = 60.0) -> float:
+    """Wait until a tree computes nothing any more, and return its processor seconds."""
+    end, before = time.monotonic() + seconds, -1.0
+    while (now := tree.cpu_seconds()) - before > 1 / TICK and time.monotonic() < end:
+        before = now
+        time.sleep(0.05)
+    return now
