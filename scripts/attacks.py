@@ -177,7 +177,12 @@ ATTACKS = (
 
 
 def _load(server: ServerProcess, prober: HealthProber) -> Figures:
-    return {"cpu": server.tree.cpu_seconds(), "worst health": prober.worst, "failed health": prober.failures}
+    return {
+        "cpu": server.tree.cpu_seconds(),
+        "peak memory": max(server.tree.peaks().values()),
+        "worst health": prober.worst,
+        "failed health": prober.failures,
+    }
 
 
 def _send_for(connection: socket.socket, data: bytes, seconds: float, pause: float = 0.0) -> None:

@@ -231,7 +231,8 @@ def _errors_in_rows(out: Path) -> list[str]:
 
 def show(door: Door, console: Console) -> None:
     """Print what came of a door: its totals, then every file that was not a mutation and cost or lacked something."""
-    summary = Table(title=door.name, title_justify="left", show_header=False)
+    console.print(door.name, style="bold")
+    summary = Table(show_header=False)
     if door.costs:
         answers = Counter(cost.answer for cost in door.costs)
         dearest = max(door.costs, key=lambda cost: cost.cpu / cost.photos)
@@ -244,7 +245,7 @@ def show(door: Door, console: Console) -> None:
         summary.add_row("most processor time", f"{dearest.cpu / dearest.photos:.2f} s: {dearest.name}")
         summary.add_row("slowest", f"{slowest.seconds / slowest.photos:.2f} s: {slowest.name}")
     for name, value in door.figures.items():
-        summary.add_row(name, f"{value / 1e6:.0f} MB" if name == "idle" else _number(value))
+        summary.add_row(name, f"{value / 1e6:.0f} MB" if name in ("idle", "peak memory") else _number(value))
     summary.add_row("violations", str(len(door.violations)), style="red" if door.violations else "green")
     console.print(summary)
     table = Table("file or request", "answer", "s", "CPU s", "MB", "detail")
