@@ -66,6 +66,15 @@ class ProcessTree:
             with contextlib.suppress(OSError):
                 (PROC / str(pid) / "clear_refs").write_text("5")
 
+    def is_running(self) -> bool:
+        """Tell whether any thread runs, or waits for a processor."""
+        for pid in self.pids():
+            with contextlib.suppress(OSError):
+                for task in (PROC / str(pid) / "task").iterdir():
+                    if (task / "stat").read_text().rpartition(")")[2].split()[0] == "R":
+                        return True
+        return False
+
     def cpu_seconds(self) -> float:
         """Add up the processor time, that of descendants which have ended and been waited for included."""
         ticks = 0
@@ -137,9 +146,9 @@ class Idle:
 
 
 def wait_for_rest(tree: ProcessTree, seconds: float = 60.0) -> float:
-    """Wait until a tree computes nothing any more, and return its processor seconds."""
-    end, before = time.monotonic() + seconds, -1.0
-    while (now := tree.cpu_seconds()) - before > 1 / TICK and time.monotonic() < end:
-        before = now
-        time.sleep(0.05)
-    return now
+    """Wait until no thread of a tree runs or wants to, and return its processor seconds."""
+    end, quiet = time.monotonic() + seconds, 0
+    while quiet < 3 and time.monotonic() < end:
+        quiet = 0 if tree.is_running() else quiet + 1
+        time.sleep(0.03)
+    return tree.cpu_seconds()
