@@ -45,7 +45,7 @@ def photo(model) -> bytes:
 
 
 @pytest.fixture(scope="session")
-def served():
+def served_process():
     """`catsdogs serve` with the reference bundle, a process of its own: its `address` and `pid`."""
     command = [sys.executable, "-m", "catsdogs_lib", "serve", "--port", "0", "--bundle", REFERENCE]
     with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
@@ -57,9 +57,9 @@ def served():
 
 
 @pytest.fixture(scope="session")
-def served_address(served):
+def served_address(served_process):
     """The address of that server."""
-    return served.address
+    return served_process.address
 
 
 class RawClient:

@@ -28,25 +28,25 @@ FOREIGN_WORDS = ("arguments", "Traceback", "cannot identify", "buffer", "bytes n
 @pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc")
 @pytest.mark.parametrize("name", EXPENSIVE)
-def test_no_file_costs_more_memory_or_processor_time_than_promised(name, served, send, request):
+def test_no_file_costs_more_memory_or_processor_time_than_promised(name, served_process, send, request):
     made = name in hostile_files.NAMES
     data = hostile_files.make(name) if made else (request.getfixturevalue("hostile") / name).read_bytes()
-    tree = ProcessTree(served.pid)
+    tree = ProcessTree(served_process.pid)
     photo = hostile_files.saved("JPEG")
-    assert send(served.address, "POST", "/predict", photo, [("content-type", "image/jpeg")])[0] == 200
+    assert send(served_process.address, "POST", "/predict", photo, [("content-type", "image/jpeg")])[0] == 200
     time.sleep(0.2)
     idle = Idle(tree)
     tree.reset_peaks()
     with MemoryWatch(tree) as watch:
         before = tree.cpu_seconds()
-        status, _, body = send(served.address, "POST", "/predict", data, [("content-type", "image/png")])
+        status, _, body = send(served_process.address, "POST", "/predict", data, [("content-type", "image/png")])
         cpu = wait_for_rest(tree) - before
         growth = idle.growth(watch.take())
     print(f"{name}: {status}, {cpu:.2f} CPU s, {growth / 1e6:.0f} MB")
     assert status in (200, 413, 415, 422), body
     assert cpu <= MAX_CPU_SECONDS
     assert growth <= MAX_GROWTH
-    assert send(served.address, "POST", "/predict", photo, [("content-type", "image/jpeg")])[0] == 200
+    assert send(served_process.address, "POST", "/predict", photo, [("content-type", "image/jpeg")])[0] == 200
 
 
 def small_files():
