@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from server_process import HealthProber, ServerProcess
+from server_process import HealthProber, ServerProcess, send
 from soak import wire
 
 ROOT = Path(__file__).parents[1]
@@ -45,11 +45,21 @@ def chunks_of_one_byte(log: Path) -> Figures:
 
 
 def abandoned_requests(log: Path) -> Figures:
-    """Send 20 expensive photos, close each connection after half a second, then ask for an honest photo."""
+    """Send 20 photos of a kilobyte that decode to 12 megapixels, leave after half a second, then send an honest one."""
+    return _abandon(log, make("rle_fill_1kB.bmp"))
+
+
+def abandoned_photos(log: Path) -> Figures:
+    """Send 20 photos as expensive as any that is accepted, leave after half a second, then send an honest one."""
+    return _abandon(log, make("lossless_12_megapixels.webp"))
+
+
+def _abandon(log: Path, photo: bytes) -> Figures:
     with ServerProcess(SERVE, log) as server, HealthProber(server.port) as prober:
+        raw = wire(bare(photo))
         connections = [server.connect() for _ in range(20)]
         for connection in connections:
-            connection.sendall(wire(bare(make("rle_fill_1kB.bmp"))))
+            threading.Thread(target=send, args=(connection, raw), daemon=True).start()
         time.sleep(0.5)
         for connection in connections:
             connection.close()
@@ -168,6 +178,7 @@ ATTACKS = (
     Attack(boundaries_that_are_none, {"failed health": 0}),
     Attack(chunks_of_one_byte, {"failed health": 0}),
     Attack(abandoned_requests, {"status": 200, "seconds": 5}),
+    Attack(abandoned_photos, {"status": 200, "seconds": 5}),
     Attack(slow_large_bodies, {"photos refused": 0}),
     Attack(steady_large_bodies, {"photos refused": 0}),
     Attack(idle_connections, {"lines of log": 100, "status": 200}),

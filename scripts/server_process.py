@@ -105,7 +105,7 @@ def ask(port: int, raw: bytes, seconds: float) -> Answer:
     try:
         with socket.create_connection(("127.0.0.1", port), seconds) as connection:
             # Who refuses a body may answer before it has been sent whole.
-            sender = threading.Thread(target=_send, args=(connection, raw), daemon=True)
+            sender = threading.Thread(target=send, args=(connection, raw), daemon=True)
             sender.start()
             response = http.client.HTTPResponse(connection)
             response.begin()
@@ -117,7 +117,8 @@ def ask(port: int, raw: bytes, seconds: float) -> Answer:
     return Answer(response.status, elapsed, body, None if aws else fault_of(response, body))
 
 
-def _send(connection: socket.socket, raw: bytes) -> None:
+def send(connection: socket.socket, raw: bytes) -> None:
+    """Send a request, or as much of it as is taken before the connection is closed."""
     try:
         connection.sendall(raw)
     except OSError:

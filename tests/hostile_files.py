@@ -112,6 +112,11 @@ def tiff(photometric: int, bits: int, sample_format: int) -> bytes:
     return b"II*\0" + struct.pack("<I", after + len(values)) + pixels + values + directory
 
 
+def _grainy(width: int, height: int) -> Image.Image:
+    grain = np.random.default_rng(0).integers(0, 60, (height // 8, width // 8, 3), dtype=np.uint8)
+    return Image.blend(draw("cat", 5).resize((width, height)), Image.fromarray(grain).resize((width, height)), 0.4)
+
+
 def _jpeg_12_bit() -> bytes:
     data = bytearray(saved("JPEG"))
     at = data.index(b"\xff\xc0")
@@ -136,6 +141,11 @@ _FILES: dict[str, Callable[[], bytes]] = {
     "bomb_3500x3500.png": lambda: bomb(3500, 3500),
     "scans_33.jpg": lambda: jpeg_of_scans(33),
     "scans_32_24_megapixels.jpg": lambda: jpeg_of_scans(32, (5700, 4300)),
+    # as expensive as what is accepted
+    "lossless_12_megapixels.webp": lambda: saved("WEBP", _grainy(4096, 3072), lossless=True, quality=0, method=0),
+    "progressive_12_megapixels.jpg": lambda: saved("JPEG", _grainy(4096, 3072), progressive=True, quality=92),
+    "baseline_48_megapixels.jpg": lambda: saved("JPEG", _grainy(8000, 6000), quality=85, subsampling=0),
+    "deep_12_megapixels.png": lambda: saved("PNG", _grainy(4096, 3072).convert("L").convert("I;16"), compress_level=1),
     # photos that people send
     "then_4MB_of_noise.jpg": lambda: saved("JPEG") + noise(4_000_000),
     "then_mp4.jpg": lambda: saved("JPEG") + mp4(3_000_000),

@@ -20,6 +20,10 @@ EXPENSIVE = (
     "rle_single_pixel_runs.bmp",
     "app13_8bim_24MiB.jpg",
     "scans_32_24_megapixels.jpg",
+    "lossless_12_megapixels.webp",
+    "progressive_12_megapixels.jpg",
+    "baseline_48_megapixels.jpg",
+    "deep_12_megapixels.png",
 )
 FOREIGN_WORDS = ("arguments", "Traceback", "cannot identify", "buffer", "bytes not processed", "Errno")
 """Words of Pillow and Python, which mean nothing to the sender of a photo."""
