@@ -14,15 +14,29 @@ ROOT = Path(__file__).parents[1]
 WIDTH = 1600
 
 
-def figures(notebook: str) -> list[Image.Image]:
-    """Return all figures in an executed notebook, in order."""
+SHEETS = {
+    "sample": [[("01_explore", "photos_figure(")]],
+    "evaluation": [
+        [("04_evaluate", "comparison_figure(")],
+        [("04_evaluate", "confusion_figure("), ("04_evaluate", "reliability_figure(")],
+        [("04_evaluate", "slices_figure(")],
+    ],
+    "mistakes": [[("04_evaluate", "gallery_figure(")]],
+}
+"""Name of the picture -> its rows of figures, each as a notebook and what the cell that shows it calls."""
+
+
+def figure(notebook: str, call: str) -> Image.Image:
+    """Return the figure of the one cell of an executed notebook that makes a call."""
     book = nbformat.read(ROOT / "reports" / f"{notebook}.ipynb", as_version=4)
-    return [
-        Image.open(io.BytesIO(base64.b64decode(output["data"]["image/png"]))).convert("RGB")
+    (picture,) = [
+        output["data"]["image/png"]
         for cell in book.cells
-        for output in cell.get("outputs", [])
+        if cell.cell_type == "code" and call in cell.source
+        for output in cell.outputs
         if "image/png" in output.get("data", {})
     ]
+    return Image.open(io.BytesIO(base64.b64decode(picture))).convert("RGB")
 
 
 def stacked(rows: list[list[Image.Image]]) -> Image.Image:
@@ -49,14 +63,8 @@ def main() -> None:
     """Write the pictures below docs/pictures."""
     folder = ROOT / "docs" / "pictures"
     folder.mkdir(parents=True, exist_ok=True)
-    explore, evaluate = figures("01_explore"), figures("04_evaluate")
-    comparison, confusion, reliability, _, _, slices, mistakes = evaluate
-    sheets = {
-        "sample": stacked([[explore[1]]]),
-        "evaluation": stacked([[comparison], [confusion, reliability], [slices]]),
-        "mistakes": stacked([[mistakes]]),
-    }
-    for name, sheet in sheets.items():
+    for name, rows in SHEETS.items():
+        sheet = stacked([[figure(notebook, call) for notebook, call in row] for row in rows])
         sheet.quantize(128, dither=Image.Dither.NONE).save(folder / f"{name}.png", optimize=True)
 
 

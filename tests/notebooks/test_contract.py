@@ -2,6 +2,7 @@
 
 import ast
 import re
+import runpy
 import shlex
 from pathlib import Path
 
@@ -89,3 +90,11 @@ def test_a_notebook_is_clean(path):
     assert "assert " in code[-1].source, "the last cell checks"
     assert book.metadata.kernelspec.name == "python3"
     assert len({cell.id for cell in book.cells}) == len(book.cells)
+
+
+def test_each_figure_of_the_readme_is_shown_by_one_cell():
+    pictures = runpy.run_path(str(ROOT / "scripts" / "pictures.py"))
+    figures = [figure for rows in pictures["SHEETS"].values() for row in rows for figure in row]
+    for notebook, call in figures:
+        cells = nbformat.read(ROOT / "notebooks" / f"{notebook}.ipynb", as_version=4).cells
+        assert sum(cell.cell_type == "code" and call in cell.source for cell in cells) == 1, call
