@@ -271,7 +271,8 @@ def tiny_description(bundle_folder) -> Callable[..., Any]:
     """Describes a graph of `tiny_graph`, with the golden answer of one without biases."""
     from catsdogs_lib.common.files import sha256_bytes
     from catsdogs_lib.imaging.preprocessing import Preprocessing
-    from catsdogs_lib.inference.bundle import Bundle, Graph
+    from catsdogs_lib.inference.bundle import Bundle
+    from catsdogs_lib.inference.description import Graph
 
     reference = Bundle.load(bundle_folder).description
 

@@ -19,7 +19,7 @@ from catsdogs_lib.batch.photos import Photo
 from catsdogs_lib.batch.rows import Row
 from catsdogs_lib.common import files
 from catsdogs_lib.common.errors import CatsdogsError
-from catsdogs_lib.inference.bundle import Description
+from catsdogs_lib.inference.description import Description
 
 LEDGER = "_score.json"
 PART_ROWS = 2**14

@@ -7,7 +7,7 @@ from typing import Any
 from catsdogs_lib.batch.rows import Row
 from catsdogs_lib.common import files
 from catsdogs_lib.common.errors import CatsdogsError
-from catsdogs_lib.inference.bundle import Description
+from catsdogs_lib.inference.description import Description
 
 PROBABILITY_PREFIX = "probability_"
 """Prefix of each class's column; pandas and DuckDB filter and sort by plain numbers, not by maps."""

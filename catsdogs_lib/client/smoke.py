@@ -10,7 +10,8 @@ from typing import Any, NamedTuple, Protocol
 from catsdogs_lib.client.http import UnreachableError
 from catsdogs_lib.client.messages import Headers, HttpRequest, HttpResponse
 from catsdogs_lib.common.files import parse_json
-from catsdogs_lib.inference.bundle import Bundle, Golden
+from catsdogs_lib.inference.bundle import Bundle
+from catsdogs_lib.inference.description import Golden
 
 PROBABILITY_SUM_TOLERANCE = 1e-3
 ANSWER_FIELDS = frozenset(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from catsdogs_lib.evaluation import calibration, metrics, selective, slices
 from catsdogs_lib.evaluation.metrics import Interval
-from catsdogs_lib.inference.bundle import Metric, RiskBound, SelectiveMetrics, Slice, Thresholds
+from catsdogs_lib.inference.description import Metric, RiskBound, SelectiveMetrics, Slice, Thresholds
 from catsdogs_lib.training.checkpoint import TrainedModel
 from catsdogs_lib.training.trainer import label_indices
 

@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import beta
 
 from catsdogs_lib.evaluation.metrics import EvaluationError, check_answers
-from catsdogs_lib.inference.bundle import RiskBound, Thresholds
+from catsdogs_lib.inference.description import RiskBound, Thresholds
 
 CONFIDENCE_LEVEL = 0.95
 """Probability, over the draw of the validation photos, that the risk bound holds."""

@@ -12,7 +12,8 @@ from markdown_it import MarkdownIt
 
 from catsdogs_lib.common import files
 from catsdogs_lib.evaluation.selective import risk_bound_sentence
-from catsdogs_lib.inference.bundle import Bundle, Card, Description, SelectiveMetrics, Slice
+from catsdogs_lib.inference.bundle import Bundle
+from catsdogs_lib.inference.description import Card, Description, SelectiveMetrics, Slice
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1b1d1c; --paper: #f7f6f2; --line: #d8d5cc; --soft: #5d615e }

@@ -10,18 +10,9 @@ from typing import Any
 from catsdogs_lib.common import files
 from catsdogs_lib.export import model_card
 from catsdogs_lib.export.parity import drawn_picture
-from catsdogs_lib.inference.bundle import (
-    Bundle,
-    Data,
-    Description,
-    Golden,
-    Graph,
-    Metric,
-    Parity,
-    RiskBound,
-    Thresholds,
-)
+from catsdogs_lib.inference.bundle import Bundle
 from catsdogs_lib.inference.classifier import Classifier
+from catsdogs_lib.inference.description import Data, Description, Golden, Graph, Metric, Parity, RiskBound, Thresholds
 from catsdogs_lib.training.checkpoint import TrainedModel
 
 GOLDEN_PICTURES = (("cat", 1), ("cat", 2), ("dog", 1), ("dog", 2))

@@ -10,8 +10,8 @@ from catsdogs_lib.common.errors import CatsdogsError
 from catsdogs_lib.common.progress import track
 from catsdogs_lib.data.synthetic.render import draw
 from catsdogs_lib.evaluation.calibration import softmax
-from catsdogs_lib.inference.bundle import Parity
 from catsdogs_lib.inference.classifier import Classifier, Outputs
+from catsdogs_lib.inference.description import Parity
 from catsdogs_lib.training.checkpoint import TrainedModel
 
 PARITY_TOLERANCE = 1e-3

@@ -21,8 +21,8 @@ from catsdogs_lib.imaging import decoder_process, decoding
 from catsdogs_lib.imaging.decoder_process import Decode, PhotoLimits
 from catsdogs_lib.imaging.decoding import PhotoError, PhotoTooLargeError, UndecodableError
 
-COPIES = 2
-"""Copies of a photo's bytes that are held while it is decoded, besides the decoder's own: the request's and ours."""
+COPIES = 1
+"""Copies of a photo's bytes that this process holds while the photo is decoded."""
 DEFAULT_LIMITS = PhotoLimits()
 _UNSAFE_TO_FORK = frozenset({"onnxruntime", "torch"})
 

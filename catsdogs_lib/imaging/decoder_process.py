@@ -51,7 +51,7 @@ class PhotoLimits:
 
     cpu_seconds: float = 1.8
     wall_seconds: float = 30.0
-    memory_bytes: int = 235_000_000
+    memory_bytes: int = 250_000_000
 
 
 def send(stream: socket.socket, header: Any, data: bytes = b"") -> None:

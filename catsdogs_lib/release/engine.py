@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from catsdogs_lib.common.errors import CatsdogsError
-from catsdogs_lib.inference.bundle import DESCRIPTION_FILE, GRAPH_FILE, Bundle
+from catsdogs_lib.inference.bundle import DESCRIPTION_FILE, Bundle
+from catsdogs_lib.inference.description import GRAPH_FILE
 
 PLATFORM = "linux/amd64"
 REVISION_LABEL = "org.opencontainers.image.revision"

@@ -6,8 +6,9 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 from catsdogs_lib import __version__
-from catsdogs_lib.inference.bundle import Bundle, Metric
+from catsdogs_lib.inference.bundle import Bundle
 from catsdogs_lib.inference.classifier import Prediction
+from catsdogs_lib.inference.description import Metric
 
 LINKS = ("predict", "explain", "health", "ready", "version", "metrics", "docs")
 IMAGE_VARIABLE = "CATSDOGS_IMAGE"

@@ -17,8 +17,9 @@ from catsdogs_lib.export.parity import (
     drawn_picture,
     quantization_parity,
 )
-from catsdogs_lib.inference.bundle import Bundle, Parity
+from catsdogs_lib.inference.bundle import Bundle
 from catsdogs_lib.inference.classifier import Classifier, InferenceError
+from catsdogs_lib.inference.description import Parity
 from catsdogs_lib.training.checkpoint import TrainedModel
 
 

@@ -15,8 +15,10 @@ from catsdogs_lib.imaging import decoding
 
 ROOT = Path(__file__).parents[2]
 MEASURE = """
-import json, sys, time, warnings
+import json, os, sys, warnings
 from pathlib import Path
+sys.path.append("tests")
+from process_tree import ProcessTree
 from catsdogs_lib.inference.bundle import Bundle
 from catsdogs_lib.inference.classifier import Classifier
 
@@ -25,15 +27,14 @@ classifier = Classifier(Bundle.load(Path("models/reference")), 2)
 for golden in classifier.bundle.description.golden:
     classifier.predict(golden.data)
 
-def status(name):
-    return next(int(line.split()[1]) / 1024 for line in open("/proc/self/status") if line.startswith(name))
-
+tree = ProcessTree(os.getpid())
 for path in sys.argv[1:]:
-    data = Path(path).read_bytes()
-    Path("/proc/self/clear_refs").write_text("5")
-    before, began = status("VmRSS"), time.perf_counter()
-    answer = classifier.predict(data).prediction
-    print(json.dumps([Path(path).name, time.perf_counter() - began, status("VmHWM") - before]))
+    tree.reset_peaks()
+    before, began = tree.resident(), tree.cpu_seconds()
+    answer = classifier.predict(Path(path)).prediction
+    peaks = tree.peaks()
+    growth = sum(peaks[pid] - size for pid, size in before.items() if pid in peaks) / 1e6
+    print(json.dumps([Path(path).name, tree.cpu_seconds() - began, growth]))
 """
 
 

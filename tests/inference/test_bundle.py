@@ -16,9 +16,9 @@ from catsdogs_lib.inference.bundle import (
     BundleError,
     BundleMissingError,
     BundleVersionError,
-    Description,
     locate,
 )
+from catsdogs_lib.inference.description import Description
 from catsdogs_lib.serving import model as serving
 
 

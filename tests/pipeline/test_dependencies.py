@@ -138,4 +138,4 @@ def test_dvc_sees_a_change_to_the_library_where_it_matters(tmp_path):
     assert stale("serving/app.py") == set()
     assert stale("export/model_card.py") == {"package"}
     assert stale("imaging/decoding.py") == set(STAGES)
-    assert stale("imaging/statistics.py") == set(STAGES) - {"explore"}
+    assert stale("training/dataset.py") == set(STAGES) - {"explore"}

@@ -25,6 +25,8 @@ EXPENSIVE = (
     "baseline_48_megapixels.jpg",
     "deep_12_megapixels.png",
 )
+ACCEPTED = tuple(name for name in EXPENSIVE if "megapixels" in name and "scans" not in name)
+"""Photos at the limits, which must be answered."""
 FOREIGN_WORDS = ("arguments", "Traceback", "cannot identify", "buffer", "bytes not processed", "Errno")
 """Words of Pillow and Python, which mean nothing to the sender of a photo."""
 
@@ -47,7 +49,7 @@ def test_no_file_costs_more_memory_or_processor_time_than_promised(name, served_
         cpu = wait_for_rest(tree) - before
         growth = idle.growth(watch.take())
     print(f"{name}: {status}, {cpu:.2f} CPU s, {growth / 1e6:.0f} MB")
-    assert status in (200, 413, 415, 422), body
+    assert status == 200 if name in ACCEPTED else status in (413, 415, 422), body
     assert cpu <= MAX_CPU_SECONDS
     assert growth <= MAX_GROWTH
     assert send(served_process.address, "POST", "/predict", photo, [("content-type", "image/jpeg")])[0] == 200
