@@ -16,7 +16,7 @@ from PIL import Image
 from catsdogs_lib.common import files
 from catsdogs_lib.common.progress import track
 from catsdogs_lib.imaging import decoding, preprocessing, statistics
-from catsdogs_lib.imaging.decoder_pool import DecoderPool
+from catsdogs_lib.imaging.decoder_pool import DecoderPool, shared_pool
 
 SQUARE = 224
 """Side of the measured centre square, in pixels; models see the same square."""
@@ -109,8 +109,8 @@ def check_photos(paths: Sequence[Path], min_side: int = 1, workers: int | None =
         In the order of `paths`.
     """
     workers = workers or min(os.cpu_count() or 1, MAX_WORKERS)
-    with DecoderPool(check_packed, workers) as decoders, ThreadPoolExecutor(workers, "check") as pool:
-        check = partial(_check_limited, decoders, min_side)
+    check = partial(_check_limited, shared_pool(check_packed, workers), min_side)
+    with ThreadPoolExecutor(workers, "check") as pool:
         return list(track(pool.map(check, paths), "checking photos", len(paths)))
 
 
@@ -160,6 +160,8 @@ def _check_bytes(data: bytes, path: Path, min_side: int) -> CheckedPhoto:
     try:
         # A large JPEG is decoded at a fraction of its size, yet all of its data is read: a cut shows.
         upright = decoding.decode(image, SQUARE)
+    except decoding.PhotoTooLargeError as error:
+        return known(excluded=f"{Reason.TOO_LARGE}: {error}")
     except decoding.PhotoError as error:
         return known(excluded=f"{Reason.CORRUPT}: {error}")
     except (MemoryError, RecursionError) as error:

@@ -12,7 +12,7 @@ from PIL import Image
 from catsdogs_lib.common.progress import track
 from catsdogs_lib.data.folders import find_photos
 from catsdogs_lib.imaging import decoding
-from catsdogs_lib.imaging.decoder_pool import DecoderPool
+from catsdogs_lib.imaging.decoder_pool import shared_pool
 
 
 def headers(raw: Path) -> pd.DataFrame:
@@ -25,17 +25,17 @@ def headers(raw: Path) -> pd.DataFrame:
         (width over height). A file without a readable header has the format "none"; its other values are NaN.
     """
     rows = []
-    with DecoderPool(packed_header, 1) as decoders:
-        for photo in track(find_photos(raw)[0], "reading headers"):
-            kilobytes = photo.path.stat().st_size / 1e3
-            row = {"path": photo.name, "label": photo.label, "split": photo.split, "kilobytes": kilobytes}
-            try:
-                header = decoding.Header(*decoders.call(photo.path)[0])
-            except decoding.PhotoError:
-                rows.append({**row, "format": "none", "megapixels": np.nan, "aspect": np.nan})
-                continue
-            shape = {"megapixels": header.width * header.height / 1e6, "aspect": header.width / header.height}
-            rows.append({**row, "format": header.format, **shape})
+    decoders = shared_pool(packed_header, 1)
+    for photo in track(find_photos(raw)[0], "reading headers"):
+        kilobytes = photo.path.stat().st_size / 1e3
+        row = {"path": photo.name, "label": photo.label, "split": photo.split, "kilobytes": kilobytes}
+        try:
+            header = decoding.Header(*decoders.call(photo.path)[0])
+        except decoding.PhotoError:
+            rows.append({**row, "format": "none", "megapixels": np.nan, "aspect": np.nan})
+            continue
+        shape = {"megapixels": header.width * header.height / 1e6, "aspect": header.width / header.height}
+        rows.append({**row, "format": header.format, **shape})
     return pd.DataFrame(rows)
 
 
@@ -56,15 +56,15 @@ def some_photos(
     raw: Path, table: pd.DataFrame, each: int, side: int = 256, seed: int = 0
 ) -> Sequence[tuple[Image.Image, str]]:
     """Sample `each` photos of each class at random, with their labels; unreadable ones are skipped."""
+    decoders = shared_pool(packed_photo, 1)
 
-    def readable(decoders: DecoderPool, paths: Iterable[str]) -> Iterator[Image.Image]:
+    def readable(paths: Iterable[str]) -> Iterator[Image.Image]:
         for path in paths:
             with contextlib.suppress(decoding.PhotoError):
                 yield Image.frombytes("RGB", *decoders.call(raw / path, side))
 
-    with DecoderPool(packed_photo, 1) as decoders:
-        return [
-            (photo, str(label))
-            for label, rows in table[table["format"] != "none"].groupby("label")
-            for photo in itertools.islice(readable(decoders, rows["path"].sample(frac=1, random_state=seed)), each)
-        ]
+    return [
+        (photo, str(label))
+        for label, rows in table[table["format"] != "none"].groupby("label")
+        for photo in itertools.islice(readable(rows["path"].sample(frac=1, random_state=seed)), each)
+    ]

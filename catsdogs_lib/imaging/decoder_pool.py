@@ -81,6 +81,12 @@ class DecoderPool:
             self._idle.put(decoder)
 
 
+@cache
+def shared_pool(decode: Decode, count: int) -> DecoderPool:
+    """Get the pool of `count` processes for a function; it lives as long as this process, since a start is costly."""
+    return DecoderPool(decode, count)
+
+
 def _close_all(decoders: "list[_Decoder]") -> None:
     for decoder in decoders:
         decoder.close()

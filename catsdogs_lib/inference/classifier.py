@@ -4,7 +4,6 @@ import os
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -12,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from catsdogs_lib.imaging.decoder_pool import DecoderPool
+from catsdogs_lib.imaging.decoder_pool import DecoderPool, shared_pool
 from catsdogs_lib.imaging.decoding import FORMATS, PhotoError
 from catsdogs_lib.imaging.preprocessing import normalise
 from catsdogs_lib.imaging.statistics import ImageStatistics, square_with_statistics
@@ -126,7 +125,7 @@ class Classifier:
     ) -> None:
         self.bundle = bundle
         self.formats = formats
-        self.decoders = decoders or _shared_decoders()
+        self.decoders = decoders or decoder_pool(len(os.sched_getaffinity(0)))
         # After the decoders are forked, since it starts threads. By default it sends telemetry to its makers and writes
         # below the home folder.
         os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
@@ -279,13 +278,8 @@ class Classifier:
 
 
 def decoder_pool(count: int) -> DecoderPool:
-    """Make a pool of `count` processes that decode photos for a `Classifier`."""
-    return DecoderPool(square_with_statistics, count)
-
-
-@cache
-def _shared_decoders() -> DecoderPool:
-    return decoder_pool(len(os.sched_getaffinity(0)))
+    """Get this process's pool of `count` processes that decode photos for a `Classifier`."""
+    return shared_pool(square_with_statistics, count)
 
 
 def golden_difference(classifier: Classifier, count: int | None = None) -> float:

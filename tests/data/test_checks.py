@@ -14,6 +14,7 @@ from catsdogs_lib.imaging import decoding
 
 ROOT = Path(__file__).parents[2]
 EDGE = ROOT / "../shared/data/edge"
+HOSTILE = EDGE.parent / "hostile"
 MEASURE_EDGE = """
 import resource, sys
 from pathlib import Path
@@ -190,3 +191,13 @@ def test_hostile_files_get_an_answer_or_a_reason_in_bounded_memory() -> None:
     assert answers["corrupt/not_an_image.jpg"][1].startswith(Reason.NOT_AN_IMAGE)
     assert answers["wrong_extension/Cat1035.png"][2] == "ending says PNG, bytes are WEBP"
     assert int(megabytes) < 300
+
+
+@pytest.mark.skipif(not HOSTILE.is_dir(), reason="needs real photos: ../shared/data/hostile is not here")
+def test_a_photo_that_takes_too_much_memory_is_excluded_and_the_others_are_checked(tmp_path: Path) -> None:
+    smooth(1).save(tmp_path / "photo.jpg")
+    paths = [HOSTILE / "webp_65536_prefix_groups.webp", tmp_path / "photo.jpg"]
+    excluded = [photo.excluded for photo in check_photos(paths, workers=1)]
+    assert Reason.of(excluded[0]) is Reason.TOO_LARGE
+    assert "memory" in excluded[0]
+    assert excluded[1] == ""
