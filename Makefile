@@ -43,8 +43,8 @@ pipeline: $(INSTALLED) ## Run the graph from photos to a bundle; DATA=sample, ka
 	@catsdogs pipeline --data "$(DATA)" $(foreach setting,$(if $(filter best,$(PROFILE)),$(BEST)) $(if $(filter small,$(PROFILE)),$(SMALL)) $(SET),--set "$(setting)")
 
 .PHONY: test
-test: $(INSTALLED) ## Run every test; TESTS="tests" leaves the notebooks out
-	@tests/run $(TESTS)
+test: $(INSTALLED) ## Run every test; TESTS="tests" leaves the notebooks out, COVERAGE=yes measures coverage
+	@COVERAGE="$(COVERAGE)" tests/run $(TESTS)
 
 .PHONY: notebooks
 notebooks: $(INSTALLED) ## Run each notebook alone on its defaults, from nothing

@@ -50,7 +50,8 @@ def test_each_photo_is_a_row_with_what_the_classifier_and_the_service_answer(fol
     _, score = commands
     done = score(folder, tmp_path / "out")
     assert done.returncode == 1, "two photos were not answered"
-    assert done.stderr == ""
+    # Progress, on a slow machine.
+    assert all(line.startswith("scoring: ") for line in done.stderr.splitlines())
     assert done.stdout.startswith(f"7 photos in {tmp_path / 'out'}: 5 answered, 2 not; ")
     found = pd.read_parquet(tmp_path / "out")
     files = [

@@ -448,15 +448,19 @@ def bundle_of(folder, reference, classes):
     onnx.checker.check_model(model)
     data = model.SerializeToString()
     about = reference.description
-    described = about.graph.model_copy(update={"sha256": files.sha256_bytes(data), "bytes": len(data)})
+    graph = about.graph.model_copy(update={"sha256": files.sha256_bytes(data), "bytes": len(data)})
     update = {
         "classes": tuple(classes),
-        "graph": described,
+        "graph": graph,
         "golden": (),
         "temperature": 1.0,
         "explanation": "occlusion",
     }
-    return Bundle.write(folder, about.model_copy(update=update), data).folder
+    described = about.model_copy(update=update)
+    picture = about.golden[0]
+    probabilities = Classifier(Bundle(folder, described), graph=data).predict(picture.data).probabilities
+    golden = picture.model_copy(update={"probabilities": probabilities})
+    return Bundle.write(folder, described.model_copy(update={"golden": (golden,)}), data).folder
 
 
 def colour(*rgb):
