@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import imagehash
 import numpy as np
+import scipy.fftpack  # noqa: F401 - imagehash imports it on first use, which would count against the first photo
 from PIL import Image
 
 from catsdogs_lib.common import files

@@ -187,6 +187,35 @@ def test_pixels_and_statistics_are_those_of_this_process(pool, tmp_path):
             decoders.call(b"no photo", 32)
 
 
+WORKERS = """
+import os, sys, threading
+from pathlib import Path
+from catsdogs_lib.data.checks import check_packed
+from catsdogs_lib.imaging.decoder_pool import DecoderPool
+from catsdogs_lib.imaging.statistics import square_with_statistics
+def below(pid):
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+threading.Thread(target=threading.Event().wait, daemon=True).start()
+for decode, argument in ((square_with_statistics, 224), (check_packed, 1)):
+    with DecoderPool(decode, 1) as pool:
+        pool.call(Path(sys.argv[1]), argument)
+        (keeper,) = below(os.getpid())
+        workers = below(keeper)
+        for _ in range(3):
+            pool.call(Path(sys.argv[1]), argument)
+        print(workers == below(keeper))
+"""
+
+
+def test_an_ordinary_photo_does_not_wear_its_worker_out(tmp_path, plain_environment):
+    noise = np.random.default_rng(3).integers(0, 255, (600, 800, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "photo.jpg")
+    command = [sys.executable, "-c", WORKERS, str(tmp_path / "photo.jpg")]
+    environment = {**plain_environment, "OMP_NUM_THREADS": "8", "OPENBLAS_NUM_THREADS": "8"}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=60)
+    assert done.stdout.split() == ["True", "True"], done.stderr
+
+
 @pytest.fixture
 def no_shared_memory():
     """Mount nothing at /dev/shm, as on Lambda, for the processes that a test starts."""
