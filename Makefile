@@ -42,6 +42,7 @@ all: ## Everything: install, pipeline, test, image, Compose, smoke tests; DATA, 
 pipeline: $(INSTALLED) ## Run the graph from photos to a bundle; DATA=sample, kaggle, oxford-pets, a folder or zip
 	@catsdogs pipeline --data "$(DATA)" $(foreach setting,$(if $(filter best,$(PROFILE)),$(BEST)) $(if $(filter small,$(PROFILE)),$(SMALL)) $(SET),--set "$(setting)")
 
+COVERAGE ?=
 .PHONY: test
 test: $(INSTALLED) ## Run every test; TESTS="tests" leaves the notebooks out, COVERAGE=yes measures coverage
 	@COVERAGE="$(COVERAGE)" tests/run $(TESTS)
