@@ -70,7 +70,7 @@ class Cost:
 
 @dataclasses.dataclass
 class Door:
-    """What came of one door."""
+    """The answers, prices and violations at one door."""
 
     name: str
     costs: list[Cost] = dataclasses.field(default_factory=list)
@@ -196,7 +196,7 @@ def through_command(name: str, corpus: Corpus, folder: Path) -> Door:
 
 
 class CommandRun(NamedTuple):
-    """What a command printed and took: seconds, processor seconds, and samples of its memory in bytes."""
+    """The output of a command and its price: seconds, processor seconds, and samples of its memory in bytes."""
 
     code: int
     output: str
