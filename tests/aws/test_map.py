@@ -58,3 +58,12 @@ def test_a_photo_that_is_gone_is_a_row_and_a_bucket_that_is_gone_is_an_error(fun
     # So the state machine tries again, and then counts the batch as failed.
     with pytest.raises(Exception, match="check the permissions"):
         functions.map_items({"BatchInput": {"bucket": "no-such-bucket-here"}, "Items": keys})
+
+
+def test_a_photo_that_takes_too_much_memory_is_a_row_and_the_next_is_answered(functions, stack, pictures, hostile):
+    stack.put("incoming/costly.webp", (hostile / "webp_65536_prefix_groups.webp").read_bytes())
+    stack.put("incoming/photo.jpg", pictures[0])
+    items = [{"Key": "incoming/costly.webp"}, {"Key": "incoming/photo.jpg"}]
+    refused, answered = functions.map_items({"BatchInput": {"bucket": stack.bucket}, "Items": items})
+    assert "more memory to decode than is allowed" in refused["error"]
+    assert answered["error"] is None

@@ -216,17 +216,40 @@ def test_an_ordinary_photo_does_not_wear_its_worker_out(tmp_path, plain_environm
     assert done.stdout.split() == ["True", "True"], done.stderr
 
 
-@pytest.fixture
-def no_shared_memory():
-    """Mount nothing at /dev/shm, as on Lambda, for the processes that a test starts."""
-    command = ["unshare", "--mount", "sh", "-c", 'umount -l /dev/shm && exec "$@"', "sh"]
+def in_mounts_of_its_own(change):
+    """Return the command that runs another after a change to the mounts that it sees."""
+    command = ["unshare", "--mount", "sh", "-c", f'{change} && exec "$@"', "sh"]
     if os.geteuid() or subprocess.run([*command, "true"], capture_output=True).returncode:
-        pytest.skip("needs root and namespaces")
+        pytest.skip("needs root and mount namespaces")
     return command
 
 
-def test_without_shared_memory_photos_are_decoded(tmp_path, no_shared_memory, plain_environment):
+def test_without_shared_memory_photos_are_decoded(tmp_path, plain_environment):
     Image.new("RGB", (40, 40)).save(tmp_path / "photo.png")
-    command = [*no_shared_memory, sys.executable, "-c", FORKED, str(tmp_path / "photo.png")]
+    # As on Lambda, no semaphore and no shared memory can be made there.
+    unusable = in_mounts_of_its_own("mount -t tmpfs -o ro none /dev/shm")
+    command = [*unusable, sys.executable, "-c", FORKED, str(tmp_path / "photo.png")]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=plain_environment, timeout=30)
     assert (done.stdout.split()[:3], done.stderr) == (["2", "40", "3072"], "")
+
+
+UNLIMITED = """
+import sys
+from pathlib import Path
+from catsdogs_lib.imaging.decoder_pool import DecoderPool
+from catsdogs_lib.imaging.statistics import square_with_statistics
+with DecoderPool(square_with_statistics, 2) as pool:
+    for _ in range(2):
+        print(len(pool.call(Path(sys.argv[1]), 32)[1]))
+"""
+
+
+def test_where_memory_cannot_be_limited_one_line_says_so(tmp_path, plain_environment):
+    Image.new("RGB", (40, 40)).save(tmp_path / "photo.png")
+    # Without /proc a process does not know its own size.
+    hidden = in_mounts_of_its_own("mount -t tmpfs none /proc")
+    command = [*hidden, sys.executable, "-c", UNLIMITED, str(tmp_path / "photo.png")]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=plain_environment, timeout=30)
+    assert done.stdout.split() == ["3072", "3072"], done.stderr
+    (line,) = done.stderr.splitlines()
+    assert "enforces no limit on the memory" in line
