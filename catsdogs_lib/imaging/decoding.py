@@ -338,6 +338,6 @@ _TRANSPOSE = {
 }
 
 
-def read(source: bytes | Path, short_side: int | None = None, formats: Collection[str] = FORMATS) -> Image.Image:
+def read(source: bytes | Path, short_side: int | None = None) -> Image.Image:
     """Open and decode a photo; see `open_photo` and `decode`."""
-    return decode(open_photo(source, formats), short_side)
+    return decode(open_photo(source), short_side)

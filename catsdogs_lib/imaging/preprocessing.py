@@ -1,14 +1,10 @@
 """From a photo to the input of a model. Training, evaluation and serving share it, so that they cannot disagree."""
 
-from collections.abc import Collection
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-
-from catsdogs_lib.imaging import decoding
 
 
 @dataclass(frozen=True)
@@ -54,30 +50,3 @@ def normalise(image: Image.Image, preprocessing: Preprocessing) -> NDArray[np.fl
         np.multiply(values.T, np.float32(1 / (255 * std)), out=plane)
         np.subtract(plane, np.float32(mean / std), out=plane)
     return planes
-
-
-def model_input(
-    source: bytes | Path, preprocessing: Preprocessing, formats: Collection[str] = decoding.FORMATS
-) -> NDArray[np.float32]:
-    """Read a photo as model input.
-
-    Parameters
-    ----------
-    source
-        The bytes of a photo, or the path of a file.
-    preprocessing
-        The model's.
-    formats
-        Those of `decoding.FORMATS` that are read.
-
-    Returns
-    -------
-    ndarray of float32, shape (3, size, size)
-
-    Raises
-    ------
-    PhotoError
-        The photo cannot be used.
-    """
-    image = decoding.read(source, preprocessing.size, formats)
-    return normalise(centre_square(image, preprocessing.size), preprocessing)

@@ -9,7 +9,7 @@ from PIL import Image
 
 from catsdogs_lib.imaging import decoding
 from catsdogs_lib.imaging.decoding import NotAnImageError, PhotoTooLargeError, UndecodableError
-from catsdogs_lib.imaging.preprocessing import Preprocessing, model_input
+from catsdogs_lib.imaging.statistics import square_with_statistics
 
 
 def encode(image, kind="JPEG", **options):
@@ -156,10 +156,10 @@ def test_a_missing_file_and_a_folder_are_refused_in_a_sentence(tmp_path):
 @pytest.mark.parametrize("name", ["GIF", "BMP", "TIFF"])
 def test_a_format_that_is_turned_off_is_refused_by_name(name):
     data, formats = encode(half_red(), name), ("JPEG", "PNG", "WEBP")
-    for read in (decoding.open_photo, lambda data, formats: model_input(data, Preprocessing(), formats)):
+    for read in (decoding.open_photo, lambda data, formats: square_with_statistics(data, 224, formats)):
         with pytest.raises(NotAnImageError, match=f"^{name} is not read; use one of JPEG, PNG, WebP$"):
             read(data, formats)
-    assert model_input(encode(half_red(), "WEBP"), Preprocessing(), formats).shape == (3, 224, 224)
+    assert len(square_with_statistics(encode(half_red(), "WEBP"), 224, formats)[1]) == 3 * 224 * 224
 
 
 def test_every_odd_file_gets_pixels_or_a_sentence(edge):
@@ -167,7 +167,7 @@ def test_every_odd_file_gets_pixels_or_a_sentence(edge):
     for path in sorted(edge.rglob("*")):
         if path.is_file() and path.suffix != ".txt":
             try:
-                assert model_input(path, Preprocessing()).shape == (3, 224, 224)
+                assert len(square_with_statistics(path, 224)[1]) == 3 * 224 * 224
                 answered += 1
             except decoding.PhotoError as error:
                 assert len(str(error)) > 20

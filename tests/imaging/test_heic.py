@@ -11,7 +11,6 @@ from PIL import Image
 
 from catsdogs_lib.data.synthetic.render import draw
 from catsdogs_lib.imaging import decoding, heic
-from catsdogs_lib.imaging.preprocessing import Preprocessing, model_input
 
 HEAD = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"
 installed = pytest.mark.skipif(not importlib.util.find_spec("pillow_heif"), reason="needs the extra heic")
@@ -123,7 +122,7 @@ def test_it_is_bounded_like_other_photos(monkeypatch):
 @installed
 def test_it_can_be_turned_off():
     with pytest.raises(decoding.NotAnImageError, match="^HEIC is not read; use one of JPEG$"):
-        model_input(saved(draw("cat", 3)), Preprocessing(), ("JPEG",))
+        decoding.open_photo(saved(draw("cat", 3)), ("JPEG",))
 
 
 @installed

@@ -4,7 +4,7 @@ import torch
 
 from catsdogs_lib.data.synthetic.render import draw
 from catsdogs_lib.imaging import decoding
-from catsdogs_lib.imaging.preprocessing import Preprocessing, centre_square, model_input
+from catsdogs_lib.imaging.preprocessing import Preprocessing, centre_square, normalise
 from catsdogs_lib.training import dataset
 from catsdogs_lib.training.dataset import Augmentation, PhotoDataset, augmented_rows, batches
 
@@ -22,7 +22,8 @@ def paths(tmp_path_factory):
 def test_plain_photos_are_what_serving_sees(paths):
     tensor, label = PhotoDataset(paths, range(6), Preprocessing())[3]
     assert label == 3
-    assert np.array_equal(tensor.numpy(), model_input(paths[3], Preprocessing()))
+    square = centre_square(decoding.read(paths[3], 224), 224)
+    assert np.array_equal(tensor.numpy(), normalise(square, Preprocessing()))
 
 
 def test_augmentation_depends_on_seed_epoch_and_photo_alone(paths):

@@ -6,7 +6,7 @@ import torch
 import torchvision
 from torch import nn
 
-from catsdogs_lib.imaging.preprocessing import model_input
+from catsdogs_lib.training.dataset import PhotoDataset
 from catsdogs_lib.training.models import ModelError, build, interpolate_weights, round_to_fp16
 
 
@@ -30,7 +30,8 @@ def test_lite0_carries_the_weights_of_imagenet(pets):
     classifier.load_state_dict({"weight": state["_fc.weight"], "bias": state["_fc.bias"]})
     known = {"cats": range(281, 288), "dogs": range(151, 269)}
     paths = [path for animal in known for path in sorted((pets / "test" / animal).iterdir())[:20]]
-    batch = torch.stack([torch.from_numpy(model_input(path, built.preprocessing)) for path in paths])
+    photos = PhotoDataset(paths, [0] * len(paths), built.preprocessing)
+    batch = torch.stack([photos[index][0] for index in range(len(photos))])
     with torch.inference_mode():
         answers = classifier(built.network.eval().backbone(batch)).argmax(dim=1).tolist()
     right = sum(answer in known[path.parent.name] for answer, path in zip(answers, paths, strict=True))
