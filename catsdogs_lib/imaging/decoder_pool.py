@@ -21,8 +21,6 @@ from catsdogs_lib.imaging import decoder_process, decoding
 from catsdogs_lib.imaging.decoder_process import Decode, PhotoLimits
 from catsdogs_lib.imaging.decoding import PhotoError, PhotoTooLargeError, UndecodableError
 
-COPIES = 1
-"""Copies of a photo's bytes that this process holds while the photo is decoded."""
 DEFAULT_LIMITS = PhotoLimits()
 _UNSAFE_TO_FORK = frozenset({"onnxruntime", "torch"})
 
@@ -183,7 +181,7 @@ class _Decoder:
         assert self._connection is not None
         data, path = (source, None) if isinstance(source, bytes) else (b"", os.fsencode(source.absolute()).hex())
         try:
-            decoder_process.send(self._connection, {"path": path, "arguments": arguments, "copies": COPIES}, data)
+            decoder_process.send(self._connection, {"path": path, "arguments": arguments}, data)
             reply, pixels = decoder_process.receive(self._stream)
         except (EOFError, OSError):
             raise _WorkerEndedError(self._replace()) from None

@@ -164,7 +164,11 @@ def work(connection: socket.socket, decode: Decode, limits: PhotoLimits) -> NoRe
             request, data = receive(stream)
             path = request["path"]
             reply, pixels = _decode_limited(
-                decode, data if path is None else Path(os.fsdecode(bytes.fromhex(path))), request, baseline, limits
+                decode,
+                data if path is None else Path(os.fsdecode(bytes.fromhex(path))),
+                request["arguments"],
+                baseline,
+                limits,
             )
             del data
             worn = _address_space() > baseline + WORN_BYTES
@@ -180,15 +184,15 @@ def work(connection: socket.socket, decode: Decode, limits: PhotoLimits) -> NoRe
 
 
 def _decode_limited(
-    decode: Decode, source: bytes | Path, request: dict[str, Any], baseline: int, limits: PhotoLimits
+    decode: Decode, source: bytes | Path, arguments: list[Any], baseline: int, limits: PhotoLimits
 ) -> tuple[dict[str, Any], bytes]:
     # A photo given as bytes is held by the other process as well.
-    held_elsewhere = request["copies"] * len(source) if isinstance(source, bytes) else 0
+    held_elsewhere = len(source) if isinstance(source, bytes) else 0
     _limit_memory(baseline + limits.memory_bytes - held_elsewhere if baseline else resource.RLIM_INFINITY)
     signal.setitimer(signal.ITIMER_PROF, limits.cpu_seconds)
     signal.setitimer(signal.ITIMER_REAL, limits.wall_seconds)
     try:
-        value, pixels = decode(source, *request["arguments"])
+        value, pixels = decode(source, *arguments)
     except (MemoryError, RecursionError):
         return {"refusal": [PhotoTooLargeError.__name__, OUT_OF_MEMORY]}, b""
     except PhotoError as error:
