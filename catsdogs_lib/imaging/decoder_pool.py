@@ -134,7 +134,10 @@ class _Decoder:
         self._control.send(b"+")  # the worker gets ready while the parent goes on
 
     def close(self) -> None:
-        """End worker and keeper; a worker that is decoding ends with its photo."""
+        """Stop the worker and its keeper; a worker that is decoding finishes its photo first."""
+        for channel in (self._connection, self._control):
+            if channel is not None:
+                _shut_down(channel, socket.SHUT_WR)
         for end in (self._stream, self._connection, self._control):
             if end is not None:
                 end.close()
@@ -173,6 +176,9 @@ class _Decoder:
         except (EOFError, OSError):
             self.close()
             raise _WorkerEndedError(0) from None
+        except BaseException:
+            self.close()  # an unread greeting would be taken for the reply to the next photo
+            raise
 
     def _call(self, source: bytes | Path, arguments: tuple[Any, ...]) -> tuple[Any, bytes]:
         if self._stream is None:
@@ -201,6 +207,7 @@ class _Decoder:
         assert self._stream is not None
         assert self._connection is not None
         assert self._control is not None
+        _shut_down(self._connection, socket.SHUT_RDWR)
         self._stream.close()
         self._connection.close()
         self._stream = self._connection = None
@@ -228,6 +235,12 @@ class _Decoder:
             return PhotoTooLargeError("there is too little memory to decode the photo; scale it down")
         name = signal.Signals(number).name
         return UndecodableError(f"the photo crashes its decoder ({name}); save it anew, for example as JPEG")
+
+
+def _shut_down(end: socket.socket, how: int) -> None:
+    # Closing is not enough while a process that was forked from this one, such as a DataLoader's, has the socket, too.
+    with contextlib.suppress(OSError):
+        end.shutdown(how)
 
 
 @cache

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from catsdogs_lib.imaging import decoder_process
 from catsdogs_lib.imaging.decoder_pool import DecoderPool
 from catsdogs_lib.imaging.decoder_process import PhotoLimits
 from catsdogs_lib.imaging.decoding import NotAnImageError, PhotoTooLargeError, UndecodableError
@@ -148,6 +149,38 @@ def test_no_process_is_left_behind(pool):
     while Path(f"/proc/{worker}").exists() and time.monotonic() < deadline:
         time.sleep(0.01)
     assert not Path(f"/proc/{worker}").exists()
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_process_forked_from_this_one_does_not_keep_the_workers_alive(pool):
+    worker = pool.call(b"", "echo")[0][0]
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        os.close(writing)
+        os.read(reading, 1)  # until the parent has closed its end
+        os._exit(0)
+    try:
+        closing = threading.Thread(target=pool.close)
+        closing.start()
+        closing.join(5)
+        assert not closing.is_alive()
+        assert not Path(f"/proc/{worker}").exists()
+    finally:
+        os.close(writing)
+        os.waitpid(child, 0)
+        os.close(reading)
+
+
+def test_an_interrupt_while_a_process_starts_mixes_no_replies_up(pool, monkeypatch):
+    def interrupted(stream):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(decoder_process, "receive", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            pool.call(b"one", "echo")
+    assert [pool.call(bytes(length), "echo")[0][1] for length in (5, 7)] == [5, 7]
 
 
 FORKED = """
