@@ -116,19 +116,19 @@ def check_photos(paths: Sequence[Path], min_side: int = 1, workers: int | None =
 
 
 def check_packed(path: Path, min_side: int) -> tuple[dict[str, Any], bytes]:
-    """Check a file in a decoder process: all of `CheckedPhoto` but the thumbnail, and the thumbnail."""
-    photo = check_photo(path, min_side)
-    return photo._replace(thumbnail=b"")._asdict() | {"thumbnail": ""}, photo.thumbnail
+    """Check a file in a decoder process; return the other fields of `CheckedPhoto`, and the thumbnail."""
+    fields = check_photo(path, min_side)._asdict()
+    thumbnail = fields.pop("thumbnail")
+    return fields, thumbnail
 
 
 def _check_limited(decoders: DecoderPool, min_side: int, path: Path) -> CheckedPhoto:
     try:
         fields, thumbnail = decoders.call(path, min_side)
-    except decoding.PhotoTooLargeError as error:
-        return CheckedPhoto(files.sha256(path), path.stat().st_size, excluded=f"{Reason.TOO_LARGE}: {error}")
     except decoding.PhotoError as error:
-        return CheckedPhoto(files.sha256(path), path.stat().st_size, excluded=f"{Reason.CORRUPT}: {error}")
-    return CheckedPhoto(**{**fields, "thumbnail": thumbnail})
+        reason = Reason.TOO_LARGE if isinstance(error, decoding.PhotoTooLargeError) else Reason.CORRUPT
+        return CheckedPhoto(files.sha256(path), path.stat().st_size, excluded=f"{reason}: {error}")
+    return CheckedPhoto(**fields, thumbnail=thumbnail)
 
 
 def check_photo(path: Path, min_side: int = 1) -> CheckedPhoto:
