@@ -35,6 +35,7 @@ _TIFF_NESTED = frozenset({34665, 34853, 40965})
 _TIFF_DIRECTORIES = 8
 _TIFF_SUMMED = 2**15
 
+_BRAND_BYTES = 64
 _BRANDS = {
     b"heic": "HEIC",
     b"heix": "HEIC",
@@ -316,10 +317,17 @@ def _sum_numbers(data: bytes, order: str, code: str, count: int, at: int, word: 
     return sum(min(number, len(data)) for number in struct.unpack_from(f"{order}{count}{code}", data, at))
 
 
+def file_brands(data: bytes) -> list[bytes]:
+    """Read the major and the compatible brands of a file of the MPEG-4 family (ISO/IEC 14496-12); [] for other data."""
+    if data[4:8] != b"ftyp":
+        return []
+    end = min(int.from_bytes(data[:4], "big"), _BRAND_BYTES)
+    return [data[8:12], *(data[at : at + 4] for at in range(16, end, 4))]
+
+
 def unread_format(data: bytes) -> str | None:
     """Name the format of a file that is not decoded, if it is a known one."""
     if data[4:8] == b"ftyp":
-        brands = [data[8:12], *(data[at : at + 4] for at in range(16, min(len(data), 64), 4))]
-        return next((_BRANDS[brand] for brand in brands if brand in _BRANDS), None)
+        return next((_BRANDS[brand] for brand in file_brands(data) if brand in _BRANDS), None)
     starts = (data[:64], data[:64].lstrip())
     return next((name for signature, name in _SIGNATURES if any(s.startswith(signature) for s in starts)), None)

@@ -5,9 +5,10 @@ import io
 
 from PIL import Image
 
+from catsdogs_lib.imaging import header_limits
+
 _BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis"})
 _AVIF_BRANDS = frozenset({b"avif", b"avis"})
-MAX_BRAND_BYTES = 64
 
 
 def is_installed() -> bool:
@@ -17,10 +18,7 @@ def is_installed() -> bool:
 
 def is_heic(data: bytes) -> bool:
     """Tell whether a file declares to be HEIC: a still photo, in HEVC."""
-    if data[4:8] != b"ftyp":
-        return False
-    end = min(int.from_bytes(data[:4], "big"), MAX_BRAND_BYTES)
-    brands = {data[8:12], *(data[at : at + 4] for at in range(16, end, 4))}
+    brands = set(header_limits.file_brands(data))
     return bool(brands & _BRANDS) and not brands & _AVIF_BRANDS
 
 
