@@ -109,7 +109,7 @@ events: $(INSTALLED) ## Write the sample events of lambda/events anew
 tools: $(foreach name,sam checkov moto dvc checks,.venv-$(name)/.installed) .venv-checks/actionlint/.installed ## Make the environments of SAM, checkov, moto and other checkers, once
 
 .PHONY: audit
-audit: .venv-checks/.installed ## Ask PyPI whether it knows weaknesses of anything that is locked; what it does not know fails
+audit: .venv-checks/.installed ## Check the locked packages for vulnerabilities known to PyPI; a package that PyPI does not know fails
 	@for lock in requirements/*.lock lambda/requirements.txt; do echo "$$lock" && grep --quiet == "$$lock" && \
 		.venv-checks/bin/pip-audit --strict --disable-pip --require-hashes --progress-spinner off --requirement "$$lock" \
 		|| failed=yes; done; [ -z "$$failed" ]

@@ -24,7 +24,7 @@ class Photo:
     """A photo of a source, under the name that the source gives it: a path, a member of a zip, or an address."""
 
     remote: ClassVar[bool] = False
-    """Tell whether reading mostly waits for the network."""
+    """True if reading mostly waits for the network."""
     name: str
 
     @property

@@ -1,4 +1,4 @@
-"""C's memory: glibc's allocator, set to return large blocks to the system, and the error that tells of none left."""
+"""Memory in C: have glibc return large blocks to the system, and tell a failed allocation by errno."""
 
 import ctypes
 from collections.abc import Callable
@@ -20,9 +20,9 @@ def return_large_blocks(min_bytes: int = 2**20) -> None:
 
 
 def c_errno() -> ctypes.c_int:
-    """Return C's errno of this thread, which the libraries called from Python set; one of our own without glibc.
+    """Return this thread's C errno, as set by the libraries that Python calls; without glibc, a variable nothing sets.
 
-    Calls that succeed leave it as it is.
+    Successful calls leave it unchanged.
     """
     location = _errno_location()
     return location().contents if location is not None else ctypes.c_int()

@@ -92,8 +92,8 @@ class CheckedPhoto(NamedTuple):
 def check_photos(paths: Sequence[Path], min_side: int = 1, workers: int | None = None) -> list[CheckedPhoto]:
     """Check every file, in parallel, with progress.
 
-    Each file is decoded in a process with limits on its processor time and memory, so that a hostile one costs no more
-    than a photo.
+    Each file is decoded in a process with limits on CPU time and memory, so a hostile file costs no more than an
+    ordinary photo.
 
     Parameters
     ----------

@@ -46,7 +46,7 @@ def packed_header(path: Path) -> tuple[decoding.Header, bytes]:
 
 
 def packed_photo(path: Path, side: int) -> tuple[tuple[int, int], bytes]:
-    """Decode a photo to RGB, in a decoder process: width and height, and pixels."""
+    """Decode a photo to RGB, in a decoder process; return its width and height, and the pixels."""
     image = decoding.read(path, side)
     image.thumbnail((4 * side, 4 * side))
     return image.size, image.tobytes()

@@ -54,7 +54,7 @@ def quantize(graph: bytes, photos: Sequence[Any], load: Callable[[Any], Inputs])
     Raises
     ------
     QuantizationError
-        A weight is not a finite number; as an integer it would look like one.
+        A weight is not finite; quantization would turn it into an ordinary integer.
     """
     _require_finite_weights(graph)
     with tempfile.TemporaryDirectory() as name:

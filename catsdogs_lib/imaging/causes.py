@@ -1,4 +1,4 @@
-"""Causes of refusals, read from the bytes of a file that cannot be decoded. Nothing is decoded."""
+"""Reasons why a file cannot be decoded, found from its bytes without decoding it."""
 
 import base64
 import binascii
@@ -8,9 +8,9 @@ import re
 from catsdogs_lib.imaging import header_limits
 
 HEAD = 4096
-"""Bytes at the start of a file that tell whether it is text."""
+"""Bytes at the start of a file that are searched for signs of text."""
 MAX_SEGMENTS_TO_FRAME = 2000
-"""Segments of a JPEG among which its frame is looked for."""
+"""JPEG segments that are searched for the frame."""
 
 _FORMATS = {
     "JPEG": re.compile(rb"\xff\xd8\xff[\xc0-\xfe]"),
@@ -21,7 +21,7 @@ _FORMATS = {
     "TIFF": re.compile(rb"II[\x2a\x2b]\0|MM\0[\x2a\x2b]"),
 }
 _ENCODED_FORMATS = frozenset({*_FORMATS, "HEIC", "HEIF", "AVIF"})
-"""Formats whose first bytes are long enough that no text means them by chance."""
+"""Formats whose signatures are too long for base64 text to contain by chance."""
 _DATA_URI = re.compile(rb"\s*[\"']?data:[\w.+-]*/?[\w.+-]*(?:;[\w=.+-]+)*;base64,", re.IGNORECASE)
 _BASE64 = re.compile(rb"\s*[\"']?([A-Za-z0-9+/_-][A-Za-z0-9+/_=\s-]{14,})")
 _MANGLED = re.compile(
@@ -45,7 +45,7 @@ _BMP_CODECS = {4: "a JPEG inside", 5: "a PNG inside"}
 
 
 def format_of(data: bytes) -> str | None:
-    """Name the format that the first bytes of a file announce, as in Pillow; None for an unknown one."""
+    """Identify the format of a file by its first bytes, as named by Pillow; None for an unknown one."""
     known = (name for name, start in _FORMATS.items() if start.match(data))
     return next(known, None) or header_limits.unread_format(data)
 
@@ -66,7 +66,7 @@ def is_base64(data: bytes) -> bool:
 
 
 def is_mangled(data: bytes) -> bool:
-    """Tell whether a photo's bytes were treated as text on the way, which destroys them."""
+    """Tell whether a photo was corrupted by being treated as text in transit."""
     head = data[:HEAD]
     if _MANGLED.match(head):
         return True
@@ -80,7 +80,7 @@ def is_mangled(data: bytes) -> bool:
 
 
 def unsupported_variant(data: bytes) -> str | None:
-    """Name what is special about a photo in a known format that no decoder here reads; None if that is not known."""
+    """Name the feature that keeps a photo in a known format from being decoded; None if it is not known."""
     match format_of(data):
         case "JPEG":
             return unsupported_jpeg(data)
@@ -94,7 +94,7 @@ def unsupported_variant(data: bytes) -> str | None:
 
 
 def unsupported_jpeg(data: bytes) -> str | None:
-    """Name what is special about a JPEG that libjpeg or Pillow does not read; None for others."""
+    """Name the feature of a JPEG that libjpeg or Pillow does not support; None if there is none."""
     frame = header_limits.read_jpeg_frame(data, MAX_SEGMENTS_TO_FRAME)
     if frame is None:
         return None

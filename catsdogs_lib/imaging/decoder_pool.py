@@ -1,4 +1,4 @@
-"""A pool of processes that decode photos, so that no photo costs more than is allowed."""
+"""A pool of processes that decode photos, with limits on what each photo may cost."""
 
 import contextlib
 import logging
@@ -28,9 +28,9 @@ _UNSAFE_TO_FORK = frozenset({"onnxruntime", "torch"})
 class DecoderPool:
     """Processes that decode photos, each within limits on its processor time and memory.
 
-    Use one pool from any number of threads; a photo waits until a process is free. Create it before other threads
-    start, and before ONNX Runtime is imported: its processes are then forked, which takes milliseconds. Later ones
-    start from a fresh interpreter, on first use.
+    Any number of threads may share a pool; a photo waits until a process is free. Create it before other threads start
+    and before ONNX Runtime is imported: its processes are then forked, which takes milliseconds. Otherwise each starts
+    in a fresh interpreter, on first use.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ class DecoderPool:
 
 @cache
 def shared_pool(decode: Decode, count: int) -> DecoderPool:
-    """Get the pool of `count` processes for a function; it lives as long as this process, since a start is costly."""
+    """Get the pool of `count` processes for a function, kept until this process exits: starting one is slow."""
     return DecoderPool(decode, count)
 
 
@@ -99,7 +99,7 @@ class _WorkerEndedError(Exception):
 
 
 class _Decoder:
-    """One worker at a time, and the keeper that forks it."""
+    """A keeper process and the worker that it has forked, one at a time."""
 
     def __init__(self, decode: Decode, limits: PhotoLimits) -> None:
         self._decode, self._limits = decode, limits
@@ -114,7 +114,7 @@ class _Decoder:
         except _WorkerEndedError as ended:
             if ended.number not in (0, signal.SIGKILL):
                 raise self._refusal(ended.number) from None
-        # Killed from outside: perhaps for the memory of all processes together, perhaps before the photo came.
+        # Killed from outside, by the OOM killer or before the photo arrived: one more try.
         try:
             return self._call(source, arguments)
         except _WorkerEndedError as ended:
@@ -203,7 +203,7 @@ class _Decoder:
         return reply["value"], pixels
 
     def _replace(self) -> int:
-        """Order the next worker; return the signal that ended this one, 0 if there was none."""
+        """Request the next worker; return the signal that ended this one, 0 if there was none."""
         assert self._stream is not None
         assert self._connection is not None
         assert self._control is not None
@@ -246,7 +246,7 @@ def _shut_down(end: socket.socket, how: int) -> None:
 @cache
 def _warn_without_limit() -> None:
     logging.getLogger(__name__).warning(
-        "this system enforces no limit on the memory that decoding a photo takes; serve strangers from Linux"
+        "this system does not limit the memory that decoding a photo takes; serve untrusted photos from Linux"
     )
 
 

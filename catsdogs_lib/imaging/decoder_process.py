@@ -44,11 +44,11 @@ class PhotoLimits:
     Parameters
     ----------
     cpu_seconds
-        Processor time. Of the two seconds that a photo may cost, the rest is for what surrounds decoding.
+        Processor time. A photo may cost two seconds in all; the rest is for everything but decoding.
     wall_seconds
-        Elapsed time: a worker that waits for something that never comes is ended, too.
+        Elapsed time, which also ends a worker that is blocked.
     memory_bytes
-        Address space above what the idle worker has, and the copies of a photo that other processes keep.
+        Address space beyond that of the idle worker, together with the caller's copy of the photo.
     """
 
     cpu_seconds: float = 1.8
@@ -60,7 +60,7 @@ def send(stream: socket.socket, header: Any, data: bytes = b"") -> None:
     """Send a message: a value for JSON, and bytes."""
     text = json.dumps(header).encode()
     start = _LENGTHS.pack(len(text), len(data)) + text
-    # In one piece, the other side wakes up once; a large photo is not copied for that.
+    # One piece wakes the receiver once, but costs a copy, which a large photo is spared.
     if len(data) < MAX_JOINED_BYTES:
         stream.sendall(start + data)
     else:
@@ -69,7 +69,7 @@ def send(stream: socket.socket, header: Any, data: bytes = b"") -> None:
 
 
 def receive(stream: BinaryIO) -> tuple[Any, bytes]:
-    """Receive a message; raises `EOFError` if the other side is gone."""
+    """Receive a message; raises `EOFError` if the other side has closed the connection."""
     lengths = _LENGTHS.unpack(_read(stream, _LENGTHS.size))
     text, data = _read(stream, lengths[0]), _read(stream, lengths[1])
     return json.loads(text), data
@@ -102,7 +102,7 @@ def main(descriptor: str, name: str, cpu_seconds: str, wall_seconds: str, memory
 
 
 def keep(control: socket.socket, decode: Decode, limits: PhotoLimits) -> NoReturn:
-    """Fork a worker for each byte that arrives, send its socket, and say how it ended; exit once nobody listens.
+    """Fork a worker for each byte received, send its socket, and report how it ended; exit once `control` is closed.
 
     The signal that ended a worker is sent as one byte, 0 if there was none.
     """
@@ -186,7 +186,7 @@ def work(connection: socket.socket, decode: Decode, limits: PhotoLimits) -> NoRe
 def _decode_limited(
     decode: Decode, source: bytes | Path, arguments: list[Any], baseline: int, limits: PhotoLimits
 ) -> tuple[dict[str, Any], bytes]:
-    # A photo given as bytes is held by the other process as well.
+    # The calling process holds a photo given as bytes as well.
     held_elsewhere = len(source) if isinstance(source, bytes) else 0
     _limit_memory(baseline + limits.memory_bytes - held_elsewhere if baseline else resource.RLIM_INFINITY)
     signal.setitimer(signal.ITIMER_PROF, limits.cpu_seconds)
@@ -207,7 +207,7 @@ def _decode_limited(
 
 
 def _address_space() -> int:
-    """Return the bytes of this process's address space; 0 where the system does not tell."""
+    """Return the bytes of this process's address space; 0 where the system does not report it."""
     try:
         with open("/proc/self/statm", "rb") as pages:  # noqa: PTH123 - no path object for each photo
             return int(pages.read().split()[0]) * mmap.PAGESIZE

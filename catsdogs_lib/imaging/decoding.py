@@ -53,7 +53,7 @@ MAX_PIXELS_PROGRESSIVE_JPEG = 25_000_000
 MAX_PIXELS = 12_600_000
 """Other formats are decoded whole, at up to 17 bytes a pixel (WebP); 12-megapixel phone photos still pass."""
 MAX_SIDE = 65_535
-"""Pillow keeps a pointer for each row, which a photo of one column would fill memory with."""
+"""Pillow keeps a pointer for each row; those of a photo one pixel wide would fill the memory."""
 MAX_JPEG_SCANNED_PIXELS = 450_000_000
 """Pixels of all scans of a JPEG together, at 1.5 ns each: 25 megapixels in the 18 scans that libjpeg writes of CMYK."""
 MAX_EXIF_BYTES = 2**20
@@ -125,7 +125,7 @@ class Header(NamedTuple):
 
 
 def display_name(name: str) -> str:
-    """Write the name of a format as people do."""
+    """Return the name of a format in its usual spelling."""
     return "WebP" if name == "WEBP" else name
 
 
@@ -315,7 +315,7 @@ def decode(image: Image.Image, short_side: int | None = None) -> Image.Image:
 
 
 def _undecoded(image: Image.Image, error: Exception) -> PhotoError:
-    # Pillow's words mean nothing to people, but those for an early end are always the same.
+    # Pillow's messages mean nothing to users, but those about truncated data are known.
     compression = _TIFF_CODECS_OF_SOME_BUILDS.get(str(image.info.get("compression")))
     if compression is not None:
         return _unsupported("TIFF", f"{compression} compression")
@@ -325,7 +325,7 @@ def _undecoded(image: Image.Image, error: Exception) -> PhotoError:
 
 
 _TIFF_CODECS_OF_SOME_BUILDS = {"webp": "WebP", "zstd": "Zstandard", "lzma": "LZMA"}
-"""Compressions of TIFF that not every Pillow has, by their names there."""
+"""TIFF compressions that some builds of Pillow lack, by their names in Pillow."""
 
 _TRANSPOSE = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,

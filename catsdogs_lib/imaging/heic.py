@@ -12,12 +12,12 @@ _AVIF_BRANDS = frozenset({b"avif", b"avis"})
 
 
 def is_installed() -> bool:
-    """Tell whether pillow-heif is there; it is not imported."""
+    """Tell whether pillow-heif is installed, without importing it."""
     return importlib.util.find_spec("pillow_heif") is not None
 
 
 def is_heic(data: bytes) -> bool:
-    """Tell whether a file declares to be HEIC: a still photo, in HEVC."""
+    """Tell whether a file declares itself as HEIC: a still image coded in HEVC."""
     brands = set(header_limits.file_brands(data))
     return bool(brands & _BRANDS) and not brands & _AVIF_BRANDS
 
@@ -32,6 +32,6 @@ def open_heic(data: bytes) -> Image.Image:
     """
     import pillow_heif  # noqa: PLC0415 - an extra, which most photos do without
 
-    # Of the images in the file, the main one alone; in one thread, like all other photos.
+    # The primary image only, and in one thread, like all other photos.
     pillow_heif.register_heif_opener(decode_threads=1, thumbnails=False, depth_images=False, aux_images=False)
     return Image.open(io.BytesIO(data), formats=("HEIF",))

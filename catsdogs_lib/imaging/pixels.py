@@ -10,7 +10,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith(("I", "F")):
         image = _to_8_bits(image)
     if image.has_transparency_data:
-        rgba = image if image.mode == "RGBA" else image.convert("RGBA")  # which would copy it
+        rgba = image if image.mode == "RGBA" else image.convert("RGBA")  # convert always copies
         white = Image.new("RGB", image.size, (255, 255, 255))
         white.paste(rgba, mask=rgba.getchannel("A"))
         return white

@@ -36,7 +36,7 @@ class ImageStatistics(NamedTuple):
 
 def luma(square: Image.Image) -> NDArray[np.float32]:
     """Compute the luma of each pixel of an RGB image (ITU-R BT.601): float32 (height, width), 0 to 1."""
-    # Not a product of matrices: BLAS would start threads, whose stacks count against the memory of a photo.
+    # Not a product of matrices: BLAS would start threads, whose stacks count towards the memory limit of a photo.
     red, green, blue = np.moveaxis(np.asarray(square, dtype=np.float32), 2, 0)
     weighted = np.float32(0.299) * red + np.float32(0.587) * green + np.float32(0.114) * blue
     return np.asarray(weighted / np.float32(255), dtype=np.float32)

@@ -1,4 +1,4 @@
-"""Limits on the structure of a file, whose cost the size in its header does not show."""
+"""Limits on the structure of a file, which may make it costlier to decode than its size in pixels suggests."""
 
 from catsdogs_lib.imaging import header_limits
 from catsdogs_lib.imaging.header_limits import JpegStructure
@@ -29,7 +29,7 @@ MAX_TIFF_TILE_PIXELS = 12_600_000
 
 
 def excess(data: bytes, jpeg: JpegStructure | None) -> str | None:
-    """Say in a sentence which limit a file exceeds; None if it exceeds none.
+    """Return the sentence about the limit that a file exceeds; None if it exceeds none.
 
     Parameters
     ----------

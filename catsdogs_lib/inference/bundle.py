@@ -109,7 +109,7 @@ class Bundle:
         Raises
         ------
         BundleCorruptError
-            The two do not fit, or cannot be a bundle; `folder` stays as it was.
+            The two do not match, or are not a valid bundle; `folder` is left unchanged.
         """
         text = description.sealed().model_dump_json(indent=2) + "\n"
         _verify(folder, _parse(folder, text.encode()), graph)
@@ -142,11 +142,11 @@ def locate(folder: Path | None = None) -> Path:
 
 
 def _read(folder: Path, name: str, max_bytes: int) -> bytes:
-    # Before it is opened: that of a named pipe would wait.
+    # Checked before opening, since opening a named pipe would block.
     status = (folder / name).stat()
     if not stat.S_ISREG(status.st_mode) or status.st_size > max_bytes:
         raise BundleCorruptError(
-            f"bundle {folder}: {name} is no file of at most {max_bytes >> 20} MiB; copy the bundle again"
+            f"bundle {folder}: {name} is not a file of at most {max_bytes >> 20} MiB; copy the bundle again"
         )
     return (folder / name).read_bytes()
 
@@ -165,7 +165,7 @@ def _parse(folder: Path, raw: bytes) -> Description:
         return Description.model_validate_json(raw)
     except ValidationError as error:
         first = error.errors()[0]
-        # A field that is not expected may have any name.
+        # An unexpected field may have any name.
         field = ascii(".".join(str(part) for part in first["loc"]))[1:-1][:80]
         location = f"field {field} of {DESCRIPTION_FILE}" if field else DESCRIPTION_FILE
         message = first["msg"].removeprefix("Value error, ")

@@ -12,7 +12,7 @@ from catsdogs_lib.imaging.preprocessing import Preprocessing
 SCHEMA_VERSION: Final = 2
 GRAPH_FILE: Final = "model.onnx"
 MAX_GRAPH_BYTES = 2**31
-"""Largest graph: protobuf, which ONNX is written in, takes no more."""
+"""Largest graph: the limit of protobuf, in which ONNX files are encoded."""
 MIN_INPUT_SIZE, MAX_INPUT_SIZE = 16, 1024
 """Range of the side of a model's input, in pixels."""
 MIN_STD, MAX_STD = 1e-3, 1e3

@@ -1,4 +1,4 @@
-"""External data: weights that a graph keeps in other files, found without a parser for ONNX."""
+"""External data, weights that a graph keeps in other files, detected without an ONNX parser."""
 
 import re
 
@@ -12,7 +12,7 @@ def has_external_data(graph: bytes) -> bool:
     """Check whether a tensor of an ONNX graph has external data.
 
     Such a tensor names its file under the key ``location``. The search takes 3 ms for 8 MB; the length in front tells
-    the key from a longer name that contains it. A tensor or node that is called exactly so counts as well.
+    the key from a longer name that contains it. A tensor or node with exactly this name counts as well.
     """
     position = graph.find(_KEY)
     while position >= 0:

@@ -285,4 +285,4 @@ def test_where_memory_cannot_be_limited_one_line_says_so(tmp_path, plain_environ
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=plain_environment, timeout=30)
     assert done.stdout.split() == ["3072", "3072"], done.stderr
     (line,) = done.stderr.splitlines()
-    assert "enforces no limit on the memory" in line
+    assert "does not limit the memory" in line

@@ -231,12 +231,12 @@ def test_a_description_without_a_digest_is_one_sentence(folder, value):
 def test_a_file_too_large_or_no_file_is_refused_unread(folder):
     (folder / "model.json").unlink()
     os.mkfifo(folder / "model.json")
-    with pytest.raises(BundleCorruptError, match="no file of at most 16 MiB"):
+    with pytest.raises(BundleCorruptError, match="not a file of at most 16 MiB"):
         Bundle.load(folder)
     (folder / "model.json").unlink()
     with (folder / "model.json").open("wb") as sparse:
         sparse.truncate(10**12)
-    with pytest.raises(BundleCorruptError, match="no file of at most 16 MiB"):
+    with pytest.raises(BundleCorruptError, match="not a file of at most 16 MiB"):
         Bundle.load(folder)
 
 
