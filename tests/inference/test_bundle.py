@@ -224,7 +224,7 @@ def test_a_description_without_a_digest_is_one_sentence(folder, value):
     raw = (folder / "model.json").read_text()
     inner = "[" * 230 + "]" * 230 if value == "nested" else "1e999"
     (folder / "model.json").write_text(raw.replace('"training": {', f'"training": {{"a": {inner}, ', 1))
-    with pytest.raises(BundleCorruptError, match="nested too deeply|recursion|not finite|altered"):
+    with pytest.raises(BundleCorruptError, match="recursion|altered"):
         Bundle.load(folder)
 
 
