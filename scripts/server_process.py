@@ -20,7 +20,7 @@ from catsdogs_lib.client.messages import HttpRequest
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT / "tests")]
 
-from process_tree import ProcessTree  # noqa: E402
+from process_tree import ProcessTree, Sampler  # noqa: E402
 
 START_SECONDS = 60.0
 ANSWER_SECONDS = 120.0
@@ -125,33 +125,22 @@ def send(connection: socket.socket, raw: bytes) -> None:
         return  # the answer tells why
 
 
-class HealthProber:
-    """A thread that asks ``/health`` ten times a second, on a new connection each time; a context manager."""
+class HealthProber(Sampler):
+    """A thread that asks ``/health`` up to ten times a second, on a new connection each time."""
 
     def __init__(self, port: int) -> None:
+        super().__init__(PROBE_SECONDS)
         self._port = port
-        self._end = threading.Event()
-        self._thread = threading.Thread(target=self._probe, daemon=True)
         self.seconds: list[float] = []
         self.failures = 0
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._end.set()
-        self._thread.join()
 
     @property
     def worst(self) -> float:
         """The longest time that an answer took, in seconds."""
         return max(self.seconds, default=0.0)
 
-    def _probe(self) -> None:
-        while not self._end.wait(PROBE_SECONDS):
-            answer = ask(self._port, HEALTH, 30.0)
-            self.seconds.append(answer.seconds)
-            self.failures += answer.status != 200
+    def sample(self) -> None:
+        """Ask once."""
+        answer = ask(self._port, HEALTH, 30.0)
+        self.seconds.append(answer.seconds)
+        self.failures += answer.status != 200

@@ -5,7 +5,6 @@ import os
 import threading
 import time
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 TICK = os.sysconf("SC_CLK_TCK")
@@ -94,41 +93,59 @@ def _kilobytes(pid: int, file: str, name: str) -> int:
     return 0
 
 
-class MemoryWatch:
-    """A thread that samples a tree's memory; a context manager.
+class Sampler:
+    """A context manager that calls `sample` on a thread of its own.
 
     Parameters
     ----------
-    tree
-        Its processes.
     interval
-        Seconds between two samples.
+        Seconds between the end of one sample and the start of the next.
     """
 
-    def __init__(self, tree: ProcessTree, interval: float = 0.02) -> None:
-        self._tree, self._interval = tree, interval
+    def __init__(self, interval: float) -> None:
+        self._interval = interval
         self._end = threading.Event()
-        self._thread = threading.Thread(target=self._sample, daemon=True)
-        self.samples: list[int] = []
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def sample(self) -> None:
+        """Take one sample."""
+        raise NotImplementedError
 
     def __enter__(self) -> Self:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._end.set()
         self._thread.join()
+
+    def _run(self) -> None:
+        while not self._end.wait(self._interval):
+            self.sample()
+
+
+class MemoryWatch(Sampler):
+    """A thread that samples a tree's memory.
+
+    Parameters
+    ----------
+    tree
+        Its processes.
+    """
+
+    def __init__(self, tree: ProcessTree) -> None:
+        super().__init__(interval=0.02)
+        self._tree = tree
+        self.samples: list[int] = []
 
     def take(self) -> int:
         """Return the most bytes seen since the last call."""
         samples, self.samples = self.samples, []
         return max([self._tree.bytes(), *samples])
 
-    def _sample(self) -> None:
-        while not self._end.wait(self._interval):
-            self.samples.append(self._tree.bytes())
+    def sample(self) -> None:
+        """Add up the memory of the tree."""
+        self.samples.append(self._tree.bytes())
 
 
 class Idle:
