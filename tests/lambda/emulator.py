@@ -23,6 +23,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from process_tree import ProcessTree
+
 from catsdogs_lib.client.lambda_events import Arrival, function_url_event, response_of
 from catsdogs_lib.client.messages import HttpRequest, HttpResponse
 
@@ -173,25 +175,10 @@ class RuntimeEmulator:
         (pid,) = self._children()
         return pid
 
-    def memory(self, name: str = "VmHWM") -> int:
-        """Bytes of the handler and the processes below it: ``VmHWM`` is the most since `reset_peak`, ``VmRSS`` now."""
-        total = 0
-        for pid in self._tree():
-            found = re.search(rf"^{name}:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
-            assert found
-            total += int(found[1]) * 1024
-        return total
-
-    def reset_peak(self) -> None:
-        """Begin to measure the most memory anew."""
-        for pid in self._tree():
-            Path(f"/proc/{pid}/clear_refs").write_text("5")
-
-    def _tree(self) -> list[int]:
-        pids = [self.runtime_pid]
-        for pid in pids:
-            pids += map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
-        return pids
+    @property
+    def tree(self) -> ProcessTree:
+        """The handler's process and its descendants."""
+        return ProcessTree(self.runtime_pid)
 
     def lines(self) -> Iterator[str]:
         """What the handler has printed, without the emulator's own lines."""

@@ -174,11 +174,11 @@ def _photos(hostile, request):
 def test_bombs_are_refused_at_once(emulator, hostile, edge):
     bombs = [*sorted((edge / "bombs").iterdir()), edge / "pillow_suite" / "decompression_bomb.gif"]
     for path in bombs:
-        emulator.reset_peak()
-        before = emulator.memory("VmRSS")
+        emulator.tree.reset_peaks()
+        before = sum(emulator.tree.resident().values())
         began = time.perf_counter()
         response = emulator.ask(hostile.bare(path.read_bytes(), "image/png"))
-        seconds, growth = time.perf_counter() - began, emulator.memory() - before
+        seconds, growth = time.perf_counter() - began, sum(emulator.tree.peaks().values()) - before
         print(f"{path.name}: {response.status} in {seconds * 1e3:.0f} ms, {growth / 1e6:.0f} MB")
         assert judge(response)["status"] in (413, 415, 422)
         assert seconds < 0.2
@@ -194,10 +194,10 @@ def test_an_ordinary_photo_takes_little_memory(emulator, hostile):
     with Image.open(io.BytesIO(photo)) as image:
         image.resize((4000, 3000)).save(large, "JPEG", quality=85)
     emulator.ask(hostile.bare(photo))
-    emulator.reset_peak()
-    before = emulator.memory("VmRSS")
+    emulator.tree.reset_peaks()
+    before = sum(emulator.tree.resident().values())
     assert "prediction" in judge(emulator.ask(hostile.bare(large.getvalue())))
-    assert emulator.memory() - before < 60e6
+    assert sum(emulator.tree.peaks().values()) - before < 60e6
 
 
 def test_the_log_is_json_and_holds_no_photo(emulator, hostile):
