@@ -1,4 +1,4 @@
-"""Send everything hostile through every door and measure what it costs: memory, processor time, answers, restarts.
+"""Send hostile files and requests through every door and measure memory, processor time, answers and restarts.
 
     python scripts/hostile.py [--doors serve function-url predict score attacks] [--mutations 2000] [--output FOLDER]
 
@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -103,6 +103,8 @@ class Corpus:
         self.edge = [(path.name, path.read_bytes()) for path in sorted(shared.glob("edge/*/*")) if path.is_file()]
         self.crafted = [(file.name, file.data) for file in files(shared / "hostile")]
         self.photo = saved("JPEG")
+        self._requests = list(requests(self.photo))
+        self.titles = {name for name, _ in self.crafted} | {mutation.name for mutation in self._requests}
         small = [data for _, data in self.edge + self.crafted if 0 < len(data) < 2**20]
         self._sources = small + [self.photo, *in_other_formats(self.photo)] * 4
         self._count = count
@@ -114,7 +116,7 @@ class Corpus:
         for name, data in self.crafted:
             if len(data) < 4 * 2**20:
                 yield Mutation(f"explain {name}", dataclasses.replace(bare(data), path="/explain"))
-        yield from requests(self.photo)
+        yield from self._requests
         yield from mutations(self._sources, self._count)
 
     def groups(self) -> Iterator[tuple[str, list[tuple[str, bytes]]]]:
@@ -229,27 +231,27 @@ def _errors_in_rows(out: Path) -> list[str]:
     return [error for column in columns for error in column["error"].to_pylist() if error is not None]
 
 
-def show(door: Door, console: Console) -> None:
-    """Print what came of a door: its totals, then every file that was not a mutation and cost or lacked something."""
+def show(door: Door, titles: Collection[str], console: Console) -> None:
+    """Print the results of a door: its totals, then the files and requests with these titles and the expensive ones."""
     console.print(door.name, style="bold")
     summary = Table(show_header=False)
     if door.costs:
         answers = Counter(cost.answer for cost in door.costs)
-        dearest = max(door.costs, key=lambda cost: cost.cpu / cost.photos)
+        costliest = max(door.costs, key=lambda cost: cost.cpu / cost.photos)
         slowest = max(door.costs, key=lambda cost: cost.seconds / cost.photos)
         largest = max(door.costs, key=lambda cost: cost.growth)
         summary.add_row("files and requests", str(sum(cost.photos for cost in door.costs)))
         if all(cost.photos == 1 for cost in door.costs):
             summary.add_row("answers", ", ".join(f"{name}: {count}" for name, count in sorted(answers.items())))
         summary.add_row("largest growth", f"{largest.growth / 1e6:.0f} MB: {largest.name}")
-        summary.add_row("most processor time", f"{dearest.cpu / dearest.photos:.2f} s: {dearest.name}")
+        summary.add_row("most processor time", f"{costliest.cpu / costliest.photos:.2f} s: {costliest.name}")
         summary.add_row("slowest", f"{slowest.seconds / slowest.photos:.2f} s: {slowest.name}")
     for name, value in door.figures.items():
         summary.add_row(name, f"{value / 1e6:.0f} MB" if name in ("idle", "peak memory") else _number(value))
     summary.add_row("violations", str(len(door.violations)), style="red" if door.violations else "green")
     console.print(summary)
     table = Table("file or request", "answer", "s", "CPU s", "MB", "detail")
-    for cost in _worth_showing(door.costs):
+    for cost in _worth_showing(door.costs, titles):
         figures = (f"{cost.seconds:.2f}", f"{cost.cpu:.2f}", f"{cost.growth / 1e6:.0f}")
         table.add_row(cost.name, cost.answer, *figures, cost.detail[:150])
     if table.rows:
@@ -258,10 +260,9 @@ def show(door: Door, console: Console) -> None:
         console.print(f"VIOLATED {door.name}: {violation}"[:400], markup=False)
 
 
-def _worth_showing(costs: Sequence[Cost]) -> Iterable[Cost]:
-    crafted = {file.name for file in files(SHARED / "hostile")} | {name for name, _ in requests(b"")}
-    dear = (cost for cost in costs if cost.cpu > 1 or cost.growth > 100e6 or cost.photos > 1)
-    return {cost.name: cost for cost in (*(cost for cost in costs if cost.name in crafted), *dear)}.values()
+def _worth_showing(costs: Sequence[Cost], titles: Collection[str]) -> Iterable[Cost]:
+    expensive = (cost for cost in costs if cost.cpu > 1 or cost.growth > 100e6 or cost.photos > 1)
+    return {cost.name: cost for cost in (*(cost for cost in costs if cost.name in titles), *expensive)}.values()
 
 
 def _number(value: float | int | str) -> str:
@@ -280,9 +281,8 @@ def without_shm(folder: Path) -> tuple[str, ...] | None:
     return prefix if done.returncode == 0 else None
 
 
-def doors(options: argparse.Namespace, console: Console, folder: Path) -> Iterator[Door]:
+def doors(options: argparse.Namespace, corpus: Corpus, console: Console, folder: Path) -> Iterator[Door]:
     """Open every door that was named, one after the other."""
-    corpus = Corpus(options.shared, options.mutations)
     for name in options.doors:
         if name == "serve":
             yield through_server(name, corpus, SERVE, folder, ())
@@ -309,11 +309,12 @@ def main() -> None:
     options = parser.parse_args()
     console = Console(width=200, record=True)
     options.output.mkdir(parents=True, exist_ok=True)
+    corpus = Corpus(options.shared, options.mutations)
     opened: list[Door] = []
     with tempfile.TemporaryDirectory(prefix="hostile-") as folder:
-        for door in doors(options, console, Path(folder)):
+        for door in doors(options, corpus, console, Path(folder)):
             opened.append(door)
-            show(door, console)
+            show(door, corpus.titles, console)
             # Each time anew: a run takes long and may be ended.
             report = json.dumps([dataclasses.asdict(each) for each in opened], indent=1)
             (options.output / "hostile.json").write_text(report)
