@@ -34,13 +34,13 @@ class MemoryReservation:
     def __init__(self, memory: BodyMemory, client: str, declared: int = 0) -> None:
         self._memory = memory
         self._client = client
-        self._declared = declared
+        self.declared = declared
         self._bytes = 0
 
     def take(self, count: int) -> None:
         """Reserve `count` bytes more; raises `ProblemError` (503) if they exceed a limit."""
         memory, settings = self._memory, self._memory.settings
-        small = max(self._declared, self._bytes + count) <= settings.small_body_bytes
+        small = max(self.declared, self._bytes + count) <= settings.small_body_bytes
         kept_free = 0 if small else settings.small_bodies_bytes
         if (
             memory.total + count > settings.max_held_bytes - kept_free

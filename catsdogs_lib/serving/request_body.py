@@ -109,7 +109,7 @@ class BodyReader:
     ) -> int:
         """Append a request's body to `body` and return its size; raises `too_large` over `limit` bytes."""
         _require_identity(request)
-        declared = _declared_bytes(request)
+        declared = reservation.declared
         expects_continue = request.headers.get("expect", "").lower() == "100-continue"
         # Not Starlette's `max_body_size`: where the declared length exceeds it, Starlette sends a text/plain 413 in
         # place of any answer of ours, a 401 included. Nor has it a time limit, or memory that all requests share.

@@ -169,7 +169,7 @@ def test_a_request_id_that_is_no_text_is_not_taken_over(function):
 def test_a_body_that_a_gateway_turned_into_text_is_no_photo(function, golden):
     event = {**function_url_event(upload(golden.data)), "body": golden.data.decode(errors="replace")}
     response = ask(function, {**event, "isBase64Encoded": False})
-    assert response["statusCode"] == 415
+    assert (response["statusCode"], json.loads(response["body"])["type"]) == (415, "/problems/body-as-text")
 
 
 def http_api_event_1(request):
