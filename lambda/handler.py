@@ -62,7 +62,7 @@ def _traced(function: Handler) -> Handler:
     return cast("Handler", Tracer(service=SERVICE).capture_lambda_handler(function, capture_response=False))
 
 
-# The Function URL answers for CORS: two answers would contradict each other.
+# The Function URL handles CORS: a second set of headers would contradict it.
 settings = replace(ServiceSettings.from_environment(), alone=True, cors_origins=())
 model = _load()
 application = Mangum(
@@ -101,7 +101,7 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     except Exception:
         # The application answers every request, so the event is not a valid one.
         logger.warning("unreadable event", exc_info=True)
-        detail = "the event cannot be read; the log of the service says why"
+        detail = "the event cannot be read; see the log of the service"
         return _refuse(ProblemError(problems.BROKEN_EVENT, detail), event)
 
 

@@ -56,7 +56,7 @@ def create_app(model: Model, telemetry: Telemetry, settings: ServiceSettings | N
 
 
 def _cors(settings: ServiceSettings) -> list[Middleware]:
-    """Build the outermost middleware, so that a page elsewhere can read every answer, errors included."""
+    """Build the CORS middleware; it is outermost, so that other origins can read error responses too."""
     if not settings.cors_origins:
         return []
     return [

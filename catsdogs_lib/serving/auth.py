@@ -1,4 +1,4 @@
-"""The API key. The service knows only its digest, or two of them while a key is replaced."""
+"""The API key. The service stores only its digest, or two digests while a key is being replaced."""
 
 import hashlib
 import hmac
@@ -49,7 +49,7 @@ def require_key(request: Request, settings: ServiceSettings) -> None:
         raise problems.ProblemError(problems.KEY_NEEDED, f"there is no key; send it in the header {HEADER}", _CHALLENGE)
     # Starlette decodes headers as latin-1: encoding gives the bytes that were sent.
     digest = hashlib.sha256(key.encode("latin-1")).hexdigest()
-    # Summed up, so that all are compared whichever matches.
+    # sum(), not any(): every digest is compared, so the time taken does not tell which one matches.
     if not sum(hmac.compare_digest(digest, known) for known in settings.key_digests):
         raise problems.ProblemError(
             problems.KEY_NEEDED,

@@ -1,4 +1,4 @@
-"""The memory that all request bodies hold together, shared among clients."""
+"""Memory held by request bodies, limited in total and per client."""
 
 import ipaddress
 from collections import Counter
@@ -10,7 +10,7 @@ from catsdogs_lib.serving.settings import ServiceSettings
 
 
 class BodyMemory:
-    """Counts the memory of request bodies, together and for each client."""
+    """Counts the memory held by request bodies, in total and per client."""
 
     def __init__(self, settings: ServiceSettings) -> None:
         self.settings = settings
@@ -28,7 +28,7 @@ class MemoryReservation:
     client
         The request's client, see `client_of`.
     declared
-        Size of the body as its head declares it, in bytes; 0 if unknown. It reserves nothing.
+        Content-Length of the request, in bytes; 0 if unknown. It reserves nothing by itself.
     """
 
     def __init__(self, memory: BodyMemory, client: str, declared: int = 0) -> None:
@@ -61,15 +61,15 @@ class MemoryReservation:
 
 
 def client_of(request: Request) -> str:
-    """Get the address that tells a request's client from others: IPv4, or the /64 network of IPv6; "" if unknown.
+    """Get the address that identifies a request's client: IPv4, or the /64 network of IPv6; "" if unknown.
 
-    Behind a proxy that uvicorn trusts (``FORWARDED_ALLOW_IPS``) it is the one that ``X-Forwarded-For`` names.
+    Behind a proxy that uvicorn trusts (``FORWARDED_ALLOW_IPS``) it is the address in ``X-Forwarded-For``.
     """
     host = request.client.host if request.client else ""
     if ":" not in host:
         return host
     try:
-        # A single customer has 2^64 addresses.
+        # One IPv6 customer typically has a whole /64.
         return str(ipaddress.IPv6Network((host, 64), strict=False))
     except ValueError:
         return host

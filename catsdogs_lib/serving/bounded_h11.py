@@ -1,20 +1,20 @@
-"""HTTP/1.1 parsing whose cost is bounded by the bytes received: no bodies in crumbs, no endless headers."""
+"""HTTP/1.1 parsing with bounded cost: limits on header lines and on tiny body chunks."""
 
 import h11
 
 MAX_HEADERS = 128
-"""Header lines of a request; browsers and load balancers send about 30."""
+"""Maximum header lines of a request; browsers and load balancers send about 30."""
 FREE_PIECES = 256
-"""Pieces of a body that may be of any size."""
+"""Number of pieces of a body that may be of any size."""
 MIN_PIECE_BYTES = 256
-"""Least average size of further pieces: h11 and uvicorn take about 10 µs for each, however small it is."""
+"""Minimum average size of further pieces: h11 and uvicorn take about 10 µs for each, however small."""
 
 
 class BoundedH11Connection(h11.Connection):
-    """A server's h11 connection that refuses requests whose parsing would keep the event loop.
+    """A server's h11 connection that refuses requests whose parsing would block the event loop.
 
-    h11 limits the bytes of a head, but neither its lines nor the number of chunks: 256 KiB of one-byte chunks, as
-    much as one read delivers, take it 0.4 s.
+    h11 limits the bytes of a head, but neither its lines nor the number of chunks: parsing 256 KiB of one-byte
+    chunks, as much as one read delivers, takes 0.4 s.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""Limits on the connections of a server: fewer than the process may open files, and a share for each client."""
+"""Limits on a server's connections: fewer than its open-file limit, and a maximum share per client."""
 
 import asyncio
 import contextlib
@@ -18,19 +18,19 @@ from catsdogs_lib.serving.metrics_prometheus import LOGGER
 from catsdogs_lib.serving.problems import ProblemError
 
 MAX_CONNECTIONS = 512
-"""Largest ceiling; each connection may buffer about 0.3 MB."""
+"""Upper bound of the ceiling; each connection may buffer about 0.3 MB."""
 RESERVED_DESCRIPTORS = 64
 """File descriptors for everything that is not a connection: the model, the decoder, S3, the log."""
 CLIENT_SHARE = 0.75
-"""Largest share of the connections for one client address."""
+"""Maximum share of the connections for one client address."""
 GRACE_SECONDS = 0.2
-"""Time that a new or idle connection has for its request, while there is room above the ceiling."""
+"""Time that a new or idle connection is left to send its request, while there is room above the ceiling."""
 MAX_SURPLUS = 16
-"""Connections above the ceiling, which have no request but those of `ALWAYS_ANSWERED`."""
+"""Connections allowed above the ceiling; only requests for `ALWAYS_ANSWERED` are served on them."""
 ACCEPTS_PER_PASS = 8
-"""Connections accepted in one pass of the event loop, and unknown to the limit for two more."""
+"""Connections accepted in one pass of the event loop; the limit counts them two passes later."""
 LOG_SECONDS = 10.0
-"""Time between two log lines about the same limit."""
+"""Minimum time between two log lines about the limit."""
 ALWAYS_ANSWERED = frozenset({"/health", "/ready", "/metrics"})
 """Paths for operators, answered even when every connection is busy."""
 
@@ -43,7 +43,7 @@ class Abortable(Protocol):
 
 
 def available_connections() -> int:
-    """Raise the process's limit on open files as far as necessary, and return the connections that it allows.
+    """Raise the process's open-file limit as far as necessary, and return the number of connections that it allows.
 
     Each connection may need two files: itself, and a static file that it is sending.
     """
@@ -62,13 +62,13 @@ def available_connections() -> int:
 class ConnectionLimit:
     """A ceiling on connections, and on those of one client; idle connections make room for new ones.
 
-    The connection closed is the one that has been idle for longest among those of the client with most idle ones, so
-    a client that opens many closes its own.
+    The connection that is closed is the longest idle one of the client with the most idle connections, so a client that
+    opens many closes its own.
 
     Parameters
     ----------
     ceiling
-        Largest number of connections, except `MAX_SURPLUS`.
+        Maximum number of connections, not counting `MAX_SURPLUS`.
     """
 
     def __init__(self, ceiling: int = MAX_CONNECTIONS) -> None:
@@ -82,7 +82,7 @@ class ConnectionLimit:
         self._next_line = 0.0
 
     def add(self, connection: Abortable, client: str) -> bool:
-        """Count a new connection; return False if it is above the ceiling: its request is to be refused."""
+        """Count a new connection; return False if it is above the ceiling, so that its request must be refused."""
         room = True
         grace = GRACE_SECONDS if len(self._clients) < self._ceiling + MAX_SURPLUS else 0.0
         if self._counts[client] >= self._client_ceiling:
@@ -97,12 +97,12 @@ class ConnectionLimit:
         return room
 
     def set_idle(self, connection: Abortable) -> None:
-        """Note that a connection waits for a request."""
+        """Mark a connection as waiting for a request."""
         if client := self._clients.get(connection):
             self._idle.setdefault(client, {})[connection] = time.monotonic()
 
     def set_busy(self, connection: Abortable) -> None:
-        """Note that a connection has a request in progress."""
+        """Mark a connection as having a request in progress."""
         client = self._clients.get(connection, "")
         if idle := self._idle.get(client):
             idle.pop(connection, None)
@@ -118,7 +118,7 @@ class ConnectionLimit:
                 del self._counts[client]
 
     def close_idle(self, grace: float = 0.0) -> bool:
-        """Close the oldest idle connection of the client with most; return False if none is idle for that long."""
+        """Close the longest idle connection of the client with most; False if it is idle for less than `grace`."""
         return self._close_oldest(max(self._idle.values(), key=len, default=None), grace)
 
     def _close_oldest(self, idle: dict[Abortable, float] | None, grace: float) -> bool:
@@ -141,15 +141,15 @@ class ConnectionLimit:
 
 
 class Listener(socket.socket):
-    """A listening socket that accepts a few connections at a time, and never reports that files have run out.
+    """A listening socket that accepts a few connections at a time, and makes room when file descriptors run out.
 
-    asyncio accepts as many as wait before it makes a protocol for any; where files run out, it writes a traceback for
-    each attempt.
+    asyncio accepts all pending connections before it creates a protocol for any; when file descriptors run out, it logs
+    a traceback for each attempt.
 
     Parameters
     ----------
     limit
-        Closes idle connections where files run out.
+        Closes idle connections when file descriptors run out.
     arguments
         Those of `socket.socket`.
     """
@@ -165,9 +165,9 @@ class Listener(socket.socket):
         Raises
         ------
         BlockingIOError
-            None waits, or this pass of the event loop has accepted enough.
+            No connection is pending, or this pass of the event loop has accepted enough.
         OSError
-            Files have run out, and no connection is idle; asyncio accepts again in a second.
+            File descriptors have run out and no connection is idle; asyncio retries after a second.
         """
         if self._accepted == 0:
             asyncio.get_running_loop().call_soon(self._begin_pass)
@@ -197,7 +197,7 @@ def always_answered_only(app: ASGIApp) -> ASGIApp:
             return
         problem = ProblemError(
             problems.BUSY,
-            "the server has as many connections as it takes; try again in a second",
+            "the server has reached its limit on connections; try again in a second",
             {"retry-after": "1", "connection": "close"},
         )
         await problems.document(problem, uuid.uuid4().hex)(scope, receive, send)

@@ -11,9 +11,9 @@ FIELD = "file"
 HOW_TO_SEND = f"send a photo as multipart form (curl -F {FIELD}=@photo.jpg), or its bare bytes as image/*"
 MAX_PARTS = 16
 MAX_BOUNDARIES = 64
-"""Occurrences of the boundary in a form, inside files too: the parser takes microseconds for each."""
+"""Maximum occurrences of the boundary in a form, inside files too: the parser takes microseconds for each."""
 MAX_CONTENT_TYPE = 1024
-"""Length of the header Content-Type with the boundary."""
+"""Maximum length of a Content-Type header with a boundary."""
 TEXT_ENCODINGS = ("base64", "quoted-printable")
 
 
@@ -44,7 +44,7 @@ class FormBody:
         self._header = b""
         self._headers: dict[bytes, bytes] = {}
         self._problem: problems.ProblemError | None = None
-        # Some headers of 64 kB would take long to parse.
+        # Some headers of 64 kB take long to parse.
         options = parse_options_header(content_type)[1] if len(content_type) <= MAX_CONTENT_TYPE else {}
         boundary = options.get(b"boundary", b"")
         self._delimiter = b"\r\n--" + boundary
@@ -80,7 +80,7 @@ class FormBody:
             self._fail("its boundary, or the head of a part, breaks the format")
 
     def clear(self) -> None:
-        """Drop what has been kept; nothing can be read afterwards."""
+        """Drop the photo; it cannot be read afterwards."""
         self._fail("it is too large")
 
     def photo(self) -> ReceivedPhoto:
@@ -152,7 +152,7 @@ class FormBody:
 
 
 def _decoded(text: bytes) -> str:
-    # Never by the sender's charset: some decode to text that no log can hold.
+    # Not in the sender's charset: some decode to text that cannot be logged.
     try:
         return text.decode()
     except UnicodeDecodeError:

@@ -64,7 +64,7 @@ def read(event: Mapping[str, Any]) -> dict[str, Any]:
     Returns
     -------
     dict
-        The event with its body as bytes, which Mangum takes as they are.
+        The event with its body as bytes, which Mangum passes on unchanged.
 
     Raises
     ------
@@ -112,7 +112,7 @@ def _check_headers(event: Mapping[str, Any]) -> None:
             raise _broken(f"its header {name[:80]!r} in multiValueHeaders is {_name(values)}, not a list")
         _check_texts(f"header {name[:80]!r}", (*values, name))
     sent = {name.lower(): value for name, value in headers.items()}
-    # Mangum makes the server's address of these.
+    # Mangum builds the server's address from these.
     if not re.fullmatch(r"[^:]*(:[0-9]{1,5})?", host := sent.get("host", "")):
         raise _broken(f"its header 'host' is {host[:80]!r}, not a name with an optional port")
     if not re.fullmatch("[0-9]{1,5}", port := sent.get("x-forwarded-port", "443")):
@@ -126,7 +126,7 @@ def _check_texts(name: str, values: Iterable[Any]) -> None:
         try:
             value.encode()
         except UnicodeEncodeError:
-            raise _broken(f"its {name} holds half a surrogate pair, which is no character") from None
+            raise _broken(f"its {name} holds half a surrogate pair, which is not a character") from None
 
 
 def _body(event: Mapping[str, Any]) -> bytes:
@@ -142,8 +142,8 @@ def _body(event: Mapping[str, Any]) -> bytes:
     try:
         return base64.b64decode(body, validate=True)
     except ValueError:
-        stranger = re.search("[^A-Za-z0-9+/=]", body)
-        reason = f"it holds {stranger[0]!r}" if stranger else "it is cut off, or its padding is wrong"
+        invalid = re.search("[^A-Za-z0-9+/=]", body)
+        reason = f"it holds {invalid[0]!r}" if invalid else "it is cut off, or its padding is wrong"
         raise ProblemError(
             problems.BROKEN_BASE64,
             f"the body's base64 is broken ({reason}); encode the whole body, or set isBase64Encoded to false for text",

@@ -45,9 +45,9 @@ class Model:
         threads
             Threads for one inference; None takes `available_threads`.
         concurrency
-            Photos that are decoded at once.
+            Number of photos decoded at the same time.
         formats
-            Those of `FORMATS` in which photos are read.
+            The members of `FORMATS` to accept.
 
         Raises
         ------
@@ -64,7 +64,7 @@ class Model:
                 f"bundle {classifier.bundle.folder}: answers differ from its golden answers by {difference:.4f} "
                 "on this machine; package the model again, or use the locked dependencies"
             )
-        # Not before: the golden pictures may be in a format that is turned off.
+        # Only now: the golden pictures may be in a format that is turned off.
         classifier.formats = formats
         return cls(classifier)
 

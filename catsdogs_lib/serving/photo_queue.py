@@ -1,4 +1,4 @@
-"""The queue in which photos wait to be classified, with limits on its length and on the wait."""
+"""The queue in which photos wait to be classified, with limits on its length and waiting time."""
 
 import asyncio
 import time
@@ -28,7 +28,7 @@ class PhotoQueue:
         self._settings = settings
         self._running = 0
         self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
-        """Futures of the photos that wait, by client; the first client is next."""
+        """Futures of the waiting photos, by client; the first client is next."""
         self._pool = None if settings.alone else ThreadPoolExecutor(settings.concurrency, thread_name_prefix="photo")
 
     async def run(self, function: Callable[[bytes], T], photo: bytes, request: Request) -> tuple[T, float]:
@@ -37,7 +37,7 @@ class PhotoQueue:
         Parameters
         ----------
         function
-            It may block.
+            Called with the photo; it may block.
         photo
             Its argument.
         request
@@ -99,7 +99,7 @@ class PhotoQueue:
             departure.cancel()
 
     def _pass_turn(self) -> None:
-        """Give the turn of a photo that is done to the next one."""
+        """Hand a finished photo's turn to the next one."""
         self._running -= 1
         if self._waiting:
             client = next(iter(self._waiting))

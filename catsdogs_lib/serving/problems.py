@@ -48,7 +48,7 @@ UNSUPPORTED_VARIANT = Kind(
 UNDECODABLE = Kind("undecodable", 422, "The photo is damaged", "Its head can be read, but its pixels cannot.")
 INTERNAL = Kind("internal-error", 500, "Unexpected error", "A mistake of ours. It was logged under the request id.")
 NOT_READY = Kind("not-ready", 503, "No model loaded", "Whoever runs the service has to mend that.")
-NO_ANSWER = Kind("no-answer", 503, "The model gives no answer", "Whoever runs the service has to mend the model.")
+NO_ANSWER = Kind("no-answer", 503, "The model gives no answer", "The operator of the service must replace the model.")
 BUSY = Kind("busy", 503, "Too many requests at once", "Come again after the seconds that Retry-After names.")
 STORE_FAILED = Kind(
     "store-failed", 503, "The store of uploads fails", "Come again after the seconds that Retry-After names."

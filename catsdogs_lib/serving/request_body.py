@@ -15,11 +15,11 @@ from catsdogs_lib.serving.settings import ServiceSettings
 FORM_MEDIA_TYPE = "multipart/form-data"
 JSON_MEDIA_TYPE = "application/json"
 MAX_JSON_BYTES = 4096
-"""Largest JSON body; it holds an id and a class, or a key."""
+"""Maximum size of a JSON body, which holds an id and a class, or a key."""
 DRAIN_BYTES = 64 * 2**20
 """Most clients read the response only after sending the whole body: up to this size it is read and discarded."""
 RATE_SECONDS = 5.0
-"""Period in which a body must arrive at the least rate."""
+"""Period over which the minimum rate of a body is measured."""
 _CLOSE = {"connection": "close"}
 
 
@@ -59,7 +59,7 @@ class BodyReader:
             yield await self._photo(request, reservation)
 
     async def json(self, request: Request, too_large: problems.ProblemError) -> bytes:
-        """Read a JSON body of at most `MAX_JSON_BYTES` bytes, or raise `too_large`; raises as `photo` does, too."""
+        """Read a JSON body of at most `MAX_JSON_BYTES` bytes, or raise `too_large`; other errors as in `photo`."""
         body = bytearray()
         with self._reservation(request) as reservation:
             await self._read(request, reservation, body, MAX_JSON_BYTES, too_large)
@@ -165,6 +165,6 @@ def _require_identity(request: Request) -> None:
     if encoding not in ("", "identity"):
         raise problems.ProblemError(
             problems.CONTENT_ENCODING,
-            f"the body has the Content-Encoding '{encoding[:40]}', which is not read; send it uncompressed",
+            f"the body has the Content-Encoding '{encoding[:40]}', which is not supported; send it uncompressed",
             {"accept-encoding": "identity"},
         )

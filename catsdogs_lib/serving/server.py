@@ -44,9 +44,9 @@ DRAIN_SECONDS = 0.2
 _ABSOLUTE_FORM = re.compile(rb"https?://(?:[^/?#@]*@)?([^/?#@]+)", re.IGNORECASE)
 _FRAMING_HEADERS = frozenset({b"content-length", b"transfer-encoding"})
 MAX_HEAD_BYTES = 64 * 1024
-"""Largest head of a request."""
+"""Maximum size of a request's head."""
 READ_BYTES = 32 * 1024
-"""Bytes that one connection may deliver before the event loop turns to the others."""
+"""Bytes read from one connection before the event loop turns to the others."""
 
 
 class Connection(H11Protocol):
@@ -150,8 +150,8 @@ def _rewrite_absolute_form(scope: Any) -> None:
 def _has_two_lengths(scope: Any) -> bool:
     """Check for Content-Length beside Transfer-Encoding, and remove it.
 
-    h11 reads the body by Transfer-Encoding. A proxy before us may have gone by the length, and taken for a body what
-    comes next, so nothing more may be read from the connection (RFC 9112, section 6.3).
+    h11 reads the body by Transfer-Encoding. A proxy in front may have used the length instead, and forwarded a second
+    request as part of the body, so nothing more may be read from the connection (RFC 9112, section 6.3).
     """
     if not _FRAMING_HEADERS.issubset(name for name, _ in scope["headers"]):
         return False

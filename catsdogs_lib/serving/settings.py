@@ -27,13 +27,13 @@ class ServiceSettings:
     body_seconds
         Time limit for a request body; a slower one gets 408.
     min_body_rate
-        Least rate of a request body, in bytes a second over 5 seconds; a slower one gets 408.
+        Minimum rate of a request body, in bytes per second over 5 seconds; a slower one gets 408.
     max_held_bytes
         Memory that the bodies of all requests may hold together while they arrive, wait or are processed; beyond it
-        a request gets 503. One body at a time is copied when it is complete, and one form when it is parsed.
+        a request gets 503. One body at a time is briefly copied when it is complete.
     max_client_bytes
-        Share of `max_held_bytes` for one client, which its address tells from others. Where all clients share one
-        address, as behind a proxy that does not name them, set it to `max_held_bytes`.
+        Maximum share of `max_held_bytes` for one client, identified by its address. Where all clients share one
+        address, as behind a proxy that does not forward theirs, set it to `max_held_bytes`.
     small_body_bytes
         Size up to which a body is small.
     small_bodies_bytes
@@ -48,8 +48,8 @@ class ServiceSettings:
         True if requests come one at a time, as on Lambda: photos are then processed on the event loop's thread,
         since waking another takes milliseconds.
     key_sha256
-        SHA-256 of the key that callers must send, in hexadecimal digits; or two, separated by a comma or a space, of
-        which either key will do while callers change from one to the other. "" lets everybody in, and turns off every
+        SHA-256 of the key that callers must send, in hexadecimal digits; or two, separated by a comma or a space:
+        both keys are accepted while callers change from one to the other. "" lets everybody in, and turns off every
         route that writes. The keys themselves are not kept.
     key_covers
         ``all``: every POST requires the key. ``writes``: a photo in the body of ``/predict`` does not.
@@ -58,12 +58,12 @@ class ServiceSettings:
     upload_seconds
         Lifetime of an upload form, in seconds.
     cors_origins
-        Origins of web pages elsewhere that may call, e.g. ``https://example.org``, or ``*`` for any. None by default.
-        On Lambda they are ignored: there the Function URL alone answers for CORS.
+        Origins of web pages that may call the API, e.g. ``https://example.org``, or ``*`` for any. None by default.
+        On Lambda they are ignored: there the Function URL alone handles CORS.
     base_path
-        Path that an API Gateway stage or a custom domain puts before ours, e.g. ``/prod``; "" without one. Lambda only.
+        Path prefix added by an API Gateway stage or a custom domain, e.g. ``/prod``; "" without one. Lambda only.
     formats
-        Formats in which photos are read; one in another gets 415.
+        Formats of photos to accept; any other gets 415.
 
     Raises
     ------
@@ -95,17 +95,17 @@ class ServiceSettings:
             # The value may be the key itself, by mistake: do not repeat it.
             raise SettingsError(
                 "CATSDOGS_KEY_SHA256",
-                "this is no SHA-256 in 64 hexadecimal digits, nor two with a comma between; 'catsdogs key' prints one",
+                "this is no SHA-256 in 64 hexadecimal digits, nor two separated by a comma; 'catsdogs key' prints one",
             )
         if self.key_covers not in KEY_COVERAGES:
             raise SettingsError("CATSDOGS_KEY_COVERS", f"'{self.key_covers}' is none of {', '.join(KEY_COVERAGES)}")
         for origin in self.cors_origins:
             if origin != "*" and not re.fullmatch(r"https?://[^/?#@\s]+", origin):
                 raise SettingsError(
-                    "CATSDOGS_CORS_ORIGINS", f"'{origin}' is no origin; write https://host, without a path, or *"
+                    "CATSDOGS_CORS_ORIGINS", f"'{origin}' is not an origin; write https://host, without a path, or *"
                 )
         if not re.fullmatch("(/[A-Za-z0-9._~$-]+)*", self.base_path):
-            raise SettingsError("CATSDOGS_BASE_PATH", f"'{self.base_path}' is no path; write it as /prod")
+            raise SettingsError("CATSDOGS_BASE_PATH", f"'{self.base_path}' is not a path; write it as /prod")
         for name in self.formats:
             if name not in FORMATS:
                 raise SettingsError("CATSDOGS_FORMATS", f"'{name[:40]}' is not read; use some of {', '.join(FORMATS)}")
@@ -124,7 +124,7 @@ class ServiceSettings:
 
     @classmethod
     def from_environment(cls) -> Self:
-        """Read the ``CATSDOGS_`` variables of key, uploads, CORS, base path, formats, queue and body memory."""
+        """Read the ``CATSDOGS_`` variables for key, uploads, CORS, base path, formats, queue and body memory."""
         uploads = os.environ.get(name := "CATSDOGS_UPLOADS", "")
         origins = (origin.strip().rstrip("/") for origin in os.environ.get("CATSDOGS_CORS_ORIGINS", "").split(","))
         base_path = os.environ.get("CATSDOGS_BASE_PATH", "").strip().strip("/")
@@ -149,5 +149,5 @@ def _positive_number(name: str, default: float) -> float:
     except ValueError:
         number = math.nan
     if not 0 < number < math.inf:
-        raise SettingsError(name, f"'{text[:40]}' is no positive number")
+        raise SettingsError(name, f"'{text[:40]}' is not a positive number")
     return number

@@ -16,7 +16,7 @@ class RequestRecord:
 
     `route` is the path's template, never the path, so that metrics have few labels. `seconds` is the time from the
     first line to the last byte, `prediction_seconds` that of decoding and inference alone. `status` is 499 if the
-    client left before the answer. `client_request_id` is the request's own header ``x-request-id``, if it is harmless.
+    client left before the answer. `client_request_id` is the request's own ``x-request-id``, if it is safe to log.
     """
 
     request_id: str
