@@ -1,4 +1,4 @@
-"""Attacks that need more than one file: slow, many, contradictory or abandoned requests on `catsdogs serve`."""
+"""Attacks on `catsdogs serve` with slow, parallel, contradictory or abandoned requests."""
 
 import socket
 import sys
@@ -24,7 +24,7 @@ SERVE = ("serve", "--bundle", "models/reference")
 PHOTO = wire(multipart(saved("JPEG")))
 POST = b"POST /predict HTTP/1.1\r\nhost: attack\r\ncontent-type: image/jpeg\r\n"
 SLOW_SECONDS = 30.0
-"""Length of an attack that goes on."""
+"""Duration of a sustained attack."""
 
 
 def boundaries_that_are_none(log: Path) -> Figures:
@@ -45,12 +45,12 @@ def chunks_of_one_byte(log: Path) -> Figures:
 
 
 def abandoned_requests(log: Path) -> Figures:
-    """Send 20 photos of a kilobyte that decode to 12 megapixels, leave after half a second, then send an honest one."""
+    """Send 20 photos of a kilobyte that decode to 12 megapixels, disconnect early, then send an honest one."""
     return _abandon(log, make("rle_fill_1kB.bmp"))
 
 
 def abandoned_photos(log: Path) -> Figures:
-    """Send 20 photos as expensive as any that is accepted, leave after half a second, then send an honest one."""
+    """Send 20 photos as expensive as any that is accepted, disconnect after half a second, then send an honest one."""
     return _abandon(log, make("lossless_12_megapixels.webp"))
 
 
@@ -67,14 +67,14 @@ def _abandon(log: Path, photo: bytes) -> Figures:
 
 
 def slow_large_bodies(log: Path) -> Figures:
-    """Send five bodies of 24 MiB but for their last bytes, which trickle, and ask for honest photos."""
+    """Send five bodies of 24 MiB whose last bytes trickle in, and honest photos meanwhile."""
     length = MAX_BODY_BYTES - 512
     head = POST + b"content-length: %d\r\n\r\n" % length
     return _starve(log, head, lambda connection: connection.sendall(b"A" * (length - 256)))
 
 
 def steady_large_bodies(log: Path) -> Figures:
-    """Send five bodies just under 24 MiB at the rate that just fits the time limit, and ask for honest photos."""
+    """Send five bodies just under 24 MiB at a rate that barely meets the time limit, and honest photos meanwhile."""
     head = POST + b"content-length: %d\r\n\r\n" % (MAX_BODY_BYTES - 1024)
 
     def steady(connection: socket.socket) -> None:
@@ -95,7 +95,7 @@ def _starve(log: Path, head: bytes, sending: Callable[[socket.socket], None]) ->
                     sending(connection)
                     _send_for(connection, b"A", SLOW_SECONDS, 0.2)
             except OSError:
-                return  # refused, as it should be
+                return  # refused, as intended
 
         for _ in range(5):
             threading.Thread(target=hold, daemon=True).start()
@@ -139,7 +139,7 @@ def idle_connections(log: Path) -> Figures:
 
 
 def smuggled_request(log: Path) -> Figures:
-    """Send Content-Length and Transfer-Encoding in one message, with a second request in what they disagree on."""
+    """Send Content-Length and Transfer-Encoding in one message, with a second request hidden between the two."""
     hidden = b"GET /version HTTP/1.1\r\nhost: attack\r\n\r\n"
     with ServerProcess(SERVE, log) as server, server.connect(5) as connection:
         body = b"0\r\n\r\n" + hidden
@@ -186,7 +186,7 @@ ATTACKS = (
 
 
 def _honest(server: ServerProcess, raw: bytes = PHOTO) -> Figures:
-    """Send an honest photo; it counts as refused if there is no answer, too."""
+    """Send an honest photo; no answer counts as refused, too."""
     answer = server.ask(raw)
     return {"status": answer.status, "photos refused": int(answer.status != 200), "seconds": answer.seconds}
 

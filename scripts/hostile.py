@@ -40,19 +40,19 @@ from process_tree import Idle, MemoryWatch, ProcessTree, wait_for_rest  # noqa: 
 
 DOORS = ("serve", "function-url", "predict", "score", "attacks")
 MAX_GROWTH = 250e6
-"""Bytes that a photo may take above the idle process."""
+"""Bytes that a photo may use beyond the idle process."""
 MAX_CPU_SECONDS = 2.3
 """Processor seconds that a photo may take: 2 for decoding, the rest for receiving it and for the model."""
 REFUSALS = {200, 400, 408, 411, 413, 415, 422, 503}
 """Statuses that an answer may have."""
 WORKER = b"spawn_main"
-"""Part of the command line of a process that holds the function; what that forks may be replaced."""
+"""Part of the command line of a process that holds the function; the processes it forks may be replaced."""
 WITHOUT_SHM = """
 mount -t tmpfs none "$0" && cd "$0" && for name in null zero full random urandom tty; do
 touch $name && mount --bind /dev/$name $name || exit 1; done && ln -s /proc/self/fd fd &&
 cd "$OLDPWD" && mount --bind "$0" /dev && test ! -e /dev/shm && exec "$@"
 """
-"""Shell commands that execute another with a /dev that has no shm, inside a mount namespace; $0 is an empty folder."""
+"""Shell script that runs a command without /dev/shm, inside a mount namespace; $0 is an empty folder."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Door:
     figures: Figures = dataclasses.field(default_factory=dict)
 
     def add(self, cost: Cost, fault: str | None = None) -> None:
-        """Note a cost, and judge it."""
+        """Record a cost and its violations."""
         self.costs.append(cost)
         if fault is not None:
             self.violations.append(f"{cost.name}: {cost.answer} {fault}")
@@ -166,7 +166,7 @@ def _detail(body: bytes) -> str:
 
 
 def through_command(name: str, corpus: Corpus, folder: Path) -> Door:
-    """Let a command answer folders of files; processor time is what it takes more than for one honest photo."""
+    """Run a command on folders of files; processor time is counted beyond that of one honest photo."""
     door, start, idle = Door(name), 0.0, 0
     for number, (title, members) in enumerate(corpus.groups()):
         photos, out = folder / f"{name}-photos", folder / f"{name}-{number}"
@@ -179,7 +179,7 @@ def through_command(name: str, corpus: Corpus, folder: Path) -> Door:
         if number == 0:
             start = run.cpu
         if number == 1:
-            # The command is at rest in its second half, but for small photos.
+            # In its second half the command processes only small photos.
             idle = int(statistics.median(run.samples[len(run.samples) // 2 :]))
         errors = _errors(run.output) if name == "predict" else _errors_in_rows(out)
         answered = run.output.count('"prediction"') if name == "predict" else len(members) - len(errors)
@@ -282,7 +282,7 @@ def without_shm(folder: Path) -> tuple[str, ...] | None:
 
 
 def doors(options: argparse.Namespace, corpus: Corpus, console: Console, folder: Path) -> Iterator[Door]:
-    """Open every door that was named, one after the other."""
+    """Test every door that was named, one after the other."""
     for name in options.doors:
         if name == "serve":
             yield through_server(name, corpus, SERVE, folder, ())
@@ -300,7 +300,7 @@ def doors(options: argparse.Namespace, corpus: Corpus, console: Console, folder:
 
 
 def main() -> None:
-    """Run; ends with 1 where something was violated."""
+    """Run; exit with 1 if a limit was violated."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--doors", nargs="+", choices=DOORS, default=DOORS)
     parser.add_argument("--mutations", type=int, default=2000, help="for each door")
@@ -315,7 +315,7 @@ def main() -> None:
         for door in doors(options, corpus, console, Path(folder)):
             opened.append(door)
             show(door, corpus.titles, console)
-            # Each time anew: a run takes long and may be ended.
+            # After every door: a run takes long and may be interrupted.
             report = json.dumps([dataclasses.asdict(each) for each in opened], indent=1)
             (options.output / "hostile.json").write_text(report)
             (options.output / "hostile.txt").write_text(console.export_text(clear=False))

@@ -1,4 +1,4 @@
-"""A server of this project as a process: started on a free port, asked, measured, stopped."""
+"""A server of this project as a process: started on a free port, sent requests, measured and stopped."""
 
 import http.client
 import re
@@ -24,7 +24,7 @@ from process_tree import ProcessTree, Sampler  # noqa: E402
 
 START_SECONDS = 60.0
 ANSWER_SECONDS = 120.0
-"""Time limit for an answer, far above any that is promised."""
+"""Time limit for an answer, far above every guarantee."""
 PROBE_SECONDS = 0.1
 """Time between two health checks."""
 HEALTH = wire(HttpRequest("GET", "/health"))
@@ -82,7 +82,7 @@ class ServerProcess:
         self.stop()
 
     def stop(self) -> None:
-        """End it, by force after some seconds."""
+        """Terminate it; kill it if that takes over ten seconds."""
         self.process.terminate()
         try:
             self.process.wait(10)
@@ -104,7 +104,7 @@ def ask(port: int, raw: bytes, seconds: float) -> Answer:
     began = time.perf_counter()
     try:
         with socket.create_connection(("127.0.0.1", port), seconds) as connection:
-            # Who refuses a body may answer before it has been sent whole.
+            # A server that refuses a body may answer before all of it is sent.
             sender = threading.Thread(target=send, args=(connection, raw), daemon=True)
             sender.start()
             response = http.client.HTTPResponse(connection)
@@ -118,7 +118,7 @@ def ask(port: int, raw: bytes, seconds: float) -> Answer:
 
 
 def send(connection: socket.socket, raw: bytes) -> None:
-    """Send a request, or as much of it as is taken before the connection is closed."""
+    """Send a request, or as much of it as the server takes before it closes the connection."""
     try:
         connection.sendall(raw)
     except OSError:

@@ -1,4 +1,4 @@
-"""Files made to exhaust a decoder or to mislead whoever reads them, generated: name and bytes, the same every time."""
+"""Generated files that exhaust or mislead a decoder; their names and bytes are the same every time."""
 
 import base64
 import gzip
@@ -73,14 +73,14 @@ def jpeg_of_resources() -> bytes:
 
 
 def jpeg_of_scans(count: int, size: tuple[int, int] = (320, 240)) -> bytes:
-    """Make a progressive JPEG of so many scans: its last one is repeated."""
+    """Make a progressive JPEG with `count` scans, by repeating its last one."""
     data = saved("JPEG", draw("cat", 3).resize(size), progressive=True, quality=60)
     last = data.rindex(b"\xff\xda")
     return data[:-2] + data[last:-2] * (count - data.count(b"\xff\xda")) + b"\xff\xd9"
 
 
 def mp4(size: int) -> bytes:
-    """Make boxes as of a phone's film, around noise of so many bytes."""
+    """Make an MP4 like a phone's, with `size` bytes of noise as its content."""
     kinds = b"isom" + struct.pack(">I", 512) + b"isomiso2avc1mp41"
     return struct.pack(">I4s", 8 + len(kinds), b"ftyp") + kinds + struct.pack(">I4s", 8 + size, b"mdat") + noise(size)
 

@@ -1,4 +1,4 @@
-"""Requests that mislead whoever reads them: forms that are cut off, encoded bodies, lengths that contradict."""
+"""Misleading requests: truncated forms, encoded bodies, bodies that a gateway treated as text."""
 
 import base64
 import gzip

@@ -12,7 +12,7 @@ PROC = Path("/proc")
 
 
 class ProcessTree:
-    """A process and its descendants, whichever live at the moment.
+    """A process and its living descendants.
 
     Parameters
     ----------
@@ -60,13 +60,13 @@ class ProcessTree:
         return {pid: _kilobytes(pid, "status", "VmHWM:") * 1024 for pid in self.pids()}
 
     def reset_peaks(self) -> None:
-        """Let `peaks` begin anew."""
+        """Reset what `peaks` returns."""
         for pid in self.pids():
             with contextlib.suppress(OSError):
                 (PROC / str(pid) / "clear_refs").write_text("5")
 
     def is_running(self) -> bool:
-        """Tell whether any thread runs, or waits for a processor."""
+        """Tell whether any thread is running or runnable."""
         for pid in self.pids():
             with contextlib.suppress(OSError):
                 for task in (PROC / str(pid) / "task").iterdir():
@@ -156,14 +156,14 @@ class Idle:
         self.total, self.each = tree.bytes(), tree.resident()
 
     def growth(self, most: int) -> int:
-        """Compute how much memory was needed beyond that: `most` sampled in all, or the exact peak of any process."""
+        """Compute the memory used beyond that: the sampled maximum `most`, or the exact peak of any one process."""
         peaks = self._tree.peaks()
         exact = max((peaks[pid] - self.each[pid] for pid in peaks.keys() & self.each.keys()), default=0)
         return max(0, most - self.total, exact)
 
 
 def wait_for_rest(tree: ProcessTree, seconds: float = 60.0) -> float:
-    """Wait until no thread of a tree runs or wants to, and return its processor seconds."""
+    """Wait until no thread of a tree is running or runnable, and return its processor seconds."""
     end, quiet = time.monotonic() + seconds, 0
     while quiet < 3 and time.monotonic() < end:
         quiet = 0 if tree.is_running() else quiet + 1

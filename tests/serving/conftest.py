@@ -63,7 +63,7 @@ def served_address(served_process):
 
 
 class RawClient:
-    """Sends requests to a server byte by byte as a test says, and watches how quickly it answers meanwhile."""
+    """Sends raw bytes to a server, and measures how quickly it answers meanwhile."""
 
     def __init__(self, address: str) -> None:
         name, _, port = address.removeprefix("http://").partition(":")
@@ -97,7 +97,7 @@ class RawClient:
 
     @contextlib.contextmanager
     def watched_health(self):
-        """Ask for /health without pause; gives the list of the seconds that the answers took."""
+        """Request /health repeatedly in the background; gives the list of response times in seconds."""
         seconds, stop = [], threading.Event()
 
         def watch():

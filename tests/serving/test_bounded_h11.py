@@ -1,4 +1,4 @@
-"""Requests that are cheap to send and would be dear to parse."""
+"""Requests that are cheap to send and would be expensive to parse."""
 
 import contextlib
 import time
@@ -17,7 +17,7 @@ def chunked(piece: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("path", ["/predict", "/health"])
-def test_a_body_in_crumbs_is_refused_while_health_is_answered(served, path):
+def test_a_body_in_tiny_chunks_is_refused_while_health_is_answered(served, path):
     with served.watched_health() as seconds, served.connect() as connection:
         connection.sendall(served.head(None, path=path))
         start = time.monotonic()

@@ -1,4 +1,4 @@
-"""The ceiling on connections: who makes room for whom, and how many files it leaves to others."""
+"""The ceiling on connections: which one is closed for a new one, and how many files it leaves for other uses."""
 
 import resource
 
@@ -66,7 +66,7 @@ def test_connections_that_have_just_come_are_left_time_for_their_requests():
     surplus = [Recorder() for _ in range(connections.MAX_SURPLUS + 2)]
     assert [limit.add(connection, "a") for connection in surplus] == [False] * len(surplus)
     assert closed(made) == [False] * 6
-    # But there is an end to it.
+    # But not without end.
     assert limit.add(Recorder(), "a")
     assert closed(made) == [True, *[False] * 5]
 

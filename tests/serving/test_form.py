@@ -1,4 +1,4 @@
-"""Forms: the photo is found however they arrive, and what is wrong with them is named."""
+"""Forms: the photo is found however they are split, and errors name their cause."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Files made to exhaust a decoder, or to mislead: none costs more than promised, each gets a plain answer."""
+"""Files made to exhaust or mislead a decoder: none exceeds the guaranteed cost, each gets a plain answer."""
 
 import sys
 import time

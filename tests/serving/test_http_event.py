@@ -1,4 +1,4 @@
-"""Broken events are named by their cause; what Mangum does without is not asked for."""
+"""Broken events are refused with the cause; fields that Mangum does not need may be missing."""
 
 import base64
 import json

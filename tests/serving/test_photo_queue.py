@@ -1,4 +1,4 @@
-"""The queue: whoever leaves is dropped, nobody waits for ever, and clients take turns."""
+"""The queue: photos of disconnected clients are dropped, no photo waits forever, and clients take turns."""
 
 import asyncio
 import io
@@ -15,7 +15,7 @@ from catsdogs_lib.serving.settings import ServiceSettings
 
 
 class Sender:
-    """A client whose requests end when it leaves."""
+    """A client whose request is disconnected by `leave`."""
 
     def __init__(self, address: str) -> None:
         self._left = asyncio.Event()
@@ -30,7 +30,7 @@ class Sender:
 
 
 class Work:
-    """Photos are processed in the order of their names once the first may go on."""
+    """Processing that waits for `go_on`, and records the order of the photos."""
 
     def __init__(self) -> None:
         self.order: list[bytes] = []

@@ -1,4 +1,4 @@
-"""Bodies are read within limits on size and rate; what is compressed is refused by its name."""
+"""Bodies are read within limits on size and rate; compressed ones are refused with the encoding named."""
 
 import contextlib
 import gzip
@@ -52,8 +52,8 @@ def test_long_json_is_not_parsed(model, telemetry, path, status):
 
 
 @pytest.mark.parametrize("first", [1, 500_000])
-def test_a_body_below_the_least_rate_is_ended(model, telemetry, serve, raw_client, monkeypatch, first):
-    """Much at first does not pay for little afterwards."""
+def test_a_body_below_the_minimum_rate_is_refused(model, telemetry, serve, raw_client, monkeypatch, first):
+    """Bytes sent early do not make up for a low rate later."""
     monkeypatch.setattr(request_body, "RATE_SECONDS", 0.5)
     client = raw_client(serve(create_app(model, telemetry, ServiceSettings(body_seconds=3))))
     with client.connect() as connection:
@@ -66,7 +66,7 @@ def test_a_body_below_the_least_rate_is_ended(model, telemetry, serve, raw_clien
     assert "less than 8 KiB a second" in document["detail"]
 
 
-def test_a_slow_body_above_the_least_rate_is_read(model, telemetry, serve, raw_client, monkeypatch, photo):
+def test_a_slow_body_above_the_minimum_rate_is_read(model, telemetry, serve, raw_client, monkeypatch, photo):
     monkeypatch.setattr(request_body, "RATE_SECONDS", 0.5)
     client = raw_client(serve(create_app(model, telemetry)))
     with client.connect() as connection:
