@@ -1,11 +1,14 @@
 """The ceiling on connections: which one is closed for a new one, and how many files it leaves for other uses."""
 
+import asyncio
+import contextlib
 import resource
+import socket
 
 import pytest
 
 from catsdogs_lib.serving import connections
-from catsdogs_lib.serving.connections import ConnectionLimit, available_connections
+from catsdogs_lib.serving.connections import ACCEPTS_PER_PASS, ConnectionLimit, Listener, available_connections
 
 
 class Recorder:
@@ -126,3 +129,28 @@ def test_a_system_that_refuses_to_raise_the_limit_has_a_lower_ceiling(monkeypatc
     monkeypatch.setattr(resource, "getrlimit", lambda _: (256, 4096))
     monkeypatch.setattr(resource, "setrlimit", refuse)
     assert available_connections() == 96
+
+
+def test_a_pass_of_the_event_loop_accepts_a_few_connections():
+    async def accepted(listener):
+        counts = []
+        for _ in range(3):
+            count = 0
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    listener.accept()[0].close()
+                    count += 1
+            counts.append(count)
+            await asyncio.sleep(0)
+        return counts
+
+    with contextlib.ExitStack() as opened_sockets:
+        listener = opened_sockets.enter_context(
+            Listener(ConnectionLimit(), family=socket.AF_INET, type=socket.SOCK_STREAM)
+        )
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(64)
+        listener.setblocking(False)
+        for _ in range(2 * ACCEPTS_PER_PASS + 1):
+            opened_sockets.enter_context(socket.create_connection(listener.getsockname()))
+        assert asyncio.run(accepted(listener)) == [ACCEPTS_PER_PASS, ACCEPTS_PER_PASS, 1]
