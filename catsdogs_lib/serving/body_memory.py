@@ -61,11 +61,15 @@ class MemoryReservation:
 
 
 def client_of(request: Request) -> str:
-    """Get the address that identifies a request's client: IPv4, or the /64 network of IPv6; "" if unknown.
+    """Get the address that identifies a request's client, see `network_of`; "" if it is unknown.
 
     Behind a proxy that uvicorn trusts (``FORWARDED_ALLOW_IPS``) it is the address in ``X-Forwarded-For``.
     """
-    host = request.client.host if request.client else ""
+    return network_of(request.client.host if request.client else "")
+
+
+def network_of(host: str) -> str:
+    """Get the part of an address that identifies a client: all of IPv4, the /64 network of IPv6."""
     if ":" not in host:
         return host
     try:

@@ -21,6 +21,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from catsdogs_lib.common.errors import CatsdogsError
 from catsdogs_lib.serving import problems
+from catsdogs_lib.serving.body_memory import network_of
 from catsdogs_lib.serving.bounded_h11 import BoundedH11Connection
 from catsdogs_lib.serving.connections import (
     ConnectionLimit,
@@ -75,7 +76,7 @@ class Connection(H11Protocol):
         # asyncio's selector transports read this much at once.
         transport.max_size = READ_BYTES  # type: ignore[attr-defined]
         self._abort_after(HEAD_SECONDS)
-        if not self._limit.add(self, self.client[0] if self.client else "unknown"):
+        if not self._limit.add(self, network_of(self.client[0]) if self.client else "unknown"):
             self.app, self._closing = always_answered_only(self.app), True
 
     def connection_lost(self, exc: Exception | None) -> None:
